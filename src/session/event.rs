@@ -1,0 +1,142 @@
+//! Every fact worth counting or auditing. Metrics and audit read the same stream, so a count and an audit line can
+//! never disagree.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::close::CloseReason;
+use crate::identity::Identity;
+use crate::policy::DenialReason;
+use crate::time::Timestamp;
+
+/// Number of a session, unique for the life of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub u64);
+
+/// One fact about one session.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// When it happened.
+    pub at: Timestamp,
+    /// Which session.
+    pub session: SessionId,
+    /// Where the client is (after a PROXY header, the address that the header names).
+    pub client: SocketAddr,
+    /// Who it is; none before the token is accepted.
+    pub identity: Option<Arc<Identity>>,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// The kinds of fact.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// A client was admitted and bound to an upstream connection.
+    Connected(Connected),
+    /// A token or CONNECT was refused. `code` is one of the closed set of refusal codes (`time.expired`, `authz.norule`),
+    /// `sentence` says what to do; neither holds any part of the token's signature.
+    Refused {
+        /// Closed set; a metric label.
+        code: &'static str,
+        /// For the log and the audit, never for the client.
+        sentence: Box<str>,
+        /// Client library and version from CONNECT, clipped.
+        library: Box<str>,
+    },
+    /// An operation was denied; the session lives on.
+    Denied(Denied),
+    /// The session ended.
+    Closed(Closed),
+}
+
+/// An admitted client.
+#[derive(Clone, Debug)]
+pub struct Connected {
+    /// Roles that apply.
+    pub roles: Vec<Arc<str>>,
+    /// Name of the upstream.
+    pub upstream: Arc<str>,
+    /// The upstream server's address.
+    pub server: Box<str>,
+    /// `lang version` of the client library, clipped to 64 bytes.
+    pub library: Box<str>,
+    /// CONNECT `name`, clipped to 128 bytes.
+    pub name: Box<str>,
+    /// When the session will end at the latest.
+    pub ends_at: Timestamp,
+    /// Whether the client leg is TLS.
+    pub tls: bool,
+}
+
+/// The operation that was denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// PUB or HPUB.
+    Publish,
+    /// SUB.
+    Subscribe,
+    /// A message of upstream that a deny entry keeps from the client.
+    Deliver,
+}
+
+impl Operation {
+    /// Metric label and audit word.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Subscribe => "subscribe",
+            Self::Deliver => "deliver",
+        }
+    }
+
+    /// Every operation.
+    pub const ALL: [Self; 3] = [Self::Publish, Self::Subscribe, Self::Deliver];
+}
+
+/// A denied operation.
+#[derive(Clone, Debug)]
+pub struct Denied {
+    /// What was tried.
+    pub operation: Operation,
+    /// Subject as sent, bytes; clipped to 256.
+    pub subject: Box<[u8]>,
+    /// Reply subject, clipped.
+    pub reply: Option<Box<[u8]>>,
+    /// Queue group, clipped.
+    pub queue: Option<Box<[u8]>>,
+    /// Payload size in bytes, headers included (0 for SUB).
+    pub size: u32,
+    /// Why.
+    pub reason: DenialReason,
+    /// The line of the policy, where one denied it.
+    pub rule: Option<Arc<str>>,
+}
+
+/// The end of a session.
+#[derive(Clone, Debug)]
+pub struct Closed {
+    /// Why.
+    pub reason: CloseReason,
+    /// From accept to close, in milliseconds.
+    pub duration_ms: u64,
+    /// What passed.
+    pub traffic: Traffic,
+}
+
+/// Plain counters of a session; the shell exports the difference since its last look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Messages forwarded to upstream.
+    pub messages_in: u64,
+    /// Payload and header bytes of those.
+    pub bytes_in: u64,
+    /// Messages forwarded to the client.
+    pub messages_out: u64,
+    /// Payload and header bytes of those.
+    pub bytes_out: u64,
+    /// Operations denied.
+    pub denied: u64,
+    /// Deliveries kept back by a deny entry.
+    pub filtered: u64,
+}

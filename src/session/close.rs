@@ -131,34 +131,56 @@ impl CloseReason {
             Self::ClientLost => (Client, "client_lost", Silent),
             Self::ClientSlow => (Client, "client_slow", Silent),
             Self::ClientSilent => (Client, "client_silent", Silent),
-            Self::Unauthorized => (Client, "unauthorized", Error(ErrText::AuthorizationViolation)),
-            Self::AuthenticationTimeout => {
-                (Client, "authentication_timeout", Error(ErrText::AuthenticationTimeout))
-            }
-            Self::UnknownOperation => {
-                (Client, "unknown_operation", Error(ErrText::UnknownProtocolOperation))
-            }
+            Self::Unauthorized => (
+                Client,
+                "unauthorized",
+                Error(ErrText::AuthorizationViolation),
+            ),
+            Self::AuthenticationTimeout => (
+                Client,
+                "authentication_timeout",
+                Error(ErrText::AuthenticationTimeout),
+            ),
+            Self::UnknownOperation => (
+                Client,
+                "unknown_operation",
+                Error(ErrText::UnknownProtocolOperation),
+            ),
             Self::Malformed => (Client, "malformed", Silent),
-            Self::ControlLineTooLong => {
-                (Client, "control_line_too_long", Error(ErrText::MaximumControlLineExceeded))
-            }
-            Self::ConnectLineTooLong => {
-                (Client, "connect_line_too_long", Error(ErrText::MaximumControlLineExceeded))
-            }
-            Self::PayloadTooLarge => {
-                (Client, "payload_too_large", Error(ErrText::MaximumPayloadViolation))
-            }
-            Self::InvalidClientProtocol => {
-                (Client, "invalid_client_protocol", Error(ErrText::InvalidClientProtocol))
-            }
-            Self::NoRespondersWithoutHeaders => {
-                (Client, "no_responders_without_headers", Error(ErrText::NoRespondersRequiresHeaders))
-            }
+            Self::ControlLineTooLong => (
+                Client,
+                "control_line_too_long",
+                Error(ErrText::MaximumControlLineExceeded),
+            ),
+            Self::ConnectLineTooLong => (
+                Client,
+                "connect_line_too_long",
+                Error(ErrText::MaximumControlLineExceeded),
+            ),
+            Self::PayloadTooLarge => (
+                Client,
+                "payload_too_large",
+                Error(ErrText::MaximumPayloadViolation),
+            ),
+            Self::InvalidClientProtocol => (
+                Client,
+                "invalid_client_protocol",
+                Error(ErrText::InvalidClientProtocol),
+            ),
+            Self::NoRespondersWithoutHeaders => (
+                Client,
+                "no_responders_without_headers",
+                Error(ErrText::NoRespondersRequiresHeaders),
+            ),
             Self::HeadersNotSupported => (Client, "headers_not_supported", Silent),
             Self::StaleClient => (Client, "stale_client", Error(ErrText::StaleConnection)),
             Self::Expired => (Client, "expired", LameDuck),
             Self::Revoked => (Operator, "revoked", Error(ErrText::AuthorizationViolation)),
-            Self::RoleLost => (Operator, "role_lost", Error(ErrText::AuthorizationViolation)),
+            Self::RoleLost => (
+                Operator,
+                "role_lost",
+                Error(ErrText::AuthorizationViolation),
+            ),
             Self::Killed => (Operator, "killed", Silent),
             Self::Drained => (Operator, "drained", LameDuck),
             Self::UpstreamUnavailable => (Upstream, "upstream_unavailable", Silent),

@@ -14,7 +14,7 @@
 //!
 //! | layer | modules | rule |
 //! |---|---|---|
-//! | L0 grammar | [`time`], [`wire`], [`subject`] | bytes in, values out; no clock, no IO, no policy |
+//! | L0 grammar | [`time`], [`secret`], [`wire`], [`subject`] | bytes in, values out; no clock, no IO, no policy |
 //! | L1 decisions | [`identity`], [`policy`] | values in, verdict out |
 //! | L2 session | [`session`] | sans-IO state machine; time is an input |
 //! | L3 adapters | `clock`, `tls`, `jwks`, `upstream`, `metrics`, `audit` | async; know L0 to L2, never each other |
@@ -28,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 // L0: grammar
+pub mod secret;
 pub mod subject;
 pub mod time;
 pub mod wire;

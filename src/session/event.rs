@@ -140,3 +140,19 @@ pub struct Traffic {
     /// Deliveries kept back by a deny entry.
     pub filtered: u64,
 }
+
+/// Longest subject, reply or queue kept in an event, in bytes.
+const CLIP: usize = 256;
+
+pub(super) fn clip(bytes: &[u8]) -> Box<[u8]> {
+    bytes.get(..CLIP).unwrap_or(bytes).into()
+}
+
+/// At most `max` bytes of `text`, cut between characters.
+pub(super) fn clip_text(text: &str, max: usize) -> String {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    text.get(..end).unwrap_or_default().to_owned()
+}

@@ -168,7 +168,6 @@ async fn a_silent_connection_is_cut_and_slots_are_bounded() {
         silent.push(TcpStream::connect(address).await.unwrap());
     }
     // Paused time runs ahead as soon as everything waits: the answer can only come once slots are free again.
-    let asked = tokio::time::Instant::now();
     assert!(
         ask(address, "GET", "/livez")
             .await

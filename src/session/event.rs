@@ -156,3 +156,18 @@ pub(super) fn clip_text(text: &str, max: usize) -> String {
     }
     text.get(..end).unwrap_or_default().to_owned()
 }
+
+impl Traffic {
+    /// What passed after `earlier`.
+    #[must_use]
+    pub const fn since(&self, earlier: &Self) -> Self {
+        Self {
+            messages_in: self.messages_in.saturating_sub(earlier.messages_in),
+            bytes_in: self.bytes_in.saturating_sub(earlier.bytes_in),
+            messages_out: self.messages_out.saturating_sub(earlier.messages_out),
+            bytes_out: self.bytes_out.saturating_sub(earlier.bytes_out),
+            denied: self.denied.saturating_sub(earlier.denied),
+            filtered: self.filtered.saturating_sub(earlier.filtered),
+        }
+    }
+}

@@ -210,6 +210,8 @@ impl Session {
             .payload_max()
             .min(limits.payload)
             .min(admission.limits.payload.unwrap_or(u32::MAX));
+        let info_waits =
+            admission.info.connect_info || self.greeting_differs(&admission, payload_max);
         self.events.push_back(EventKind::Connected(Connected {
             roles: admission.roles,
             upstream: admission.upstream,
@@ -219,8 +221,6 @@ impl Session {
             ends_at: admission.ends_at,
             tls: self.opening.tls,
         }));
-        let info_waits =
-            admission.info.connect_info || self.greeting_differs(&admission, payload_max);
         self.serving = Some(Box::new(Serving {
             identity: admission.identity,
             judge: admission.judge,

@@ -355,7 +355,7 @@ impl Session {
             return;
         };
         let waits =
-            |sub: &&Subscription| sub.queue.is_none() && subject::matches(&sub.subject, reply);
+            |sub: &&Subscription| sub.queue.is_none() && subject::is_subset(reply, &sub.subject);
         if let Some(subscription) = serving.subs.iter().find(waits) {
             let named = serving.info.is_at_least_2_12().then_some(publish.subject);
             encode::no_responders(&mut self.deferred, reply, &subscription.sid, named);
@@ -464,7 +464,6 @@ impl Session {
             "data": {
                 "user": identity.oid,
                 "account": identity.tid,
-                "permissions": serving.judge.describe(),
                 "expires": identity.expires_at.as_secs(),
             },
         });
@@ -472,7 +471,7 @@ impl Session {
         let listening = serving
             .subs
             .iter()
-            .find(|sub| subject::matches(&sub.subject, reply));
+            .find(|sub| subject::is_subset(reply, &sub.subject));
         if let Some(subscription) = listening {
             encode::message(&mut self.deferred, reply, &subscription.sid, &payload);
         }

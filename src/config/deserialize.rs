@@ -26,7 +26,10 @@ pub(super) enum Kind {
     /// A key that the schema does not have.
     Unknown { expected: &'static [&'static str] },
     /// A word that is none of the allowed ones.
-    Word { found: String, expected: &'static [&'static str] },
+    Word {
+        found: String,
+        expected: &'static [&'static str],
+    },
     /// A value of another kind.
     Wrong { found: String, expected: String },
     /// What a type of ours said.
@@ -35,7 +38,10 @@ pub(super) enum Kind {
 
 impl Fault {
     fn new(kind: Kind) -> Self {
-        Self { reversed: Vec::new(), kind }
+        Self {
+            reversed: Vec::new(),
+            kind,
+        }
     }
 
     fn below(mut self, segment: &str) -> Self {
@@ -69,7 +75,10 @@ impl de::Error for Fault {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(Kind::Wrong { found: describe(found), expected: expected.to_string() })
+        Self::new(Kind::Wrong {
+            found: describe(found),
+            expected: expected.to_string(),
+        })
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
@@ -84,7 +93,10 @@ impl de::Error for Fault {
     }
 
     fn unknown_variant(found: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(Kind::Word { found: found.to_owned(), expected })
+        Self::new(Kind::Word {
+            found: found.to_owned(),
+            expected,
+        })
     }
 
     fn unknown_field(_: &str, expected: &'static [&'static str]) -> Self {
@@ -135,7 +147,10 @@ impl<'a> NodeReader<'a> {
     }
 
     fn wrong(self, expected: impl Into<String>) -> Fault {
-        Fault::new(Kind::Wrong { found: self.found(), expected: expected.into() })
+        Fault::new(Kind::Wrong {
+            found: self.found(),
+            expected: expected.into(),
+        })
     }
 
     fn scalar(self) -> Option<&'a str> {
@@ -154,7 +169,9 @@ impl<'a> NodeReader<'a> {
         if self.is_placeholder() {
             return Ok(T::default());
         }
-        let parsed = self.scalar().and_then(|text| text.trim_start_matches('+').parse().ok());
+        let parsed = self
+            .scalar()
+            .and_then(|text| text.trim_start_matches('+').parse().ok());
         parsed.ok_or_else(|| self.wrong(expected))
     }
 
@@ -310,9 +327,13 @@ impl<'de> de::Deserializer<'de> for NodeReader<'de> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         match &self.0.value {
-            Value::Placeholder => {
-                visitor.visit_enum(variants.first().copied().unwrap_or_default().into_deserializer())
-            }
+            Value::Placeholder => visitor.visit_enum(
+                variants
+                    .first()
+                    .copied()
+                    .unwrap_or_default()
+                    .into_deserializer(),
+            ),
             Value::Mapping(entries) => match entries.as_slice() {
                 [entry] => visitor.visit_enum(de::value::MapAccessDeserializer::new(Keys {
                     entries: std::slice::from_ref(entry),
@@ -362,7 +383,9 @@ impl<'a> de::SeqAccess<'a> for Items<'a> {
             self.index = index.saturating_add(1);
             if !matches!(node.value, Value::Removed) {
                 let read = seed.deserialize(NodeReader(node));
-                return read.map(Some).map_err(|fault| fault.below(&index.to_string()));
+                return read
+                    .map(Some)
+                    .map_err(|fault| fault.below(&index.to_string()));
             }
         }
         Ok(None)
@@ -378,11 +401,17 @@ struct Keys<'a> {
 impl<'a> de::MapAccess<'a> for Keys<'a> {
     type Error = Fault;
 
-    fn next_key_seed<K: DeserializeSeed<'a>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
+    fn next_key_seed<K: DeserializeSeed<'a>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Fault> {
         while let Some(entry) = self.entries.get(self.index) {
             if !matches!(entry.node.value, Value::Removed) {
                 let key: KeyReader<'a> = KeyReader(&entry.key);
-                return seed.deserialize(key).map(Some).map_err(|fault| fault.below(&entry.key));
+                return seed
+                    .deserialize(key)
+                    .map(Some)
+                    .map_err(|fault| fault.below(&entry.key));
             }
             self.index = self.index.saturating_add(1);
         }
@@ -394,7 +423,8 @@ impl<'a> de::MapAccess<'a> for Keys<'a> {
             return Err(de::Error::custom("a value was asked for without its key"));
         };
         self.index = self.index.saturating_add(1);
-        seed.deserialize(NodeReader(&entry.node)).map_err(|fault| fault.below(&entry.key))
+        seed.deserialize(NodeReader(&entry.node))
+            .map_err(|fault| fault.below(&entry.key))
     }
 }
 

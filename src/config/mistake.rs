@@ -23,7 +23,10 @@ pub struct Position {
 impl Position {
     /// A place; a number of 0 means the beginning.
     pub fn new(line: usize, column: usize) -> Self {
-        Self { line: line.max(1), column: column.max(1) }
+        Self {
+            line: line.max(1),
+            column: column.max(1),
+        }
     }
 }
 
@@ -130,7 +133,8 @@ pub fn show_path(path: &[Box<str>]) -> String {
 }
 
 /// Names of keys whose values are secrets, and what people write for them.
-const SECRET_KEYS: [&str; 11] = [
+const SECRET_KEYS: [&str; 12] = [
+    "auth",
     "password",
     "pass",
     "passwd",
@@ -150,7 +154,9 @@ pub(super) const REFERENCE_SCHEMES: [&str; 3] = ["env:", "file:", "keyvault:"];
 /// Whether the value of this key is a secret, or would be with the spelling corrected.
 pub(super) fn is_secret_key(key: &str) -> bool {
     let key = key.trim_matches(['"', '\'']).to_ascii_lowercase();
-    SECRET_KEYS.iter().any(|name| *name == key || (key.len() > 4 && suggest::distance(name, &key) <= 1))
+    SECRET_KEYS
+        .iter()
+        .any(|name| *name == key || (key.len() > 4 && suggest::distance(name, &key) <= 1))
 }
 
 /// The line with everything masked that may be a secret.
@@ -159,14 +165,21 @@ fn mask(line: &str) -> String {
     let mut rest = line;
     while let Some(colon) = rest.find(": ") {
         let (before, after) = rest.split_at(colon);
-        let key = before.rsplit([' ', '{', ',', '[', '-']).next().unwrap_or(before);
+        let key = before
+            .rsplit([' ', '{', ',', '[', '-'])
+            .next()
+            .unwrap_or(before);
         shown.push_str(before);
         shown.push_str(": ");
         rest = after.get(2..).unwrap_or_default();
         if is_secret_key(key) && !is_reference(rest) && !rest.trim_start().starts_with('{') {
             let end = rest.find([',', '}']).unwrap_or(rest.len());
             let (value, tail) = rest.split_at(end);
-            shown.extend(value.chars().map(|c| if c.is_whitespace() { c } else { '*' }));
+            shown.extend(
+                value
+                    .chars()
+                    .map(|c| if c.is_whitespace() { c } else { '*' }),
+            );
             rest = tail;
         }
     }
@@ -176,7 +189,10 @@ fn mask(line: &str) -> String {
 
 fn is_reference(value: &str) -> bool {
     let value = value.trim_start().trim_start_matches(['"', '\'']);
-    REFERENCE_SCHEMES.iter().any(|scheme| value.starts_with(scheme)) || value.starts_with("none")
+    REFERENCE_SCHEMES
+        .iter()
+        .any(|scheme| value.starts_with(scheme))
+        || value.starts_with("none")
 }
 
 /// Masks words that look like an nkey seed or a token, wherever they stand.
@@ -184,7 +200,9 @@ fn mask_words(line: &str) -> String {
     let looks_secret = |word: &str| {
         let seed = word.len() >= 50
             && word.starts_with('S')
-            && word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+            && word
+                .bytes()
+                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
         seed || (word.len() >= 40 && word.starts_with("eyJ"))
     };
     let boundary = |c: char| c.is_whitespace() || "\"',{}[]:".contains(c);

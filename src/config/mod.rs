@@ -4,8 +4,10 @@
 //! outside of [`crate::secret::Secret`].
 
 mod deserialize;
+pub mod document;
 mod mistake;
 mod recover;
+pub mod secret;
 mod suggest;
 mod tree;
 

@@ -26,7 +26,12 @@ pub(super) struct Reading<T> {
 
 /// Reads a `T`, with every mistake that its types find.
 pub(super) fn read<T: DeserializeOwned>(tree: &Node) -> Reading<T> {
-    let mut reader = Reader { tree, work: tree.clone(), mistakes: Vec::new(), touched: Vec::new() };
+    let mut reader = Reader {
+        tree,
+        work: tree.clone(),
+        mistakes: Vec::new(),
+        touched: Vec::new(),
+    };
     // Every turn either reports or takes out something; the second bound is for what is taken out silently.
     for _ in 0..MISTAKES_MAX * 4 {
         let fault = match T::deserialize(NodeReader(&reader.work)) {
@@ -43,7 +48,11 @@ pub(super) fn read<T: DeserializeOwned>(tree: &Node) -> Reading<T> {
             break;
         }
     }
-    Reading { value: None, mistakes: reader.mistakes, touched: reader.touched }
+    Reading {
+        value: None,
+        mistakes: reader.mistakes,
+        touched: reader.touched,
+    }
 }
 
 struct Reader<'a> {
@@ -81,7 +90,13 @@ impl Reader<'_> {
 
     fn describe(&mut self, kind: &Kind, path: &[Box<str>]) -> (bool, String) {
         let secret = path.iter().any(|segment| is_secret_key(segment));
-        let found = |found: &str| if secret { String::new() } else { format!(", found {found}") };
+        let found = |found: &str| {
+            if secret {
+                String::new()
+            } else {
+                format!(", found {found}")
+            }
+        };
         match kind {
             Kind::Unknown { expected } => {
                 let key = path.last().map_or("", |key| &**key);
@@ -97,15 +112,22 @@ impl Reader<'_> {
                 };
                 (true, format!("unknown key `{key}`; {advice}"))
             }
-            Kind::Word { found: word, expected } => {
+            Kind::Word {
+                found: word,
+                expected,
+            } => {
                 let quoted = super::deserialize::quote(word);
                 let meant = suggest::hint(word, expected.iter().copied());
                 let list = expected.join(", ");
-                (false, format!("expected one of {list}{}{meant}", found(&quoted)))
+                (
+                    false,
+                    format!("expected one of {list}{}{meant}", found(&quoted)),
+                )
             }
-            Kind::Wrong { found: value, expected } => {
-                (false, format!("expected {expected}{}", found(value)))
-            }
+            Kind::Wrong {
+                found: value,
+                expected,
+            } => (false, format!("expected {expected}{}", found(value))),
             Kind::Other(message) => (false, message.clone()),
             Kind::Missing(key) => (false, format!("`{key}` is missing")),
         }
@@ -160,12 +182,21 @@ impl Reader<'_> {
         if node.is_null() {
             node.value = Value::Mapping(Vec::new());
         }
-        let Value::Mapping(entries) = &mut node.value else { return None };
-        let stand_in = Node { at, value: Value::Placeholder };
+        let Value::Mapping(entries) = &mut node.value else {
+            return None;
+        };
+        let stand_in = Node {
+            at,
+            value: Value::Placeholder,
+        };
         match entries.iter_mut().find(|entry| entry.key == *key) {
             Some(entry) if matches!(entry.node.value, Value::Placeholder) => return None,
             Some(entry) => entry.node = stand_in,
-            None => entries.push(Entry { key: key.clone(), key_at: at, node: stand_in }),
+            None => entries.push(Entry {
+                key: key.clone(),
+                key_at: at,
+                node: stand_in,
+            }),
         }
         Some(())
     }
@@ -240,7 +271,13 @@ mod tests {
         assert!(flaws.is_empty(), "{flaws:?}");
         let reading = read::<Outer>(&tree.unwrap());
         let show = |m: &Mistake| {
-            format!("{}:{} {}: {}", m.at.line, m.at.column, show_path(&m.path), m.message)
+            format!(
+                "{}:{} {}: {}",
+                m.at.line,
+                m.at.column,
+                show_path(&m.path),
+                m.message
+            )
         };
         let mut list: Vec<_> = reading.mistakes.iter().map(|m| (m.at, show(m))).collect();
         list.sort();

@@ -3,7 +3,10 @@
 //! Owns: edit distance. Must never: suggest something that is not near.
 
 /// The word nearest to `wrong`, when it is near enough to be a slip of the fingers.
-pub(super) fn nearest<'a>(wrong: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(
+    wrong: &str,
+    words: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     let wrong = wrong.to_ascii_lowercase();
     let allowed = match wrong.chars().count() {
         0..=3 => 1,
@@ -20,7 +23,9 @@ pub(super) fn nearest<'a>(wrong: &str, words: impl IntoIterator<Item = &'a str>)
 
 /// ` (did you mean `x`?)` or nothing.
 pub(super) fn hint<'a>(wrong: &str, words: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(wrong, words).map(|word| format!("; did you mean `{word}`?")).unwrap_or_default()
+    nearest(wrong, words)
+        .map(|word| format!("; did you mean `{word}`?"))
+        .unwrap_or_default()
 }
 
 /// Edit distance with transposition of neighbours (optimal string alignment). Long words count as far apart.
@@ -38,11 +43,10 @@ pub(super) fn distance(a: &str, b: &str) -> usize {
         let mut row = vec![i + 1];
         for (j, y) in b.iter().enumerate() {
             let cost = usize::from(x != y);
-            let mut best = (cell(&last, j) + cost).min(cell(&last, j + 1) + 1).min(cell(&row, j) + 1);
-            let swapped = i > 0
-                && j > 0
-                && a.get(i - 1) == Some(y)
-                && b.get(j - 1) == Some(x);
+            let mut best = (cell(&last, j) + cost)
+                .min(cell(&last, j + 1) + 1)
+                .min(cell(&row, j) + 1);
+            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
             if swapped {
                 best = best.min(cell(&before, j - 1) + 1);
             }

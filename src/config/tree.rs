@@ -58,7 +58,8 @@ pub(super) struct Flaw {
 impl Node {
     /// The node below `path`, or none.
     pub(super) fn find(&self, path: &[Box<str>]) -> Option<&Self> {
-        path.iter().try_fold(self, |node, segment| node.child(segment))
+        path.iter()
+            .try_fold(self, |node, segment| node.child(segment))
     }
 
     /// The entry of the mapping below `path` whose key is the last segment.
@@ -72,7 +73,8 @@ impl Node {
 
     /// The node below `path`, for pruning.
     pub(super) fn find_mut(&mut self, path: &[Box<str>]) -> Option<&mut Self> {
-        path.iter().try_fold(self, |node, segment| node.child_mut(segment))
+        path.iter()
+            .try_fold(self, |node, segment| node.child_mut(segment))
     }
 
     /// The place of `path`, or of the nearest thing above it that exists. With `key`, the key and not the value.
@@ -100,9 +102,10 @@ impl Node {
 
     fn child(&self, segment: &str) -> Option<&Self> {
         match &self.value {
-            Value::Mapping(entries) => {
-                entries.iter().find(|entry| &*entry.key == segment).map(|entry| &entry.node)
-            }
+            Value::Mapping(entries) => entries
+                .iter()
+                .find(|entry| &*entry.key == segment)
+                .map(|entry| &entry.node),
             Value::Sequence(items) => items.get(segment.parse::<usize>().ok()?),
             _ => None,
         }
@@ -110,9 +113,10 @@ impl Node {
 
     fn child_mut(&mut self, segment: &str) -> Option<&mut Self> {
         match &mut self.value {
-            Value::Mapping(entries) => {
-                entries.iter_mut().find(|entry| &*entry.key == segment).map(|entry| &mut entry.node)
-            }
+            Value::Mapping(entries) => entries
+                .iter_mut()
+                .find(|entry| &*entry.key == segment)
+                .map(|entry| &mut entry.node),
             Value::Sequence(items) => items.get_mut(segment.parse::<usize>().ok()?),
             _ => None,
         }
@@ -125,9 +129,12 @@ impl Node {
             Value::Mapping(entries) => entries.iter().map(|entry| &entry.node).collect(),
             _ => Vec::new(),
         };
-        children.into_iter().map(Self::measure).fold((1, 1), |(nodes, depth), (n, d)| {
-            (nodes.saturating_add(n), depth.max(d.saturating_add(1)))
-        })
+        children
+            .into_iter()
+            .map(Self::measure)
+            .fold((1, 1), |(nodes, depth), (n, d)| {
+                (nodes.saturating_add(n), depth.max(d.saturating_add(1)))
+            })
     }
 }
 
@@ -193,24 +200,36 @@ impl Builder {
             Event::DocumentStart(_) => {
                 self.documents = self.documents.saturating_add(1);
                 if self.documents > 1 {
-                    self.flaw(at, "a second document (`---`) is not read; keep one".to_owned());
+                    self.flaw(
+                        at,
+                        "a second document (`---`) is not read; keep one".to_owned(),
+                    );
                     return Err(Stop);
                 }
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let string_tag = tag.as_ref().is_some_and(|tag| is_string_tag(tag));
                 if let Some(tag) = tag.filter(|_| !string_tag) {
-                    self.flaw(at, format!("YAML tags have no meaning here; remove `{tag}`"));
+                    self.flaw(
+                        at,
+                        format!("YAML tags have no meaning here; remove `{tag}`"),
+                    );
                 }
                 let plain = style == ScalarStyle::Plain && !string_tag;
-                let value = Value::Scalar { text: text.into_owned().into_boxed_str(), plain };
+                let value = Value::Scalar {
+                    text: text.into_owned().into_boxed_str(),
+                    plain,
+                };
                 self.finish(Node { at, value }, anchor)?;
             }
             Event::SequenceStart(anchor, tag) => {
                 self.open(at, anchor, tag.is_some(), FrameKind::Sequence(Vec::new()))?;
             }
             Event::MappingStart(anchor, tag) => {
-                let kind = FrameKind::Mapping { entries: Vec::new(), key: None };
+                let kind = FrameKind::Mapping {
+                    entries: Vec::new(),
+                    key: None,
+                };
                 self.open(at, anchor, tag.is_some(), kind)?;
             }
             Event::SequenceEnd | Event::MappingEnd => {
@@ -219,7 +238,13 @@ impl Builder {
                         FrameKind::Sequence(items) => Value::Sequence(items),
                         FrameKind::Mapping { entries, .. } => Value::Mapping(entries),
                     };
-                    self.finish(Node { at: frame.at, value }, frame.anchor)?;
+                    self.finish(
+                        Node {
+                            at: frame.at,
+                            value,
+                        },
+                        frame.anchor,
+                    )?;
                 }
             }
             Event::Alias(id) => self.alias(id, at)?,
@@ -248,13 +273,19 @@ impl Builder {
 
     fn alias(&mut self, id: usize, at: Position) -> Result<(), Stop> {
         let Some(node) = self.anchors.get(&id).cloned() else {
-            self.flaw(at, "this alias lies inside the anchor that it repeats".to_owned());
+            self.flaw(
+                at,
+                "this alias lies inside the anchor that it repeats".to_owned(),
+            );
             return Err(Stop);
         };
         let (nodes, depth) = node.measure();
         self.nodes = self.nodes.saturating_add(nodes);
         if self.frames.len().saturating_add(depth) > DEPTH_MAX {
-            self.flaw(at, format!("this alias nests deeper than {DEPTH_MAX} levels"));
+            self.flaw(
+                at,
+                format!("this alias nests deeper than {DEPTH_MAX} levels"),
+            );
             return Err(Stop);
         }
         self.finish(node, 0)
@@ -291,7 +322,11 @@ impl Builder {
                             "`{name}` is written twice, first on line {}; keep one",
                             first.key_at.line
                         );
-                        self.flaws.push(Flaw { path, at: key_at, message });
+                        self.flaws.push(Flaw {
+                            path,
+                            at: key_at,
+                            message,
+                        });
                         return Ok(());
                     }
                     // A block value starts on a later line, an absent one nowhere: the key is where people look.
@@ -302,7 +337,11 @@ impl Builder {
                             key_at
                         };
                     }
-                    entries.push(Entry { key: name, key_at, node });
+                    entries.push(Entry {
+                        key: name,
+                        key_at,
+                        node,
+                    });
                 }
             },
         }
@@ -362,13 +401,19 @@ mod tests {
         assert_eq!(tree.position(&path("b.d.0.e"), false), Position::new(5, 10));
         assert_eq!(tree.position(&path("b.d.0.e"), true), Position::new(5, 7));
         assert_eq!(tree.position(&path("b.f"), false), Position::new(6, 3));
-        assert_eq!(tree.position(&path("b.nothing.below"), false), Position::new(2, 1));
+        assert_eq!(
+            tree.position(&path("b.nothing.below"), false),
+            Position::new(2, 1)
+        );
     }
 
     #[test]
     fn a_key_written_twice_is_a_flaw_and_the_first_one_stays() {
         let (tree, flaws) = parse("a: 1\nb:\n  c: 2\n  c: 3\na: 4\n");
-        let places: Vec<_> = flaws.iter().map(|flaw| (flaw.at.line, flaw.path.join("."))).collect();
+        let places: Vec<_> = flaws
+            .iter()
+            .map(|flaw| (flaw.at.line, flaw.path.join(".")))
+            .collect();
         assert_eq!(places, [(4, "b.c".to_owned()), (5, "a".to_owned())]);
         assert_eq!(tree.unwrap().keys(&[]), ["a", "b"]);
     }
@@ -378,11 +423,17 @@ mod tests {
         let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..12 {
             let below = format!("*a{}", level - 1);
-            text.push_str(&format!("a{level}: &a{level} [{}]\n", [below.as_str(); 9].join(", ")));
+            text.push_str(&format!(
+                "a{level}: &a{level} [{}]\n",
+                [below.as_str(); 9].join(", ")
+            ));
         }
         let (tree, flaws) = parse(&text);
         assert!(tree.is_none());
-        assert!(flaws[0].message.contains("more than 200000 values"), "{flaws:?}");
+        assert!(
+            flaws[0].message.contains("more than 200000 values"),
+            "{flaws:?}"
+        );
     }
 
     #[test]
@@ -399,7 +450,9 @@ mod tests {
     fn an_alias_repeats_its_anchor_and_an_alias_of_itself_is_refused() {
         let (tree, flaws) = parse("a: &x [1, 2]\nb: *x\n");
         assert!(flaws.is_empty());
-        assert!(matches!(&tree.unwrap().find(&path("b")).unwrap().value, Value::Sequence(v) if v.len() == 2));
+        assert!(
+            matches!(&tree.unwrap().find(&path("b")).unwrap().value, Value::Sequence(v) if v.len() == 2)
+        );
         let (tree, flaws) = parse("a: &x [1, *x]\n");
         assert!(tree.is_none());
         assert_eq!(flaws.len(), 1);
@@ -409,6 +462,9 @@ mod tests {
     fn broken_yaml_says_where() {
         let (tree, flaws) = parse("a: [1, 2\nb: 3\n");
         assert!(tree.is_none());
-        assert!(flaws[0].message.starts_with("this is not valid YAML"), "{flaws:?}");
+        assert!(
+            flaws[0].message.starts_with("this is not valid YAML"),
+            "{flaws:?}"
+        );
     }
 }

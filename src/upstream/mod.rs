@@ -1,1 +1,369 @@
-//! Under construction.
+//! The NATS servers behind us: dialling them with credentials that no client sees, knowing which are well, and the
+//! INFO they greet with.
+//!
+//! ```text
+//! Upstreams -> Upstream -> Servers -> Server     health, order, pauses
+//!                 |           \-> probe          a watch per server: health without clients, INFO template
+//!                 \-> dial -> handshake          TCP, PROXY v2, INFO and TLS in either order, CONNECT, PONG
+//! ```
+//!
+//! Never carries a client's token: [`ConnectOptions`] has no field for it. Never forwards bytes of a client's CONNECT:
+//! ours is built from an allow-list. A link is bound to one session for its life; there is no pool.
+
+mod config;
+mod credentials;
+mod dial;
+mod documents;
+mod error;
+mod handshake;
+mod probe;
+mod proxy_header;
+mod servers;
+mod stream;
+mod template;
+
+pub use config::{
+    Auth, ConfigError, DEFAULT_DIAL_TIMEOUT, Scheme, ServerUrl, TlsDial, TlsFirst, UpstreamConfig,
+};
+pub use error::{DialError, Step};
+pub use proxy_header::{proxy_v2, proxy_v2_local};
+pub use servers::{ServerState, ServerStatus};
+pub use stream::LinkStream;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use credentials::Credentials;
+use dial::{Dial, Dialled, Purpose};
+use documents::Info;
+use servers::{Change, Server, Servers};
+use template::Template;
+
+use crate::clock;
+
+/// What of the client's CONNECT reaches the server, and the addresses for the PROXY header.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectOptions<'a> {
+    /// Where the client is.
+    pub client_addr: SocketAddr,
+    /// Where it reached us.
+    pub listener_addr: SocketAddr,
+    /// Whether the server sends a client's own messages back to it.
+    pub echo: bool,
+    /// Whether headers are wanted; sent as false to a server that has none.
+    pub headers: bool,
+    /// Whether 503 answers are wanted; sent as false without headers.
+    pub no_responders: bool,
+    /// 0 or 1; more is sent as 1.
+    pub protocol: u8,
+    /// Language of the library; the first 32 bytes are sent.
+    pub lang: &'a str,
+    /// Its version; the first 32 bytes are sent.
+    pub version: &'a str,
+    /// Name of the connection; the first 128 bytes are sent.
+    pub name: &'a str,
+}
+
+impl ConnectOptions<'_> {
+    /// For connections of our own.
+    const fn probe() -> ConnectOptions<'static> {
+        let nowhere = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        ConnectOptions {
+            client_addr: nowhere,
+            listener_addr: nowhere,
+            echo: false,
+            headers: true,
+            no_responders: false,
+            protocol: 1,
+            lang: "rust",
+            version: env!("CARGO_PKG_VERSION"),
+            name: "natsentry probe",
+        }
+    }
+}
+
+/// A connection to a server that has accepted our credentials and answered PING.
+#[derive(Debug)]
+pub struct Link {
+    /// The stream. Nothing of ours is under way on it.
+    pub stream: LinkStream,
+    /// JSON of the last INFO before PONG, byte for byte.
+    pub info: Vec<u8>,
+    /// What the server sent behind PONG and was read already: to be treated before anything read later.
+    pub leftover: Vec<u8>,
+    /// The server, as it is written in the configuration.
+    pub server: Arc<str>,
+}
+
+/// One upstream as an operator sees it.
+#[derive(Clone, Debug)]
+pub struct UpstreamStatus {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whether a server of it is up.
+    pub ready: bool,
+    /// Its servers, in the order of the configuration.
+    pub servers: Vec<ServerStatus>,
+}
+
+/// All upstreams by name. Cheap to share; [`Upstreams::reload`] exchanges the set for all holders.
+pub struct Upstreams {
+    current: ArcSwap<Set>,
+    tasks: TaskTracker,
+}
+
+type Set = HashMap<Arc<str>, Arc<Upstream>>;
+
+/// One upstream. Its watches end when it is dropped.
+struct Upstream {
+    config: UpstreamConfig,
+    credentials: Credentials,
+    servers: Servers,
+    template: Template,
+    stop: CancellationToken,
+    _stops: DropGuard,
+}
+
+impl Upstreams {
+    /// Checks the configuration and begins to watch every server. Must be called inside a tokio runtime; the watches
+    /// run on `tasks` and end with [`Upstreams::stop`] or when this is dropped.
+    ///
+    /// # Errors
+    /// The first mistake in the configuration.
+    pub fn start(configs: Vec<UpstreamConfig>, tasks: &TaskTracker) -> Result<Self, ConfigError> {
+        let set = build(configs, None)?;
+        let this = Self {
+            current: ArcSwap::from_pointee(set),
+            tasks: tasks.clone(),
+        };
+        this.watch();
+        Ok(this)
+    }
+
+    /// Exchanges the set. Links that are open stay as they are; INFO of upstreams that keep their name is kept until
+    /// there is news. On an error nothing changes.
+    ///
+    /// # Errors
+    /// The first mistake in the configuration.
+    pub fn reload(&self, configs: Vec<UpstreamConfig>) -> Result<(), ConfigError> {
+        let set = build(configs, Some(&self.current.load()))?;
+        self.current.store(Arc::new(set));
+        self.watch();
+        Ok(())
+    }
+
+    /// Ends the watches. Dials still work.
+    pub fn stop(&self) {
+        for upstream in self.current.load().values() {
+            upstream.stop.cancel();
+        }
+    }
+
+    /// A link for one session: the best server first, the next one when it fails, one deadline over all of it. May be
+    /// dropped at any point.
+    ///
+    /// # Errors
+    /// The failure that says most about what is wrong. The client gets a silent close whatever it is.
+    pub async fn dial(
+        &self,
+        upstream: &str,
+        options: &ConnectOptions<'_>,
+    ) -> Result<Link, DialError> {
+        let found = self.current.load().get(upstream).map(Arc::clone);
+        match found {
+            Some(upstream) => upstream.dial(options).await,
+            None => Err(DialError::UnknownUpstream {
+                upstream: upstream.to_owned(),
+            }),
+        }
+    }
+
+    /// JSON of the INFO to greet clients of this upstream with; none before a server of it was reached for the first
+    /// time. Holds a stale nonce and client id: to be rewritten before a client sees it.
+    #[must_use]
+    pub fn info(&self, upstream: &str) -> Option<Arc<[u8]>> {
+        self.current.load().get(upstream)?.template.current()
+    }
+
+    /// A live link got an INFO with `ldm`: no new links to that server until it is back.
+    pub fn lame_duck(&self, upstream: &str, server: &str) {
+        let set = self.current.load();
+        let Some(upstream) = set.get(upstream) else {
+            return;
+        };
+        for known in upstream
+            .servers
+            .iter()
+            .filter(|known| &*known.label == server)
+        {
+            let error = DialError::LameDuck {
+                server: server.to_owned(),
+            };
+            upstream.report(known, Some(&error), None);
+        }
+    }
+
+    /// Every upstream, by name.
+    #[must_use]
+    pub fn status(&self) -> Vec<UpstreamStatus> {
+        let mut all: Vec<_> = self
+            .current
+            .load()
+            .values()
+            .map(|upstream| upstream.status())
+            .collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    fn watch(&self) {
+        for upstream in self.current.load().values() {
+            for server in upstream.servers.iter() {
+                self.tasks.spawn(probe::watch(
+                    Arc::downgrade(upstream),
+                    Arc::clone(server),
+                    upstream.stop.clone(),
+                ));
+            }
+        }
+    }
+}
+
+fn build(configs: Vec<UpstreamConfig>, old: Option<&Set>) -> Result<Set, ConfigError> {
+    let mut set = Set::with_capacity(configs.len());
+    for config in configs {
+        let name = Arc::clone(&config.name);
+        let upstream = Upstream::new(config)?;
+        if let Some(before) = old.and_then(|old| old.get(&name)) {
+            upstream.template.inherit(&before.template);
+        }
+        if set.insert(Arc::clone(&name), Arc::new(upstream)).is_some() {
+            return Err(ConfigError::Duplicate {
+                upstream: name.to_string(),
+            });
+        }
+    }
+    Ok(set)
+}
+
+impl Upstream {
+    fn new(config: UpstreamConfig) -> Result<Self, ConfigError> {
+        let credentials = config.prepare()?;
+        let servers = Servers::new(&config.servers, clock::now());
+        let stop = CancellationToken::new();
+        let stops = stop.clone().drop_guard();
+        Ok(Self {
+            config,
+            credentials,
+            servers,
+            template: Template::new(),
+            stop,
+            _stops: stops,
+        })
+    }
+
+    async fn dial(&self, options: &ConnectOptions<'_>) -> Result<Link, DialError> {
+        let deadline = Instant::now() + self.config.dial_timeout;
+        let order = self.servers.order(Instant::now());
+        let mut worst: Option<DialError> = None;
+        for (index, server) in order.iter().enumerate() {
+            let Some(turn) = server.turn() else { continue };
+            let left = deadline.saturating_duration_since(Instant::now());
+            let others = order.len().saturating_sub(index);
+            let dial = Dial {
+                config: &self.config,
+                credentials: &self.credentials,
+                server: &turn.server,
+                purpose: Purpose::Session(options),
+                deadline: Instant::now() + share(left, others),
+                connect_limit: left,
+            };
+            let result = dial.run().await;
+            self.report(
+                server,
+                result.as_ref().err(),
+                result.as_ref().ok().map(|d| &d.info),
+            );
+            match result {
+                Ok(Dialled { link, info, .. }) => {
+                    self.template.dialled(&link.info, &info);
+                    return Ok(link);
+                }
+                Err(error) => {
+                    if worst
+                        .as_ref()
+                        .is_none_or(|worst| worst.weight() <= error.weight())
+                    {
+                        worst = Some(error);
+                    }
+                }
+            }
+            if Instant::now() >= deadline {
+                break;
+            }
+        }
+        Err(worst.unwrap_or_else(|| DialError::Down {
+            upstream: self.config.name.to_string(),
+            last: self
+                .servers
+                .last_error()
+                .as_deref()
+                .unwrap_or("not tried yet")
+                .to_owned(),
+        }))
+    }
+
+    /// Notes how a dial or probe went, and logs what changed by it.
+    fn report(&self, server: &Server, error: Option<&DialError>, info: Option<&Info>) {
+        let upstream = &*self.config.name;
+        match (error, info) {
+            // Nothing was learned about the server.
+            (Some(DialError::Local { .. }), _) | (None, None) => {}
+            (Some(error), _) => {
+                if server.failed(error, Instant::now(), clock::now()) == Change::WentDown {
+                    tracing::warn!(upstream, server = &*server.label, %error, "server is down");
+                }
+            }
+            (None, Some(info)) => {
+                if server.succeeded(&info.version, clock::now()) == Change::WentUp {
+                    tracing::info!(
+                        upstream,
+                        server = &*server.label,
+                        version = &*info.version,
+                        "server is up"
+                    );
+                }
+            }
+        }
+    }
+
+    fn status(&self) -> UpstreamStatus {
+        let servers: Vec<_> = self.servers.iter().map(|server| server.status()).collect();
+        let ready = servers.iter().any(|server| server.state == ServerState::Up);
+        UpstreamStatus {
+            name: Arc::clone(&self.config.name),
+            ready,
+            servers,
+        }
+    }
+}
+
+impl fmt::Debug for Upstreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.status()).finish()
+    }
+}
+
+/// How much of the time left one server may take when others wait behind it: an even part, but at least a second.
+fn share(left: Duration, candidates: usize) -> Duration {
+    let part = left / u32::try_from(candidates.max(1)).unwrap_or(u32::MAX);
+    part.max(Duration::from_secs(1)).min(left)
+}

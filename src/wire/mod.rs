@@ -1,8 +1,25 @@
 //! The NATS client protocol: frames, the grammar of one control line, the canonical encoder, INFO and CONNECT, and the
 //! closed list of `-ERR` texts.
+//!
+//! Must never: hold state, know a policy, or read a payload (header blocks excepted).
 
+mod canonical;
+mod connect;
+pub mod encode;
+mod frame;
+mod grammar;
+mod headers;
+mod info;
+mod op;
 mod quote;
 mod reply;
 
+pub use connect::{Connect, ConnectFault, Credential};
+pub use frame::{
+    Frame, LineFault, LineLimits, SERVER_LINE_MAX, decode_client, decode_server, skip_tail,
+};
+pub use headers::{SideChannel, side_channels};
+pub use info::{ClientInfo, InfoFault, Listener, ServerInfo};
+pub use op::{ClientOp, Message, Publish, ServerOp};
 pub use quote::push_quoted;
 pub use reply::{ErrText, PermissionsViolation};

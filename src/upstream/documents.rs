@@ -1,0 +1,142 @@
+//! The two JSON documents of a dial: the part of INFO that it needs, and the CONNECT that answers it. Pure.
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::ConnectOptions;
+use super::credentials::Proof;
+
+/// What a dial reads in INFO (nats-server `server.go`, `Info`). `null` and absence are the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Info {
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) server_id: Box<str>,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) version: Box<str>,
+    #[serde(default)]
+    pub(super) nonce: Option<String>,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) headers: bool,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) tls_required: bool,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) tls_available: bool,
+    #[serde(default)]
+    pub(super) max_payload: Option<i64>,
+    #[serde(default, deserialize_with = "or_default", rename = "ldm")]
+    pub(super) lame_duck: bool,
+}
+
+impl Info {
+    /// None when the bytes are not a JSON object with fields of the right type.
+    pub(super) fn parse(json: &[u8]) -> Option<Self> {
+        if json.trim_ascii_start().first() != Some(&b'{') {
+            return None;
+        }
+        serde_json::from_slice(json).ok()
+    }
+}
+
+fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// CONNECT as we send it: every field there is. Nothing of the client's CONNECT gets here but what
+/// [`ConnectOptions`] names.
+#[derive(Serialize)]
+struct Connect<'a> {
+    verbose: bool,
+    pedantic: bool,
+    tls_required: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    lang: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    version: &'a str,
+    protocol: u8,
+    echo: bool,
+    headers: bool,
+    no_responders: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pass: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nkey: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jwt: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sig: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy_sig: Option<&'a str>,
+}
+
+/// `CONNECT {...}\r\nPING\r\n`, wiped when dropped. The argument stays under [`CONNECT_LIMIT`] bytes unless the
+/// credentials alone are longer: then the names of client and library are left out.
+pub(super) fn connect_and_ping(
+    options: &ConnectOptions<'_>,
+    proof: &Proof<'_>,
+    info: &Info,
+    tls: bool,
+) -> Option<Zeroizing<Vec<u8>>> {
+    let headers = options.headers && info.headers;
+    let mut connect = Connect {
+        verbose: false,
+        pedantic: false,
+        tls_required: tls,
+        name: clipped(options.name, 128),
+        lang: clipped(options.lang, 32),
+        version: clipped(options.version, 32),
+        // The server closes on anything else (nats-server `client.go`, `processConnect`).
+        protocol: options.protocol.min(1),
+        echo: options.echo,
+        headers,
+        no_responders: options.no_responders && headers,
+        user: proof.user,
+        pass: proof.pass,
+        auth_token: proof.auth_token,
+        nkey: proof.nkey.as_deref(),
+        jwt: proof.jwt,
+        sig: proof.sig.as_deref(),
+        proxy_sig: proof.proxy_sig.as_deref(),
+    };
+    let mut line = encode(&connect)?;
+    if line.len() > CONNECT_LIMIT {
+        (connect.name, connect.lang, connect.version) = ("", "", "");
+        line = encode(&connect)?;
+    }
+    Some(line)
+}
+
+/// Encodes into memory that is large enough from the start: growing would leave copies of secrets behind.
+fn encode(connect: &Connect<'_>) -> Option<Zeroizing<Vec<u8>>> {
+    let texts = [connect.user, connect.pass, connect.auth_token, connect.jwt];
+    // An escaped character takes up to six bytes.
+    let secrets = texts.iter().flatten().fold(0_usize, |sum, text| {
+        sum.saturating_add(text.len().saturating_mul(6))
+    });
+    let mut line = Zeroizing::new(Vec::with_capacity(secrets.saturating_add(CONNECT_LIMIT)));
+    line.extend_from_slice(b"CONNECT ");
+    serde_json::to_writer(&mut *line, connect).ok()?;
+    line.extend_from_slice(b"\r\nPING\r\n");
+    Some(line)
+}
+
+/// At most `limit` bytes, cut between characters.
+fn clipped(text: &str, limit: usize) -> &str {
+    (0..=limit.min(text.len()))
+        .rev()
+        .find_map(|end| text.get(..end))
+        .unwrap_or_default()
+}
+
+/// `max_control_line` of nats-server (`const.go`), which counts CONNECT too, before authentication; the verb, its
+/// blank and PING are counted here besides, to stay well inside.
+const CONNECT_LIMIT: usize = 4096;

@@ -1,0 +1,70 @@
+//! The watch over one server: a full connect with our own credentials now and then, more often while it is down. It
+//! keeps health, addresses and the INFO template fresh when no client comes.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::Upstream;
+use super::dial::{Dial, Dialled, Purpose, resolve};
+use super::servers::Server;
+
+/// Looks after `server` until `stop`, or until the upstream is gone.
+pub(super) async fn watch(upstream: Weak<Upstream>, server: Arc<Server>, stop: CancellationToken) {
+    loop {
+        let wait = server.next_probe(Instant::now());
+        tokio::select! {
+            () = stop.cancelled() => return,
+            // A dial that failed shortens the wait.
+            () = server.wake.notified(), if !wait.is_zero() => continue,
+            () = sleep(wait) => {}
+        }
+        let Some(upstream) = upstream.upgrade() else {
+            return;
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = probe(&upstream, &server) => {}
+        }
+    }
+}
+
+async fn probe(upstream: &Upstream, server: &Server) {
+    let deadline = Instant::now() + upstream.config.dial_timeout;
+    // Fresh addresses, unless the resolver is in trouble: then those we have.
+    let resolved = timeout_at(deadline, resolve(server)).await;
+    drop(resolved);
+    let dial = Dial {
+        config: &upstream.config,
+        credentials: &upstream.credentials,
+        server,
+        purpose: Purpose::Probe,
+        deadline,
+        connect_limit: CONNECT_LIMIT,
+    };
+    let result = dial.run().await;
+    upstream.report(
+        server,
+        result.as_ref().err(),
+        result.as_ref().ok().map(|dialled| &dialled.info),
+    );
+    if let Ok(Dialled {
+        mut link,
+        info,
+        round_trip,
+    }) = result
+    {
+        server.measured(round_trip);
+        upstream.template.probed(&link.info, &info);
+        // A goodbye, so that a TLS server does not log a broken connection.
+        drop(timeout(GOODBYE, link.stream.shutdown()).await);
+    }
+}
+
+/// A lost SYN is repeated after a second: a server that is back answers that one, or the next probe's.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+
+const GOODBYE: Duration = Duration::from_millis(500);

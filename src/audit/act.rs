@@ -1,0 +1,54 @@
+//! What operators, and the process on its own, do to sessions and policy.
+
+use crate::time::Timestamp;
+
+/// What an operator, or the process on its own, did.
+#[derive(Clone, Copy, Debug)]
+pub struct Act<'a> {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub kind: ActKind,
+    /// Whose doing: a signal, a user of the admin interface, `file` for a changed file.
+    pub by: &'a str,
+    /// More, for people.
+    pub detail: &'a str,
+}
+
+/// The kinds of act; a closed set, since readers of the audit filter by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ActKind {
+    /// The process began to serve.
+    Started,
+    /// The process ends.
+    Stopped,
+    /// Drain was asked for.
+    Draining,
+    /// A new policy is in force.
+    PolicyReloaded,
+    /// A new policy was rejected; the old one stays.
+    PolicyRejected,
+    /// One session was ended.
+    SessionKilled,
+    /// An identity was locked out.
+    Locked,
+    /// A lock was taken away.
+    Unlocked,
+}
+
+impl ActKind {
+    /// The `event` of its line.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Stopped => "stopped",
+            Self::Draining => "draining",
+            Self::PolicyReloaded => "policy_reloaded",
+            Self::PolicyRejected => "policy_rejected",
+            Self::SessionKilled => "session_killed",
+            Self::Locked => "locked",
+            Self::Unlocked => "unlocked",
+        }
+    }
+}

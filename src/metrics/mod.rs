@@ -1,0 +1,370 @@
+//! Metrics: counts what [`Event`]s say and what the shell measures, and prints it for Prometheus.
+//!
+//! Owns: the registry, the metric names and their labels. Must never: import another adapter (the shell hands figures
+//! in), take a label value from a peer, or allocate on the data path (handles are resolved once per session).
+
+mod families;
+mod labels;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::{Encoder, IntCounter, IntGauge, Registry, TextEncoder};
+
+use self::families::Families;
+pub use self::labels::{AuditFigures, HandshakeResult, KeyFigures, Names, SlotLimit};
+use crate::identity::Kind;
+use crate::policy::DenialReason;
+use crate::session::{CloseReason, Event, EventKind, Operation, Traffic};
+use crate::time::Timestamp;
+
+/// Content type of the text exposition format 0.0.4; Prometheus 3 refuses a scrape without a known one.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Why metrics could not be made or printed; a fault of this program, never of a peer.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// A family clashed with another one, or could not be encoded.
+    #[error("metrics registry: {0}")]
+    Registry(#[from] prometheus::Error),
+}
+
+/// Every metric of the process.
+pub struct Metrics {
+    registry: Registry,
+    families: Families,
+    closed: [IntCounter; CloseReason::ALL.len()],
+    denied: [[IntCounter; DenialReason::ALL.len()]; Operation::ALL.len()],
+}
+
+impl Metrics {
+    /// Registers every family and makes the series of every label value known beforehand.
+    ///
+    /// # Errors
+    /// Only if two families share a name, which a test excludes.
+    pub fn new(names: Names<'_>, started: Timestamp) -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        let families = Families::register(&registry)?;
+        families
+            .build_info
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        families
+            .start_time
+            .with_label_values::<&str>(&[])
+            .set(seconds(started.since(Timestamp::default())));
+        let closed = CloseReason::ALL.map(|reason| {
+            families
+                .closed
+                .with_label_values(&[reason.label(), reason.blame().label()])
+        });
+        let denied = Operation::ALL.map(|op| {
+            DenialReason::ALL.map(|reason| {
+                families
+                    .denials
+                    .with_label_values(&[op.label(), reason.label()])
+            })
+        });
+        let metrics = Self {
+            registry,
+            families,
+            closed,
+            denied,
+        };
+        metrics.prepare(names);
+        Ok(metrics)
+    }
+
+    /// Makes the series of more names, after a reload. Series of names that are gone stay until the process ends.
+    pub fn prepare(&self, names: Names<'_>) {
+        let f = &self.families;
+        for limit in SlotLimit::ALL {
+            f.rejected.with_label_values(&[limit.label()]);
+        }
+        for result in HandshakeResult::ALL {
+            f.handshake_seconds.with_label_values(&[result.label()]);
+        }
+        for result in RELOAD_RESULTS {
+            f.policy_reloads.with_label_values(&[result]);
+        }
+        for result in AUDIT_RESULTS {
+            f.audit_lines.with_label_values(&[result]);
+        }
+        for code in names.refusal_codes {
+            f.refusals.with_label_values(&[code]);
+        }
+        for role in names.roles {
+            f.role_sessions.with_label_values(&[&**role]);
+        }
+        for upstream in names.upstreams {
+            self.prepare_upstream(upstream);
+        }
+        for issuer in names.issuers {
+            f.keys.with_label_values(&[&**issuer]);
+            f.keys_age
+                .with_label_values(&[&**issuer])
+                .set(f64::INFINITY);
+            for result in RESULTS {
+                f.key_fetches.with_label_values(&[&**issuer, result]);
+            }
+        }
+    }
+
+    fn prepare_upstream(&self, upstream: &str) {
+        let f = &self.families;
+        self.traffic(upstream);
+        f.sessions.with_label_values(&[upstream]);
+        f.upstream_up.with_label_values(&[upstream]);
+        for kind in [Kind::User, Kind::App] {
+            f.opened.with_label_values(&[upstream, kind_label(kind)]);
+        }
+        for result in RESULTS {
+            f.dial_seconds.with_label_values(&[upstream, result]);
+        }
+    }
+
+    /// Counts one fact. The audit reads the same facts.
+    pub fn record(&self, event: &Event) {
+        match &event.kind {
+            EventKind::Connected(connected) => {
+                let kind = event
+                    .identity
+                    .as_ref()
+                    .map_or("unknown", |identity| kind_label(identity.kind));
+                self.families
+                    .opened
+                    .with_label_values(&[&*connected.upstream, kind])
+                    .inc();
+            }
+            EventKind::Refused { code, .. } => {
+                self.families.refusals.with_label_values(&[code]).inc()
+            }
+            EventKind::Denied(denied) => {
+                let by_reason = self.denied.get(denied.operation as usize);
+                if let Some(counter) = by_reason.and_then(|row| row.get(denied.reason as usize)) {
+                    counter.inc();
+                }
+            }
+            EventKind::Closed(closed) => {
+                if let Some(counter) = self.closed.get(closed.reason as usize) {
+                    counter.inc();
+                }
+                if event.identity.is_some() {
+                    let duration = Duration::from_millis(closed.duration_ms);
+                    self.families.session_seconds.observe(seconds(duration));
+                }
+            }
+        }
+    }
+
+    /// The gauges of one admitted session, held as long as it lives, and the handles for its traffic.
+    pub fn session(&self, upstream: &str, roles: &[Arc<str>]) -> SessionMetrics {
+        let mut gauges = Vec::with_capacity(roles.len().saturating_add(1));
+        gauges.push(self.families.sessions.with_label_values(&[upstream]));
+        gauges.extend(
+            roles
+                .iter()
+                .map(|role| self.families.role_sessions.with_label_values(&[&**role])),
+        );
+        SessionMetrics {
+            _live: gauges.into_iter().map(Raised::new).collect(),
+            traffic: self.traffic(upstream),
+        }
+    }
+
+    /// The handles for traffic of one upstream. Cheap to clone; resolve once, not per message.
+    pub fn traffic(&self, upstream: &str) -> TrafficHandles {
+        let f = &self.families;
+        TrafficHandles(Arc::new(TrafficCounters {
+            messages_in: f.messages.with_label_values(&[upstream, "in"]),
+            messages_out: f.messages.with_label_values(&[upstream, "out"]),
+            bytes_in: f.bytes.with_label_values(&[upstream, "in"]),
+            bytes_out: f.bytes.with_label_values(&[upstream, "out"]),
+            filtered: f.filtered.with_label_values(&[upstream]),
+        }))
+    }
+
+    /// A TCP connection was accepted.
+    pub fn connection_accepted(&self) {
+        self.families.accepted.inc();
+    }
+
+    /// A TCP connection was closed at once.
+    pub fn connection_rejected(&self, limit: SlotLimit) {
+        self.families
+            .rejected
+            .with_label_values(&[limit.label()])
+            .inc();
+    }
+
+    /// A handshake runs until the returned value is dropped.
+    #[must_use = "the gauge falls when this is dropped"]
+    pub fn handshake_begun(&self) -> Raised {
+        Raised::new(self.families.handshakes.clone())
+    }
+
+    /// A handshake ended after `took`.
+    pub fn handshake_ended(&self, result: HandshakeResult, took: Duration) {
+        self.families
+            .handshake_seconds
+            .with_label_values(&[result.label()])
+            .observe(seconds(took));
+    }
+
+    /// Dialling an upstream ended after `took`; sets `natsentry_upstream_up` too.
+    pub fn dialled(&self, upstream: &str, ok: bool, took: Duration) {
+        let result = if ok { "ok" } else { "failed" };
+        self.families
+            .dial_seconds
+            .with_label_values(&[upstream, result])
+            .observe(seconds(took));
+        self.set_upstream_up(upstream, ok);
+    }
+
+    /// Whether the upstream could be reached when last tried.
+    pub fn set_upstream_up(&self, upstream: &str, up: bool) {
+        self.families
+            .upstream_up
+            .with_label_values(&[upstream])
+            .set(i64::from(up));
+    }
+
+    /// Whether the process drains.
+    pub fn set_draining(&self, draining: bool) {
+        self.families.draining.set(i64::from(draining));
+    }
+
+    /// A policy was loaded (`hash` is now in force) or, with none, rejected.
+    pub fn policy_loaded(&self, hash: Option<&str>) {
+        let result = if hash.is_some() {
+            "accepted"
+        } else {
+            "rejected"
+        };
+        self.families
+            .policy_reloads
+            .with_label_values(&[result])
+            .inc();
+        if let Some(hash) = hash {
+            self.families.policy_info.reset();
+            self.families.policy_info.with_label_values(&[hash]).set(1);
+        }
+    }
+
+    /// Takes over what is known of an issuer's keys.
+    pub fn set_keys(&self, figures: &KeyFigures) {
+        let f = &self.families;
+        let issuer = &*figures.issuer;
+        f.keys
+            .with_label_values(&[issuer])
+            .set(i64::try_from(figures.keys).unwrap_or(i64::MAX));
+        f.keys_age
+            .with_label_values(&[issuer])
+            .set(figures.age.map_or(f64::INFINITY, seconds));
+        raise_to(
+            &f.key_fetches.with_label_values(&[issuer, "ok"]),
+            figures.fetches_ok,
+        );
+        raise_to(
+            &f.key_fetches.with_label_values(&[issuer, "failed"]),
+            figures.fetches_failed,
+        );
+    }
+
+    /// Takes over what is known of the audit.
+    pub fn set_audit(&self, figures: AuditFigures) {
+        let lines = &self.families.audit_lines;
+        raise_to(&lines.with_label_values(&["written"]), figures.written);
+        raise_to(&lines.with_label_values(&["dropped"]), figures.dropped);
+        raise_to(
+            &lines.with_label_values(&["suppressed"]),
+            figures.suppressed,
+        );
+        self.families.audit_failing.set(i64::from(figures.failing));
+    }
+
+    /// Everything in the text exposition format 0.0.4; serve it as [`CONTENT_TYPE`].
+    ///
+    /// # Errors
+    /// If a family cannot be encoded, which would be a fault of this program.
+    pub fn text(&self) -> Result<String, MetricsError> {
+        let mut out = Vec::with_capacity(16 * 1024);
+        TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
+        String::from_utf8(out)
+            .map_err(|_| MetricsError::Registry(prometheus::Error::Msg("not UTF-8".into())))
+    }
+}
+
+/// Adds what passed since the last flush. One call a turn of the pump, not one a message.
+pub fn add_traffic(handles: &TrafficHandles, delta: Traffic) {
+    let counters = &*handles.0;
+    add(&counters.messages_in, delta.messages_in);
+    add(&counters.bytes_in, delta.bytes_in);
+    add(&counters.messages_out, delta.messages_out);
+    add(&counters.bytes_out, delta.bytes_out);
+    add(&counters.filtered, delta.filtered);
+}
+
+/// One live session in the gauges; leaving the scope takes it out again, however the session ends.
+pub struct SessionMetrics {
+    _live: Box<[Raised]>,
+    /// Where its traffic is counted.
+    pub traffic: TrafficHandles,
+}
+
+/// Resolved counters of one upstream's traffic.
+#[derive(Clone)]
+pub struct TrafficHandles(Arc<TrafficCounters>);
+
+struct TrafficCounters {
+    messages_in: IntCounter,
+    messages_out: IntCounter,
+    bytes_in: IntCounter,
+    bytes_out: IntCounter,
+    filtered: IntCounter,
+}
+
+/// A gauge raised by one until this is dropped.
+pub struct Raised(IntGauge);
+
+impl Raised {
+    fn new(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Raised {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn add(counter: &IntCounter, delta: u64) {
+    if delta > 0 {
+        counter.inc_by(delta);
+    }
+}
+
+/// Brings a counter up to a total that somebody else keeps.
+fn raise_to(counter: &IntCounter, total: u64) {
+    add(counter, total.saturating_sub(counter.get()));
+}
+
+fn seconds(duration: Duration) -> f64 {
+    duration.as_secs_f64()
+}
+
+const fn kind_label(kind: Kind) -> &'static str {
+    match kind {
+        Kind::User => "user",
+        Kind::App => "app",
+    }
+}
+
+const RESULTS: [&str; 2] = ["ok", "failed"];
+const RELOAD_RESULTS: [&str; 2] = ["accepted", "rejected"];
+const AUDIT_RESULTS: [&str; 3] = ["written", "dropped", "suppressed"];
+
+#[cfg(test)]
+mod tests;

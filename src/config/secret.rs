@@ -153,6 +153,12 @@ pub(super) fn plain_reason(error: &std::io::Error) -> String {
     }
 }
 
+impl From<&str> for SecretRef {
+    fn from(text: &str) -> Self {
+        Self(Secret::new(text))
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

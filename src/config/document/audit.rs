@@ -31,6 +31,20 @@ pub struct Audit {
     pub sampling: Sampling,
 }
 
+impl Audit {
+    /// The defaults, for where nothing is written down.
+    pub(in crate::config) fn nowhere() -> Self {
+        Self {
+            file: AuditTarget(String::new()),
+            when_full: AuditWhenFull::default(),
+            rotate: rotate(),
+            keep: 0,
+            queue: queue(),
+            sampling: Sampling::default(),
+        }
+    }
+}
+
 const fn rotate() -> ByteSize {
     ByteSize::new(256 << 20)
 }

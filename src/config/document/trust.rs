@@ -37,6 +37,10 @@ pub struct Entra {
     /// A delegated scope that tokens of people must carry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub required_scope: Option<String>,
+    /// Application id under which keys are asked for; needed only where claims mapping gave the registration a signing
+    /// key of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys_app_id: Option<String>,
     /// Not available in this version.
     #[serde(default, skip_serializing)]
     pub graph: Option<Reserved>,
@@ -46,7 +50,8 @@ pub struct Entra {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Issuer {
-    /// The `iss` of its tokens, exactly. Plain http is accepted on loopback addresses only.
+    /// The `iss` of its tokens, exactly; for `profile: entra` the authority, which stands before the tenant. Plain http
+    /// is accepted on loopback addresses only.
     pub issuer: String,
     /// What tokens must be for.
     pub audiences: Vec<String>,
@@ -59,6 +64,9 @@ pub struct Issuer {
     /// Which claims are expected.
     #[serde(default)]
     pub profile: Profile,
+    /// Whether v1.0 tokens are accepted too, for `profile: entra`.
+    #[serde(default)]
+    pub v1_tokens: bool,
     /// People, applications or both.
     #[serde(default = "both")]
     pub accept: Vec<PrincipalKind>,

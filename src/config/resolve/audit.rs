@@ -41,7 +41,7 @@ pub(super) fn resolve(context: &mut Context<'_>, written: Option<&Audit>) -> Set
             }
             Destination::File(FileSettings {
                 path,
-                rotate_bytes: written.rotate.get(),
+                rotate_bytes: written.rotate.bytes(),
                 keep: usize::try_from(written.keep).unwrap_or(usize::MAX),
             })
         }

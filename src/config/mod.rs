@@ -1,1 +1,135 @@
-//! Under construction.
+//! One YAML file with strict keys; all mistakes at once, each with its line and column.
+//!
+//! Owns: the document as written, its checks and the resolved [`Config`]. Must never: start anything, or keep a secret
+//! outside of [`crate::secret::Secret`].
+//!
+//! ```text
+//! file -> tree (positions, duplicate keys) -> document (serde; what is wrong is noted and taken out) -> resolve -> Config
+//! ```
+
+mod deserialize;
+pub mod document;
+mod mistake;
+mod recover;
+mod resolve;
+mod schema;
+pub mod secret;
+mod source;
+mod suggest;
+mod tree;
+
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::path::Path as FilePath;
+use std::sync::Arc;
+
+use crate::audit;
+use crate::clock;
+use crate::policy::{self, Policy};
+use crate::time::Timestamp;
+use crate::upstream::UpstreamConfig;
+
+pub use document::{Document, Limits};
+pub use mistake::{Mistake, Mistakes, Path, Position, show_path};
+pub use resolve::{ListenConfig, ListenTls, ProxyProtocolConfig, TrustConfig};
+pub use schema::json_schema;
+pub use source::Source;
+
+/// Largest configuration file: 4 MiB.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// A configuration that is complete and free of mistakes, with secrets resolved, as the composition needs it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients connect.
+    pub listen: ListenConfig,
+    /// Where metrics and health are served; none: nowhere.
+    pub admin: Option<SocketAddr>,
+    /// Whose tokens are accepted.
+    pub trust: TrustConfig,
+    /// The servers behind us, in the order of their names.
+    pub upstreams: Vec<UpstreamConfig>,
+    /// The compiled roles.
+    pub policy: Arc<Policy>,
+    /// The roles as written.
+    pub policy_document: Arc<policy::Document>,
+    /// How many cases of `tests` were run; all of them hold.
+    pub tests_passed: usize,
+    /// The audit trail.
+    pub audit: audit::Settings,
+    /// Bounds.
+    pub limits: Limits,
+    /// What works and is probably not meant.
+    pub warnings: Vec<Mistake>,
+    /// The file, for finding the line of a rule.
+    pub source: Source,
+}
+
+impl Config {
+    /// Reads, checks and resolves a file. Roles and tests are judged at this moment.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file, and with the files and variables that it refers to.
+    pub fn load(path: &FilePath) -> Result<Self, Mistakes> {
+        let shown = path.display().to_string();
+        let text = match read_file(path) {
+            Ok(text) => text,
+            Err(message) => {
+                let mistake = Mistake { at: Position::new(1, 1), path: Vec::new(), message };
+                return Err(Mistakes::new(&shown, "", vec![mistake]));
+            }
+        };
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => FilePath::new("."),
+        };
+        Self::parse(&text, &shown, folder, clock::now())
+    }
+
+    /// Checks and resolves the text of a file. `name` is what mistakes call it, `folder` is where relative paths begin.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(
+        text: &str,
+        name: &str,
+        folder: &FilePath,
+        now: Timestamp,
+    ) -> Result<Self, Mistakes> {
+        let (tree, flaws) = tree::parse(text);
+        let mut mistakes: Vec<Mistake> = flaws
+            .into_iter()
+            .map(|flaw| Mistake { at: flaw.at, path: flaw.path, message: flaw.message })
+            .collect();
+        let Some(tree) = tree else { return Err(Mistakes::new(name, text, mistakes)) };
+        let reading = recover::read::<Document>(&tree);
+        mistakes.extend(reading.mistakes);
+        let mut resolved = None;
+        if let Some(document) = reading.value {
+            let source = Source::new(name, text, tree);
+            let outcome = resolve::resolve(&document, source, &reading.touched, folder, now);
+            mistakes.extend(outcome.mistakes);
+            resolved = outcome.config;
+        }
+        match resolved {
+            Some(config) if mistakes.is_empty() => Ok(config),
+            _ => Err(Mistakes::new(name, text, mistakes)),
+        }
+    }
+}
+
+/// The text of the file, or what is wrong with it as a whole.
+fn read_file(path: &FilePath) -> Result<String, String> {
+    let unreadable = |error| format!("cannot read the file: {}", secret::plain_reason(&error));
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
+        return Err("larger than 4 MiB; is it the right file?".to_owned());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let line = error.as_bytes().iter().take(good).filter(|byte| **byte == b'\n').count();
+        format!("not UTF-8 text on line {}; save it as UTF-8", line.saturating_add(1))
+    })
+}

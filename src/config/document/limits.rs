@@ -1,0 +1,116 @@
+//! `limits`: a bound on everything that a peer controls.
+//!
+//! Owns: names, defaults and allowed ranges. Must never: enforce one; each layer enforces its own.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::policy::units::{ByteSize, HumanDuration};
+
+/// Bounds on everything that a peer controls. A role may set smaller ones for its sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Client connections at a time. Each needs two file descriptors.
+    pub connections: u32,
+    /// Client connections at a time from one address.
+    pub connections_per_address: u32,
+    /// From accept to the first PONG: TLS, CONNECT, token and upstream together.
+    pub handshake: HumanDuration,
+    /// Longest CONNECT line; tokens of people with many groups are long.
+    pub connect_line: ByteSize,
+    /// Longest other line; as nats-server's `max_control_line`.
+    pub control_line: ByteSize,
+    /// Largest message, headers included; the upstream's own `max_payload` holds besides.
+    pub payload: ByteSize,
+    /// Subscriptions of one session.
+    pub subscriptions: u32,
+    /// Bytes that may wait for a client that reads too slowly.
+    pub pending: ByteSize,
+    /// How long a peer may accept no bytes at all while some wait for it.
+    pub write_deadline: HumanDuration,
+    /// For connecting to an upstream, all its servers together.
+    pub dial: HumanDuration,
+    /// How long sessions may take to leave after SIGTERM before they are cut.
+    pub drain: HumanDuration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let seconds = |count| HumanDuration::new(Duration::from_secs(count));
+        Self {
+            connections: 65_536,
+            connections_per_address: 4_096,
+            handshake: seconds(5),
+            connect_line: ByteSize::new(48 << 10),
+            control_line: ByteSize::new(4096),
+            payload: ByteSize::new(1 << 20),
+            subscriptions: 65_536,
+            pending: ByteSize::new(8 << 20),
+            write_deadline: seconds(10),
+            dial: seconds(5),
+            drain: seconds(30),
+        }
+    }
+}
+
+impl Limits {
+    /// Keys whose values lie outside of what makes sense, each with the range to stay in.
+    pub(in crate::config) fn out_of_range(&self) -> Vec<(&'static str, String)> {
+        let count = |key, value: u32, least: u32, most: u32| {
+            (!(least..=most).contains(&value)).then(|| {
+                (
+                    key,
+                    format!("{value} is out of range; write {least} to {most}"),
+                )
+            })
+        };
+        let size = |key, value: ByteSize, least: ByteSize, most: ByteSize| {
+            (!(least..=most).contains(&value)).then(|| {
+                (
+                    key,
+                    format!("{value} is out of range; write {least} to {most}"),
+                )
+            })
+        };
+        let time = |key, value: HumanDuration, least: u64, most: u64| {
+            let least = HumanDuration::new(Duration::from_millis(least));
+            let most = HumanDuration::new(Duration::from_millis(most));
+            (!(least..=most).contains(&value)).then(|| {
+                (
+                    key,
+                    format!("{value} is out of range; write {least} to {most}"),
+                )
+            })
+        };
+        let kib = |count: u64| ByteSize::new(count << 10);
+        [
+            count("connections", self.connections, 1, 10_000_000),
+            count(
+                "connections_per_address",
+                self.connections_per_address,
+                1,
+                10_000_000,
+            ),
+            time("handshake", self.handshake, 100, 60_000),
+            size("connect_line", self.connect_line, kib(2), kib(1024)),
+            size(
+                "control_line",
+                self.control_line,
+                ByteSize::new(512),
+                kib(64),
+            ),
+            size("payload", self.payload, ByteSize::new(1), kib(64 << 10)),
+            count("subscriptions", self.subscriptions, 1, 10_000_000),
+            size("pending", self.pending, kib(64), kib(1 << 20)),
+            time("write_deadline", self.write_deadline, 100, 600_000),
+            time("dial", self.dial, 100, 60_000),
+            time("drain", self.drain, 0, 3_600_000),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}

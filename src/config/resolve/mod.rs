@@ -1,0 +1,172 @@
+//! From the document to the [`Config`]: references become secrets, words become settings of the adapters, and what does
+//! not fit together is a mistake with its place.
+//!
+//! Owns: every check that looks at more than one key, at a file or at the environment. Must never: stop at the first
+//! mistake, or report what only follows from another one.
+
+mod audit;
+mod listen;
+mod policy;
+mod trust;
+mod upstreams;
+
+use std::path::Path as FilePath;
+
+use super::document::{self, Document};
+use super::mistake::{Mistake, Path};
+use super::secret::{Resolved, SecretRef};
+use super::tree::Node;
+use super::{Config, Source};
+use crate::policy::units::HumanDuration;
+use crate::time::Timestamp;
+
+pub use listen::{ListenConfig, ListenTls, ProxyProtocolConfig};
+pub use trust::TrustConfig;
+
+/// What a document came to.
+pub(super) struct Outcome {
+    /// Present when there is no mistake.
+    pub(super) config: Option<Config>,
+    pub(super) mistakes: Vec<Mistake>,
+    pub(super) warnings: Vec<Mistake>,
+}
+
+/// Checks and resolves. `touched` are the paths that an earlier step reported already; `now` is for roles with a
+/// beginning or an end.
+pub(super) fn resolve(
+    document: &Document,
+    source: Source,
+    touched: &[Path],
+    folder: &FilePath,
+    now: Timestamp,
+) -> Outcome {
+    let tree = source.tree.clone();
+    let mut context =
+        Context { tree: &tree, touched, folder, mistakes: Vec::new(), warnings: Vec::new() };
+    context.version(document);
+    let listen = listen::resolve(&mut context, document);
+    let trust = trust::resolve(&mut context, document);
+    let upstreams = upstreams::resolve(&mut context, document);
+    let policy = policy::resolve(&mut context, document, now);
+    let audit = audit::resolve(&mut context, document.audit.as_ref());
+    for (key, message) in document.limits.out_of_range() {
+        context.mistake(&["limits", key], message);
+    }
+    let Context { mistakes, mut warnings, .. } = context;
+    warnings.sort_by_key(|warning| warning.at);
+    let complete = mistakes.is_empty();
+    let config = policy.filter(|_| complete).map(|policy| Config {
+        listen,
+        admin: document.admin.as_ref().map(|admin| admin.listen.0),
+        trust,
+        upstreams,
+        policy: policy.policy,
+        policy_document: policy.document,
+        tests_passed: policy.tests_passed,
+        audit,
+        limits: document.limits.clone(),
+        warnings: warnings.clone(),
+        source,
+    });
+    Outcome { config, mistakes, warnings }
+}
+
+/// What all checks share.
+struct Context<'a> {
+    tree: &'a Node,
+    touched: &'a [Path],
+    folder: &'a FilePath,
+    mistakes: Vec<Mistake>,
+    warnings: Vec<Mistake>,
+}
+
+impl Context<'_> {
+    /// Notes a mistake, unless its place was reported already.
+    fn mistake(&mut self, path: &[&str], message: impl Into<String>) {
+        let path: Path = path.iter().map(|segment| (*segment).into()).collect();
+        self.mistake_at(path, message.into());
+    }
+
+    fn mistake_at(&mut self, path: Path, message: String) {
+        if !self.is_touched(&path) {
+            let at = self.tree.position(&path, false);
+            self.mistakes.push(Mistake { at, path, message });
+        }
+    }
+
+    /// Notes something that works and is probably not meant.
+    fn warning(&mut self, path: &[&str], message: impl Into<String>) {
+        let path: Path = path.iter().map(|segment| (*segment).into()).collect();
+        if !self.is_touched(&path) {
+            let at = self.tree.position(&path, false);
+            self.warnings.push(Mistake { at, path, message: message.into() });
+        }
+    }
+
+    /// Whether something at, above or right below this place was reported by an earlier step.
+    fn is_touched(&self, path: &[Box<str>]) -> bool {
+        self.touched.iter().any(|touched| {
+            path.starts_with(touched)
+                || touched.split_last().is_some_and(|(_, parent)| parent == path && !path.is_empty())
+        })
+    }
+
+    /// Whether an earlier step took something out at or below this place.
+    fn lost_something(&self, path: &[&str]) -> bool {
+        self.touched.iter().any(|touched| {
+            touched.len() >= path.len() && touched.iter().zip(path).all(|(a, b)| **a == **b)
+        })
+    }
+
+    /// The secret behind a reference; a mistake where there is none.
+    fn secret(&mut self, path: &[&str], reference: &SecretRef) -> Option<Resolved> {
+        match reference.resolve(self.folder) {
+            Ok(resolved) => Some(resolved),
+            Err(error) => {
+                self.mistake(path, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// PEM text behind a reference.
+    fn pem(&mut self, path: &[&str], reference: Option<&SecretRef>) -> Option<crate::tls::Pem> {
+        let resolved = self.secret(path, reference?)?;
+        Some(crate::tls::Pem::new(resolved.origin, resolved.secret.expose()))
+    }
+
+    fn version(&mut self, document: &Document) {
+        if document.version != document::VERSION {
+            self.mistake(
+                &["version"],
+                format!(
+                    "version {} is not known; this program reads version {}",
+                    document.version,
+                    document::VERSION
+                ),
+            );
+        }
+    }
+
+    /// A length of time that must lie within bounds, in milliseconds.
+    fn bounded(&mut self, path: &[&str], value: HumanDuration, least_ms: u64, most_ms: u64) {
+        let millis = |ms| HumanDuration::new(std::time::Duration::from_millis(ms));
+        let (least, most) = (millis(least_ms), millis(most_ms));
+        if value < least || value > most {
+            self.mistake(path, format!("{value} is out of range; write {least} to {most}"));
+        }
+    }
+}
+
+/// Which of several PEM texts an error speaks of: the path whose origin its sentence begins with.
+fn blamed<'p>(
+    error: &crate::tls::TlsError,
+    candidates: &[(Option<&crate::tls::Pem>, &'p [&'p str])],
+    otherwise: &'p [&'p str],
+) -> &'p [&'p str] {
+    let sentence = error.to_string();
+    candidates
+        .iter()
+        .find(|(pem, _)| pem.is_some_and(|pem| sentence.starts_with(pem.origin())))
+        .map_or(otherwise, |(_, path)| path)
+}

@@ -1,0 +1,73 @@
+//! `roles`, `template_claims` and `tests`: compiled, with the names of upstreams checked and the tests run.
+
+use std::sync::Arc;
+
+use super::super::document::Document;
+use super::super::suggest;
+use super::Context;
+use crate::policy::{self, Policy};
+use crate::time::Timestamp;
+
+/// A compiled policy that its own tests agree with.
+pub(super) struct Compiled {
+    pub(super) policy: Arc<Policy>,
+    pub(super) document: Arc<policy::Document>,
+    /// Cases of `tests`, all of which hold.
+    pub(super) tests_passed: usize,
+}
+
+pub(super) fn resolve(
+    context: &mut Context<'_>,
+    document: &Document,
+    now: Timestamp,
+) -> Option<Compiled> {
+    let before = context.mistakes.len();
+    upstream_names(context, document);
+    if document.roles.is_empty() && !context.lost_something(&["roles"]) {
+        context.warning(&[], "there are no `roles`, so nobody may do anything");
+    }
+    let written = policy::Document {
+        roles: document.roles.clone(),
+        template_claims: document.template_claims.clone(),
+        tests: document.tests.clone(),
+    };
+    let policy = match Policy::compile(&written) {
+        Ok(policy) => policy,
+        Err(mistakes) => {
+            for mistake in mistakes {
+                context.mistake_at(mistake.path, mistake.message);
+            }
+            return None;
+        }
+    };
+    // With a grant taken out, a failed test would say nothing new.
+    let whole = !["roles", "tests", "template_claims"].iter().any(|key| context.lost_something(&[key]));
+    if !whole || context.mistakes.len() > before {
+        return None;
+    }
+    for failure in policy.run_tests(&written, now) {
+        context.mistake_at(failure.path, failure.message);
+    }
+    Some(Compiled {
+        policy: Arc::new(policy),
+        tests_passed: written.tests.len(),
+        document: Arc::new(written),
+    })
+}
+
+/// Roles name their upstream; the names come from the file, so that an upstream with mistakes of its own still counts.
+fn upstream_names(context: &mut Context<'_>, document: &Document) {
+    let known = context.tree.keys(&["upstreams".into()]);
+    for (name, role) in &document.roles {
+        let upstream = role.upstream.as_str();
+        if upstream.is_empty() || known.contains(&upstream) {
+            continue;
+        }
+        let advice = match suggest::nearest(upstream, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if known.is_empty() => "there are no upstreams".to_owned(),
+            None => format!("the upstreams are {}", known.join(", ")),
+        };
+        context.mistake(&["roles", name, "upstream"], format!("no upstream `{upstream}`; {advice}"));
+    }
+}

@@ -1,0 +1,470 @@
+//! The file as a tree in which every node knows its line and column.
+//!
+//! Owns: YAML events to [`Node`]s, with bounds on depth and size and without duplicate keys. Must never: know what
+//! any key means, or recurse on the input (the depth is bounded before anything walks the tree).
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+
+use super::mistake::{Path, Position};
+
+/// Deepest nesting of lists and mappings; the real schema needs seven.
+const DEPTH_MAX: usize = 32;
+
+/// Most nodes in one file, repeated aliases included: what stops an alias bomb.
+const NODES_MAX: usize = 200_000;
+
+/// One value with its place in the file.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    /// Where a reader looks for it: the value itself, or its key where the value starts on a later line.
+    pub(super) at: Position,
+    /// What is written there.
+    pub(super) value: Value,
+}
+
+/// What a node is.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    /// Text as written; `plain` when it has no quotes, so that it may be a number, a boolean or nothing.
+    Scalar { text: Box<str>, plain: bool },
+    /// A list.
+    Sequence(Vec<Node>),
+    /// Keys in the order of the file.
+    Mapping(Vec<Entry>),
+    /// Taken out after a mistake was reported; readers skip it.
+    Removed,
+    /// Stands for a required value that is missing or was taken out; reads as an empty value of any kind.
+    Placeholder,
+}
+
+/// One key of a mapping.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) key: Box<str>,
+    pub(super) key_at: Position,
+    pub(super) node: Node,
+}
+
+/// Something wrong with the YAML itself.
+#[derive(Debug)]
+pub(super) struct Flaw {
+    pub(super) path: Path,
+    pub(super) at: Position,
+    pub(super) message: String,
+}
+
+impl Node {
+    /// The node below `path`, or none.
+    pub(super) fn find(&self, path: &[Box<str>]) -> Option<&Self> {
+        path.iter()
+            .try_fold(self, |node, segment| node.child(segment))
+    }
+
+    /// The entry of the mapping below `path` whose key is the last segment.
+    pub(super) fn entry(&self, path: &[Box<str>]) -> Option<&Entry> {
+        let (last, parent) = path.split_last()?;
+        match &self.find(parent)?.value {
+            Value::Mapping(entries) => entries.iter().find(|entry| entry.key == *last),
+            _ => None,
+        }
+    }
+
+    /// The node below `path`, for pruning.
+    pub(super) fn find_mut(&mut self, path: &[Box<str>]) -> Option<&mut Self> {
+        path.iter()
+            .try_fold(self, |node, segment| node.child_mut(segment))
+    }
+
+    /// The place of `path`, or of the nearest thing above it that exists. With `key`, the key and not the value.
+    pub(super) fn position(&self, path: &[Box<str>], key: bool) -> Position {
+        if key && let Some(entry) = self.entry(path) {
+            return entry.key_at;
+        }
+        let mut node = self;
+        for segment in path {
+            match node.child(segment) {
+                Some(child) => node = child,
+                None => break,
+            }
+        }
+        node.at
+    }
+
+    /// Keys of the mapping below `path`; empty when it is none.
+    pub(super) fn keys(&self, path: &[Box<str>]) -> Vec<&str> {
+        match self.find(path).map(|node| &node.value) {
+            Some(Value::Mapping(entries)) => entries.iter().map(|entry| &*entry.key).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn child(&self, segment: &str) -> Option<&Self> {
+        match &self.value {
+            Value::Mapping(entries) => entries
+                .iter()
+                .find(|entry| &*entry.key == segment)
+                .map(|entry| &entry.node),
+            Value::Sequence(items) => items.get(segment.parse::<usize>().ok()?),
+            _ => None,
+        }
+    }
+
+    fn child_mut(&mut self, segment: &str) -> Option<&mut Self> {
+        match &mut self.value {
+            Value::Mapping(entries) => entries
+                .iter_mut()
+                .find(|entry| &*entry.key == segment)
+                .map(|entry| &mut entry.node),
+            Value::Sequence(items) => items.get_mut(segment.parse::<usize>().ok()?),
+            _ => None,
+        }
+    }
+
+    /// Nodes in it and levels below it. The depth is at most [`DEPTH_MAX`].
+    fn measure(&self) -> (usize, usize) {
+        let children: Vec<&Self> = match &self.value {
+            Value::Sequence(items) => items.iter().collect(),
+            Value::Mapping(entries) => entries.iter().map(|entry| &entry.node).collect(),
+            _ => Vec::new(),
+        };
+        children
+            .into_iter()
+            .map(Self::measure)
+            .fold((1, 1), |(nodes, depth), (n, d)| {
+                (nodes.saturating_add(n), depth.max(d.saturating_add(1)))
+            })
+    }
+}
+
+/// Reads one YAML document. An empty file is an empty mapping. The tree is none only when the YAML cannot be read on.
+pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Flaw>) {
+    let mut builder = Builder::default();
+    let mut parser = Parser::new_from_str(text);
+    while let Some(next) = parser.next_event() {
+        let (event, span) = match next {
+            Ok(pair) => pair,
+            Err(error) => {
+                let mark = error.marker();
+                builder.flaw(
+                    Position::new(mark.line(), mark.col().saturating_add(1)),
+                    format!("this is not valid YAML: {}", error.info()),
+                );
+                return (None, builder.flaws);
+            }
+        };
+        if builder.take(event, span).is_err() {
+            return (None, builder.flaws);
+        }
+    }
+    let root = builder.root.unwrap_or_else(|| Node {
+        at: Position::new(1, 1),
+        value: Value::Mapping(Vec::new()),
+    });
+    (Some(root), builder.flaws)
+}
+
+/// The YAML cannot be read any further; the flaw is recorded.
+struct Stop;
+
+/// An open list or mapping.
+struct Frame {
+    at: Position,
+    anchor: usize,
+    kind: FrameKind,
+}
+
+enum FrameKind {
+    Sequence(Vec<Node>),
+    Mapping {
+        entries: Vec<Entry>,
+        key: Option<(Box<str>, Position)>,
+    },
+}
+
+#[derive(Default)]
+struct Builder {
+    frames: Vec<Frame>,
+    anchors: HashMap<usize, Node>,
+    root: Option<Node>,
+    flaws: Vec<Flaw>,
+    nodes: usize,
+    documents: usize,
+}
+
+impl Builder {
+    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Stop> {
+        let at = Position::new(span.start.line(), span.start.col().saturating_add(1));
+        match event {
+            Event::DocumentStart(_) => {
+                self.documents = self.documents.saturating_add(1);
+                if self.documents > 1 {
+                    self.flaw(
+                        at,
+                        "a second document (`---`) is not read; keep one".to_owned(),
+                    );
+                    return Err(Stop);
+                }
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                let string_tag = tag.as_ref().is_some_and(|tag| is_string_tag(tag));
+                if let Some(tag) = tag.filter(|_| !string_tag) {
+                    self.flaw(
+                        at,
+                        format!("YAML tags have no meaning here; remove `{tag}`"),
+                    );
+                }
+                let plain = style == ScalarStyle::Plain && !string_tag;
+                let value = Value::Scalar {
+                    text: text.into_owned().into_boxed_str(),
+                    plain,
+                };
+                self.finish(Node { at, value }, anchor)?;
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.open(at, anchor, tag.is_some(), FrameKind::Sequence(Vec::new()))?;
+            }
+            Event::MappingStart(anchor, tag) => {
+                let kind = FrameKind::Mapping {
+                    entries: Vec::new(),
+                    key: None,
+                };
+                self.open(at, anchor, tag.is_some(), kind)?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                if let Some(frame) = self.frames.pop() {
+                    let value = match frame.kind {
+                        FrameKind::Sequence(items) => Value::Sequence(items),
+                        FrameKind::Mapping { entries, .. } => Value::Mapping(entries),
+                    };
+                    self.finish(
+                        Node {
+                            at: frame.at,
+                            value,
+                        },
+                        frame.anchor,
+                    )?;
+                }
+            }
+            Event::Alias(id) => self.alias(id, at)?,
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+        }
+        Ok(())
+    }
+
+    fn open(
+        &mut self,
+        at: Position,
+        anchor: usize,
+        tagged: bool,
+        kind: FrameKind,
+    ) -> Result<(), Stop> {
+        if tagged {
+            self.flaw(at, "YAML tags have no meaning here; remove it".to_owned());
+        }
+        if self.frames.len() >= DEPTH_MAX {
+            self.flaw(at, format!("nested deeper than {DEPTH_MAX} levels"));
+            return Err(Stop);
+        }
+        self.frames.push(Frame { at, anchor, kind });
+        Ok(())
+    }
+
+    fn alias(&mut self, id: usize, at: Position) -> Result<(), Stop> {
+        let Some(node) = self.anchors.get(&id).cloned() else {
+            self.flaw(
+                at,
+                "this alias lies inside the anchor that it repeats".to_owned(),
+            );
+            return Err(Stop);
+        };
+        let (nodes, depth) = node.measure();
+        self.nodes = self.nodes.saturating_add(nodes);
+        if self.frames.len().saturating_add(depth) > DEPTH_MAX {
+            self.flaw(
+                at,
+                format!("this alias nests deeper than {DEPTH_MAX} levels"),
+            );
+            return Err(Stop);
+        }
+        self.finish(node, 0)
+    }
+
+    /// Puts a complete node where it belongs.
+    fn finish(&mut self, mut node: Node, anchor: usize) -> Result<(), Stop> {
+        self.nodes = self.nodes.saturating_add(1);
+        if self.nodes > NODES_MAX {
+            self.flaw(node.at, format!("more than {NODES_MAX} values in one file"));
+            return Err(Stop);
+        }
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        let path = self.path();
+        let Some(frame) = self.frames.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        match &mut frame.kind {
+            FrameKind::Sequence(items) => items.push(node),
+            FrameKind::Mapping { entries, key } => match key.take() {
+                None => match node.value {
+                    Value::Scalar { text, .. } => *key = Some((text, node.at)),
+                    _ => {
+                        self.flaw(node.at, "a key must be plain text".to_owned());
+                        return Err(Stop);
+                    }
+                },
+                Some((name, key_at)) => {
+                    if let Some(first) = entries.iter().find(|entry| entry.key == name) {
+                        let message = format!(
+                            "`{name}` is written twice, first on line {}; keep one",
+                            first.key_at.line
+                        );
+                        self.flaws.push(Flaw {
+                            path,
+                            at: key_at,
+                            message,
+                        });
+                        return Ok(());
+                    }
+                    // A block value starts on a later line, an absent one nowhere: the key is where people look.
+                    if node.at.line != key_at.line || node.is_null() {
+                        node.at = if matches!(node.value, Value::Scalar { .. }) && !node.is_null() {
+                            node.at
+                        } else {
+                            key_at
+                        };
+                    }
+                    entries.push(Entry {
+                        key: name,
+                        key_at,
+                        node,
+                    });
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// Where the builder is.
+    fn path(&self) -> Path {
+        self.frames
+            .iter()
+            .filter_map(|frame| match &frame.kind {
+                FrameKind::Sequence(items) => Some(items.len().to_string().into_boxed_str()),
+                FrameKind::Mapping { key, .. } => key.as_ref().map(|(name, _)| name.clone()),
+            })
+            .collect()
+    }
+
+    fn flaw(&mut self, at: Position, message: String) {
+        let path = self.path();
+        self.flaws.push(Flaw { path, at, message });
+    }
+}
+
+impl Node {
+    /// Whether nothing is written: an empty plain scalar, `null` or `~`.
+    pub(super) fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar { text, plain: true } if is_null_word(text))
+    }
+}
+
+/// The core schema's words for nothing (YAML 1.2.2 section 10.3.2).
+pub(super) fn is_null_word(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
+}
+
+fn is_string_tag(tag: &saphyr_parser::Tag) -> bool {
+    tag.is_yaml_core_schema() && tag.suffix == "str"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> Path {
+        text.split('.').map(Into::into).collect()
+    }
+
+    #[test]
+    fn nodes_know_where_they_are() {
+        let (tree, flaws) = parse("a: 1\nb:\n  c: [x, y]\n  d:\n    - e: 'z'\n  f:\n");
+        let tree = tree.unwrap();
+        assert!(flaws.is_empty());
+        assert_eq!(tree.position(&path("a"), false), Position::new(1, 4));
+        assert_eq!(tree.position(&path("b"), false), Position::new(2, 1));
+        assert_eq!(tree.position(&path("b.c.1"), false), Position::new(3, 10));
+        assert_eq!(tree.position(&path("b.d"), false), Position::new(4, 3));
+        assert_eq!(tree.position(&path("b.d.0.e"), false), Position::new(5, 10));
+        assert_eq!(tree.position(&path("b.d.0.e"), true), Position::new(5, 7));
+        assert_eq!(tree.position(&path("b.f"), false), Position::new(6, 3));
+        assert_eq!(
+            tree.position(&path("b.nothing.below"), false),
+            Position::new(2, 1)
+        );
+    }
+
+    #[test]
+    fn a_key_written_twice_is_a_flaw_and_the_first_one_stays() {
+        let (tree, flaws) = parse("a: 1\nb:\n  c: 2\n  c: 3\na: 4\n");
+        let places: Vec<_> = flaws
+            .iter()
+            .map(|flaw| (flaw.at.line, flaw.path.join(".")))
+            .collect();
+        assert_eq!(places, [(4, "b.c".to_owned()), (5, "a".to_owned())]);
+        assert_eq!(tree.unwrap().keys(&[]), ["a", "b"]);
+    }
+
+    #[test]
+    fn an_alias_bomb_stops_at_the_node_limit() {
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..12 {
+            let below = format!("*a{}", level - 1);
+            text.push_str(&format!(
+                "a{level}: &a{level} [{}]\n",
+                [below.as_str(); 9].join(", ")
+            ));
+        }
+        let (tree, flaws) = parse(&text);
+        assert!(tree.is_none());
+        assert!(
+            flaws[0].message.contains("more than 200000 values"),
+            "{flaws:?}"
+        );
+    }
+
+    #[test]
+    fn nesting_stops_at_the_depth_limit() {
+        let (tree, flaws) = parse(&"[".repeat(100));
+        assert!(tree.is_none());
+        assert!(flaws[0].message.contains("deeper than 32"), "{flaws:?}");
+        let (tree, flaws) = parse(&"- ".repeat(100_000));
+        assert!(tree.is_none());
+        assert!(flaws[0].message.contains("deeper than 32"), "{flaws:?}");
+    }
+
+    #[test]
+    fn an_alias_repeats_its_anchor_and_an_alias_of_itself_is_refused() {
+        let (tree, flaws) = parse("a: &x [1, 2]\nb: *x\n");
+        assert!(flaws.is_empty());
+        assert!(
+            matches!(&tree.unwrap().find(&path("b")).unwrap().value, Value::Sequence(v) if v.len() == 2)
+        );
+        let (tree, flaws) = parse("a: &x [1, *x]\n");
+        assert!(tree.is_none());
+        assert_eq!(flaws.len(), 1);
+    }
+
+    #[test]
+    fn broken_yaml_says_where() {
+        let (tree, flaws) = parse("a: [1, 2\nb: 3\n");
+        assert!(tree.is_none());
+        assert!(
+            flaws[0].message.starts_with("this is not valid YAML"),
+            "{flaws:?}"
+        );
+    }
+}

@@ -7,6 +7,8 @@ use crate::time::Timestamp;
 /// The wall clock now. A clock set before 1970 reads as the epoch, at which every token is "not yet valid": closed.
 #[must_use]
 pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -39,7 +39,12 @@ impl PartialEq for Secret {
     /// Constant time in the content; the length is not hidden.
     fn eq(&self, other: &Self) -> bool {
         self.len() == other.len()
-            && self.0.iter().zip(other.0.iter()).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0
+            && self
+                .0
+                .iter()
+                .zip(other.0.iter())
+                .fold(0, |acc, (a, b)| acc | (a ^ b))
+                == 0
     }
 }
 

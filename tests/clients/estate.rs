@@ -1,7 +1,7 @@
 //! What the clients find on the server: one role's worth of streams, buckets and consumers, and as much again that the
 //! role does not reach.
 
-use async_nats::jetstream::{self, consumer, kv, object_store, stream};
+use async_nats::jetstream::{self, consumer, object_store, stream};
 
 use crate::rust_client::credentials;
 
@@ -188,13 +188,18 @@ pub async fn furnish(admin_url: &str) -> Result<(), async_nats::Error> {
     };
     js.create_consumer_on_stream(clerk, "PAYROLL").await?;
     for bucket in ["config", "vault"] {
-        let bucket = bucket.to_owned();
-        js.create_key_value(kv::Config {
-            bucket,
-            history: 5,
+        // The library's own `create_key_value` needs an account document that 2.9 servers do not send.
+        let bucket = stream::Config {
+            name: format!("KV_{bucket}"),
+            subjects: vec![format!("$KV.{bucket}.>")],
+            max_messages_per_subject: 5,
+            discard: stream::DiscardPolicy::New,
+            allow_rollup: true,
+            deny_delete: true,
+            allow_direct: true,
             ..Default::default()
-        })
-        .await?;
+        };
+        js.create_stream(bucket).await?;
     }
     for bucket in ["files", "archive"] {
         let bucket = bucket.to_owned();

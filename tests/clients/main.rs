@@ -61,4 +61,6 @@ directly! {
     nats_py_works_with_2_15_1: NatsPy on V2_15_1;
     nats_js_works_with_2_9_10: NatsJs on V2_9_10;
     nats_js_works_with_2_15_1: NatsJs on V2_15_1;
+    nats_go_works_with_2_9_10: NatsGo on V2_9_10;
+    nats_go_works_with_2_15_1: NatsGo on V2_15_1;
 }

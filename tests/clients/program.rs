@@ -21,6 +21,7 @@ pub enum Client {
     AsyncNats,
     NatsPy,
     NatsJs,
+    NatsGo,
 }
 
 impl fmt::Display for Client {
@@ -29,6 +30,7 @@ impl fmt::Display for Client {
             Self::AsyncNats => "async-nats",
             Self::NatsPy => "nats-py",
             Self::NatsJs => "nats.js",
+            Self::NatsGo => "nats.go",
         })
     }
 }
@@ -64,6 +66,7 @@ impl Client {
             }
             Self::NatsPy => python().map(Some),
             Self::NatsJs => javascript().map(Some),
+            Self::NatsGo => go(),
         };
         let mut command = program.unwrap_or_else(|error: ProvisionError| panic!("{error}"))?;
         command
@@ -98,6 +101,17 @@ fn javascript() -> Result<Command, ProvisionError> {
     let mut command = command(&node.node);
     command.arg(program.join("client.mjs"));
     Ok(command)
+}
+
+/// The library's own `go.mod` asks for Go 1.26.
+const GO_MINOR_MIN: u32 = 26;
+
+fn go() -> Result<Option<Command>, ProvisionError> {
+    let Some(go) = tools::go(GO_MINOR_MIN) else {
+        return Ok(None);
+    };
+    let program = tools::go_program(&go, &sources().join("go"))?;
+    Ok(Some(command(program)))
 }
 
 /// A client at work.

@@ -92,6 +92,56 @@ impl Node {
     }
 }
 
+/// A Go toolchain from this minor version of Go 1 on, if the machine has one. It is not ours to fetch.
+pub fn go(minor_min: u32) -> Option<PathBuf> {
+    on_path("go", |go| {
+        let said = run(
+            command(go)
+                .args(["env", "GOVERSION"])
+                .env("GOTOOLCHAIN", "local"),
+            "",
+        );
+        let minor = said.ok().and_then(|text| {
+            let version = text.trim().strip_prefix("go1.")?.to_owned();
+            version.split(['.', 'r', 'b']).next()?.parse::<u32>().ok()
+        });
+        minor.is_some_and(|minor| minor >= minor_min)
+    })
+}
+
+/// Builds the Go program in the folder `source`, once. Its modules are pinned by its `go.sum`.
+pub fn go_program(go: &Path, source: &Path) -> Result<PathBuf> {
+    let files = ["go.mod", "go.sum", "main.go"];
+    let place = Cache::open()?.entry(&format!("go-{}", digest_of(source, &files)?), |aside| {
+        copy(source, &files, aside)?;
+        let mut build = command(go);
+        build
+            .args(["build", "-trimpath", "-o", "client", "."])
+            .env("GOTOOLCHAIN", "local");
+        run(
+            build.env("GOFLAGS", "-mod=readonly").current_dir(aside),
+            "Go has to work",
+        )
+        .map(drop)
+    })?;
+    Ok(place.join("client"))
+}
+
+/// Installs the program of the Go module `package@version`, once. The checksum database vouches for it.
+pub fn go_install(go: &Path, package: &str, version: &str) -> Result<PathBuf> {
+    let name = package.rsplit('/').next().unwrap_or(package);
+    let place = Cache::open()?.entry(&format!("go-{name}-{version}"), |aside| {
+        let mut install = command(go);
+        install.arg("install").arg(format!("{package}@{version}"));
+        install
+            .env("GOTOOLCHAIN", "local")
+            .env("GOBIN", aside)
+            .env_remove("GOFLAGS");
+        run(install.current_dir(aside), "Go has to work").map(drop)
+    })?;
+    Ok(place.join(name))
+}
+
 /// Copies `files` of `source` into `into`.
 pub fn copy(source: &Path, files: &[&str], into: &Path) -> Result<()> {
     for file in files {

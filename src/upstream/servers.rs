@@ -87,6 +87,8 @@ struct Health {
     retry_at: Instant,
     /// Only a person can mend it: no client is made to wait for another try.
     hopeless: bool,
+    /// Kind of the last failure.
+    reason: &'static str,
     last_error: Option<Arc<str>>,
     version: Option<Arc<str>>,
     round_trip: Option<Duration>,
@@ -97,6 +99,7 @@ struct Health {
 pub(super) enum Change {
     None,
     WentUp,
+    /// Or down for another reason than before.
     WentDown,
 }
 
@@ -110,6 +113,8 @@ pub(super) struct Turn {
 pub(super) struct Servers {
     all: Vec<Arc<Server>>,
     cursor: AtomicUsize,
+    /// Rung when a server came back.
+    pub(super) recovered: Notify,
 }
 
 impl Servers {
@@ -121,6 +126,7 @@ impl Servers {
         Self {
             all,
             cursor: AtomicUsize::new(0),
+            recovered: Notify::new(),
         }
     }
 
@@ -165,6 +171,7 @@ impl Server {
                 failures: 0,
                 retry_at: Instant::now(),
                 hopeless: false,
+                reason: "",
                 last_error: None,
                 version: None,
                 round_trip: None,
@@ -187,11 +194,25 @@ impl Server {
         })
     }
 
+    /// Goes on where the same server of an older set was: a reload is no reason to be unready.
+    pub(super) fn inherit(&self, before: &Self) {
+        self.addresses.store(before.addresses.load_full());
+        self.learn_style(before.style());
+        let before = before.health();
+        let mut health = self.health();
+        health.state = before.state;
+        health.since = before.since;
+        health.last_error.clone_from(&before.last_error);
+        health.version.clone_from(&before.version);
+        health.round_trip = before.round_trip;
+    }
+
     /// It took a connection.
     pub(super) fn succeeded(&self, version: &str, now: Timestamp) -> Change {
         let mut health = self.health();
         health.failures = 0;
         health.hopeless = false;
+        health.reason = "";
         if health.version.as_deref() != Some(version) {
             health.version = Some(version.into());
         }
@@ -208,6 +229,7 @@ impl Server {
         let mut health = self.health();
         health.last_error = Some(error.to_string().into());
         health.hopeless = error.needs_a_person();
+        let another = std::mem::replace(&mut health.reason, error.label()) != error.label();
         // Dials that were under way together fail together: that is one failure.
         if health.state != ServerState::Down || at >= health.retry_at {
             health.failures = health.failures.saturating_add(1);
@@ -220,7 +242,7 @@ impl Server {
         let change = health.enter(state, now);
         drop(health);
         self.wake.notify_one();
-        change
+        if another { Change::WentDown } else { change }
     }
 
     /// When the prober looks at it next: soon while it is not up.

@@ -476,8 +476,10 @@ fn is_refusal(text: &str) -> bool {
 fn explain(error: &rustls::Error) -> String {
     use rustls::{AlertDescription, CertificateError, Error};
     let advice = match error {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "its certificate is signed by an authority we do not know; set `tls.ca` to the CA of that server"
+        Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => {
+            "no authority we know signed its certificate; set `tls.ca` to the CA of that server, or to the certificate itself where it is self-signed"
         }
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },

@@ -2,7 +2,31 @@
 //!
 //! Owns: [`Identity`], the keys and the gate. Must never: open a socket, read a clock, or print a token.
 
+mod checks;
+mod claims;
+mod cloud;
+mod error;
+mod expectations;
+mod header;
+mod inspect;
+mod keys;
+mod kind;
+mod segments;
+mod show;
+mod strict_json;
+mod token;
+
 use std::collections::BTreeMap;
+
+pub use cloud::{Cloud, is_guid};
+pub use error::{Code, KeyNeed, Stage, TokenError};
+pub use expectations::{
+    Accept, Entra, Expectations, ExpectationsError, KeyLocation, KeySource, OtherIssuer, Shape,
+    TokenLimits,
+};
+pub use inspect::{Check, Inspection, Outcome, inspect, steps};
+pub use keys::{HeldKeys, Key, KeyRing, KeySet, KeySetError, SkipReason, Skipped};
+pub use token::{validate, validate_bound};
 
 use crate::time::Timestamp;
 

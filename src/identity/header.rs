@@ -1,0 +1,135 @@
+//! The JOSE header: `typ`, `alg`, `kid` and `x5t`, and nothing else.
+//!
+//! Must never: take a key, an address or an algorithm from a token.
+
+use std::borrow::Cow;
+
+use super::error::{Code, TokenError};
+use super::keys::is_kid;
+use super::show::Shown;
+use super::strict_json::{self, JsonError, Limits, Object, Value};
+
+/// Checks a decoded header and returns its `kid`.
+pub(crate) fn check(bytes: &[u8]) -> Result<Box<str>, TokenError> {
+    let document = strict_json::parse(bytes, LIMITS).map_err(|e| unreadable(&e))?;
+    let Value::Object(header) = document else {
+        let what = document.type_name();
+        return Err(TokenError::new(
+            Code::HeaderJson,
+            format!("header is {what}, not an object"),
+        ));
+    };
+    refuse_names(&header)?;
+    algorithm(&header)?;
+    token_type(&header)?;
+    if let Some(thumbprint) = header.member("x5t")
+        && thumbprint.as_str().is_none_or(|text| text.len() > 128)
+    {
+        return Err(TokenError::new(
+            Code::HeaderOther,
+            "header x5t is not a short string",
+        ));
+    }
+    key_name(&header)
+}
+
+/// `nonce` first, since it explains every later failure of such a token.
+fn refuse_names(header: &Object<'_>) -> Result<(), TokenError> {
+    if header.member("nonce").is_some() {
+        return Err(TokenError::new(
+            Code::HeaderNonce,
+            "token carries a nonce header: only Microsoft's own API can validate it; you sent a Graph-style token. \
+             Request scope api://<app>/.default",
+        ));
+    }
+    if header.member("crit").is_some() || header.member("b64").is_some() {
+        return Err(TokenError::new(
+            Code::HeaderCritical,
+            "header demands an extension (crit, b64); Entra never sends one",
+        ));
+    }
+    for name in ["jwk", "jku", "x5u", "x5c"] {
+        if header.member(name).is_some() {
+            return Err(TokenError::new(
+                Code::HeaderKey,
+                format!("header brings its own key ({name}); it is neither used nor fetched"),
+            ));
+        }
+    }
+    match header
+        .iter()
+        .find(|(name, _)| !matches!(*name, "typ" | "alg" | "kid" | "x5t"))
+    {
+        Some((name, _)) => Err(TokenError::new(
+            Code::HeaderOther,
+            format!(
+                "header name '{}' is not one of typ, alg, kid, x5t",
+                Shown(name)
+            ),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn algorithm(header: &Object<'_>) -> Result<(), TokenError> {
+    let sentence = match header.member("alg") {
+        Some(Value::String(alg)) if alg == "RS256" => return Ok(()),
+        Some(Value::String(alg)) => format!("alg is {}; only RS256 is accepted", Shown(alg)),
+        Some(other) => format!("alg is {}; only RS256 is accepted", other.type_name()),
+        None => "header has no alg; only RS256 is accepted".to_owned(),
+    };
+    Err(TokenError::new(Code::HeaderAlgorithm, sentence))
+}
+
+/// RFC 8725 section 3.11: `JWT` (Entra), `at+jwt` (RFC 9068); media types ignore case (RFC 7515 section 4.1.9).
+fn token_type(header: &Object<'_>) -> Result<(), TokenError> {
+    let accepted = ["JWT", "at+jwt", "application/at+jwt"];
+    let sentence = match header.member("typ") {
+        Some(Value::String(typ)) if accepted.iter().any(|t| t.eq_ignore_ascii_case(typ)) => {
+            return Ok(());
+        }
+        Some(Value::String(typ)) => {
+            format!("typ is {}; an access token has JWT or at+jwt", Shown(typ))
+        }
+        Some(other) => format!(
+            "typ is {}; an access token has JWT or at+jwt",
+            other.type_name()
+        ),
+        None => "header has no typ; an access token has JWT or at+jwt".to_owned(),
+    };
+    Err(TokenError::new(Code::HeaderType, sentence))
+}
+
+fn key_name(header: &Object<'_>) -> Result<Box<str>, TokenError> {
+    let sentence = match header.member("kid") {
+        Some(Value::String(kid)) if is_kid(kid) => return Ok(owned(kid)),
+        Some(Value::String(kid)) if kid.is_empty() => "kid is empty".to_owned(),
+        Some(Value::String(kid)) => {
+            format!(
+                "kid {} is longer than 128 bytes or not printable",
+                Shown(kid)
+            )
+        }
+        Some(other) => format!("kid is {}", other.type_name()),
+        None => "header names no key (kid), and keys are never tried in turn".to_owned(),
+    };
+    Err(TokenError::new(Code::HeaderKid, sentence))
+}
+
+fn owned(text: &Cow<'_, str>) -> Box<str> {
+    text.as_ref().into()
+}
+
+fn unreadable(error: &JsonError) -> TokenError {
+    let code = match error {
+        JsonError::Duplicate(_) | JsonError::CaseCollision(..) => Code::HeaderDuplicate,
+        _ => Code::HeaderJson,
+    };
+    TokenError::new(code, format!("header: {error}"))
+}
+
+const LIMITS: Limits = Limits {
+    depth: 4,
+    values: 64,
+    names: 32,
+};

@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Shared;
+use super::{Shared, to_usize};
 use super::sessions::Entry;
 use crate::clock;
-use crate::identity::{self, Identity, TokenError};
-use crate::jwks::Refreshed;
+use crate::identity::{Identity, TokenError};
 use crate::policy::{Assignment, Circumstances, Judge, Policy};
 use crate::session::{
     Admission, ClientOptions, CloseReason, ConnectRequest, Refusal, RoleLimits,
@@ -52,13 +51,9 @@ pub(super) async fn admit(
     facts: &ClientFacts,
 ) -> Result<Admitted, Turned> {
     let options = request.options.clone();
-    let mut admission = judge(shared, entry, request, facts).await?;
-    let limits: Vec<_> = admission
-        .roles
-        .iter()
-        .map(|role| (Arc::clone(role), shared.policy().connections_of(role)))
-        .collect();
-    if !entry.count(&limits) {
+    let Judged { mut admission, connections } = judge(shared, entry, request, facts).await?;
+    let identity = &admission.identity;
+    if !entry.count(&identity.tid, &identity.oid, connections) {
         return Err(Turned::Unavailable(CloseReason::TooManyConnections));
     }
     let link = dial(shared, &admission.upstream, &options, facts).await?;
@@ -68,20 +63,28 @@ pub(super) async fn admit(
     Ok(Admitted { admission, link })
 }
 
+/// An accepted identity, not yet bound to an upstream connection.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) admission: Admission,
+    /// Sessions that the identity may have at a time.
+    connections: Option<usize>,
+}
+
 /// Judges the token and gives the roles, without an upstream connection.
 pub(super) async fn judge(
     shared: &Shared,
     entry: &Entry,
     request: ConnectRequest,
     facts: &ClientFacts,
-) -> Result<Admission, Turned> {
+) -> Result<Judged, Turned> {
     let identity = validate(shared, &request, facts).await?;
     let now = clock::now();
     let policy = shared.policy();
     let requested = Some(request.user.as_str()).filter(|user| !user.is_empty());
     let assignment = assign(&policy, &identity, facts.client, requested, now)?;
     for vanished in &assignment.vanished {
-        tracing::warn!(session = entry.handle.id.0, "a grant vanished: {vanished}");
+        tracing::warn!(session = entry.handle.id.0, rule = %vanished.rule, template = %vanished.template, "a grant does not exist for this identity: the token has no usable value for its template");
     }
     let ends_at = match shared.trust.max_session(&identity.issuer) {
         Some(max) => identity.expires_at.min(now.plus(max)),
@@ -92,21 +95,23 @@ pub(super) async fn judge(
         Arc::clone(&shared.inboxes),
         entry.handle.id.0,
     );
-    Ok(Admission {
+    let limits = assignment.limits;
+    let admission = Admission {
         identity: Arc::new(identity),
         roles: assignment.roles,
         upstream: assignment.upstream,
         server: "".into(),
         judge,
         limits: RoleLimits {
-            payload: assignment.limits.payload,
-            subscriptions: assignment.limits.subscriptions,
-            messages_per_second: assignment.limits.messages_per_second,
-            bytes_per_second: assignment.limits.bytes_per_second,
+            payload: limits.payload.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX)),
+            subscriptions: limits.subscriptions.map(to_usize),
+            messages_per_second: limits.messages_per_s,
+            bytes_per_second: limits.bytes_per_s,
         },
         ends_at,
         info: ServerInfo::default(),
-    })
+    };
+    Ok(Judged { admission, connections: limits.connections.map(to_usize) })
 }
 
 /// The roles of an identity, under the circumstances of its connection.
@@ -128,30 +133,8 @@ async fn validate(
     request: &ConnectRequest,
     facts: &ClientFacts,
 ) -> Result<Identity, Turned> {
-    let first = validate_once(shared, request, facts);
-    let Err(error) = first else { return first.map_err(turned) };
-    let Some(need) = error.needs_key() else { return Err(turned(error)) };
-    // The key may be newer than the set we hold: the connection waits for one fetch, if one is allowed now.
-    match shared.jwks.refresh_for(need).await {
-        Refreshed::Newer => validate_once(shared, request, facts).map_err(turned),
-        Refreshed::Throttled(wait) => Err(turned(error.throttled(wait))),
-        Refreshed::Failed(why) => Err(turned(error.unanswered(&why))),
-        Refreshed::Unchanged => Err(turned(error)),
-    }
-}
-
-fn validate_once(
-    shared: &Shared,
-    request: &ConnectRequest,
-    facts: &ClientFacts,
-) -> Result<Identity, TokenError> {
-    identity::validate_bound(
-        request.token.expose(),
-        facts.thumbprint.as_deref(),
-        &shared.jwks.ring(),
-        &shared.trust.expectations,
-        clock::now(),
-    )
+    let (token, thumbprint) = (request.token.expose(), facts.thumbprint.as_deref());
+    shared.jwks.validate(token, thumbprint, &shared.trust.expectations).await.map_err(turned)
 }
 
 fn turned(error: TokenError) -> Turned {

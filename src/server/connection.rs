@@ -166,7 +166,7 @@ impl Connection {
         .await;
         let now = clock::now();
         match judged {
-            Ok(Ok(admission)) => pump.session.handle_readmitted(admission, now),
+            Ok(Ok(judged)) => pump.session.handle_readmitted(judged.admission, now),
             Ok(Err(Turned::Refused(refusal))) => pump.session.handle_refused(refusal, now),
             Ok(Err(Turned::Unavailable(reason))) => pump.session.handle_unavailable(reason, now),
             Err(_) => pump.session.handle_unavailable(CloseReason::IdentityUnavailable, now),

@@ -45,6 +45,5 @@ pub(super) fn event(event: &Event, decision: Option<DecisionId>) {
                 tracing::warn!(session, client, oid, reason = label, blame, ms, "closed");
             }
         }
-        _ => {}
     }
 }

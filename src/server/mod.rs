@@ -32,10 +32,11 @@ use crate::admin::{Admin, AdminState};
 use crate::audit::{Act, ActKind, Audit};
 use crate::clock;
 use crate::config::{Config, TrustConfig};
-use crate::jwks::Jwks;
+use crate::jwks::{self, Jwks};
 use crate::metrics::{Metrics, Names};
-use crate::policy::{InboxRegistry, Policy};
-use crate::session::{CloseReason, Limits};
+use crate::identity::Code;
+use crate::policy::{self, InboxRegistry, Policy};
+use crate::session::{CONNECT_REFUSALS, CloseReason, Limits};
 use crate::tls::ServerTls;
 use crate::upstream::Upstreams;
 use crate::wire::ServerInfo;
@@ -61,6 +62,7 @@ pub(crate) struct Shared {
     limits: Arc<Limits>,
     trust: TrustConfig,
     jwks: Jwks,
+    stop_keys: CancellationToken,
     policy: ArcSwap<Policy>,
     inboxes: Arc<InboxRegistry>,
     upstreams: Upstreams,
@@ -134,21 +136,26 @@ impl Server {
         };
         let upstream_names: Vec<_> =
             config.upstreams.iter().map(|upstream| Arc::clone(&upstream.name)).collect();
-        let roles = config.policy.role_names();
-        let issuers = config.trust.expectations.source_names();
+        let roles: Vec<_> = config.policy.role_names().cloned().collect();
+        let sources = config.trust.expectations.sources();
+        let issuers: Vec<Arc<str>> = sources.iter().map(|source| (*source.name).into()).collect();
+        let refusal_codes = refusal_codes();
         let metrics = Arc::new(Metrics::new(
             Names {
                 roles: &roles,
                 upstreams: &upstream_names,
                 issuers: &issuers,
-                refusal_codes: &crate::identity::Code::LABELS,
+                refusal_codes: &refusal_codes,
             },
             clock::now(),
         )?);
         let audit = Audit::start(config.audit.clone())?;
         audit.set_policy(config.policy.hash());
         metrics.policy_loaded(Some(config.policy.hash()));
-        let jwks = Jwks::start(Arc::clone(&config.trust.expectations), config.jwks(), &tasks)?;
+        let stop_keys = CancellationToken::new();
+        let settings = jwks::Settings { cache: keys_folder(), ..jwks::Settings::default() };
+        let jwks =
+            Jwks::start(&config.trust.expectations, &settings, None, &tasks, &stop_keys)?;
         let upstreams = Upstreams::start(config.upstreams.clone(), &tasks)?;
         let limits = session_limits(&config);
         let shared = Arc::new(Shared {
@@ -161,6 +168,7 @@ impl Server {
             limits: Arc::new(limits),
             trust: config.trust,
             jwks,
+            stop_keys,
             policy: ArcSwap::new(config.policy),
             inboxes: Arc::default(),
             upstreams,
@@ -222,11 +230,26 @@ impl Server {
         drain::run(&shared).await;
         admin_stop.cancel();
         shared.upstreams.stop();
-        shared.jwks.stop();
+        shared.stop_keys.cancel();
         act(&shared, ActKind::Stopped, "process", "").await;
         shared.audit.flush(Duration::from_secs(5)).await?;
         Ok(())
     }
+}
+
+/// Every code that a refusal can have, so that each has a series from the first scrape on.
+fn refusal_codes() -> Vec<&'static str> {
+    let token = Code::ALL.iter().map(|code| code.as_str());
+    token.chain(policy::Refusal::CODES).chain(CONNECT_REFUSALS).collect()
+}
+
+/// Where the last good key sets are kept: systemd's `CacheDirectory=`, else the user's cache folder.
+fn keys_folder() -> Option<PathBuf> {
+    let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    folder("CACHE_DIRECTORY")
+        .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("natsentry")))
+        .or_else(|| folder("HOME").map(|home| home.join(".cache").join("natsentry")))
+        .map(|cache| cache.join("keys"))
 }
 
 async fn act(shared: &Shared, kind: ActKind, by: &str, detail: &str) {

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use super::Shared;
 use super::sessions::Handle;
 use crate::admin::{Check, Observed, Page, Readiness, SessionList, SessionRow};
-use crate::clock;
 use crate::metrics::{AuditFigures, KeyFigures, Metrics};
 
 /// The server, to be looked at.
@@ -42,9 +41,9 @@ impl Observed for View {
     }
 
     fn refresh(&self, metrics: &Metrics) {
-        for status in self.0.jwks.status(clock::now()) {
+        for status in self.0.jwks.status() {
             metrics.set_keys(&KeyFigures {
-                issuer: status.name,
+                issuer: (*status.name).into(),
                 age: status.age,
                 keys: status.keys,
                 fetches_ok: status.fetches_ok,
@@ -87,14 +86,25 @@ impl View {
     fn issuers(&self) -> Vec<Check> {
         self.0
             .jwks
-            .status(clock::now())
+            .status()
             .into_iter()
             .map(|status| Check {
                 name: format!("issuer {}", status.name),
                 ok: status.usable,
-                detail: status.detail,
+                detail: keys_detail(&status),
             })
             .collect()
+    }
+}
+
+fn keys_detail(status: &crate::jwks::SourceStatus) -> String {
+    let keys = match status.age {
+        Some(age) => format!("{} keys, fetched {} s ago", status.keys, age.as_secs()),
+        None => "no keys yet".to_owned(),
+    };
+    match &status.last_error {
+        Some(error) => format!("{keys}; {}: {error}", status.url),
+        None => keys,
     }
 }
 

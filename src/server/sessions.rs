@@ -101,12 +101,15 @@ impl Handle {
     }
 }
 
+/// Tenant and object id.
+type IdentityKey = (Box<str>, Box<str>);
+
 /// All live sessions.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     next: AtomicU64,
     live: Mutex<BTreeMap<u64, Arc<Handle>>>,
-    by_role: Mutex<HashMap<Arc<str>, usize>>,
+    by_identity: Mutex<HashMap<IdentityKey, usize>>,
 }
 
 impl Sessions {
@@ -125,7 +128,7 @@ impl Sessions {
             subscriptions: AtomicUsize::new(0),
         });
         lock(&self.live).insert(id, Arc::clone(&handle));
-        Entry { sessions: Arc::clone(self), handle, roles: Vec::new() }
+        Entry { sessions: Arc::clone(self), handle, identity: None }
     }
 
     /// Every live session, admitted or not, in the order of their numbers.
@@ -142,23 +145,20 @@ impl Sessions {
 pub(super) struct Entry {
     sessions: Arc<Sessions>,
     pub(super) handle: Arc<Handle>,
-    roles: Vec<Arc<str>>,
+    identity: Option<IdentityKey>,
 }
 
 impl Entry {
-    /// Counts the session against its roles. False, and nothing counted, when a limit among `limits` is reached.
-    pub(super) fn count(&mut self, limits: &[(Arc<str>, Option<usize>)]) -> bool {
-        let mut by_role = lock(&self.sessions.by_role);
-        let full = limits.iter().any(|(role, limit)| {
-            limit.is_some_and(|limit| by_role.get(role).copied().unwrap_or(0) >= limit)
-        });
-        if full {
+    /// Counts the session as one of an identity. False, and nothing counted, when it has `limit` already.
+    pub(super) fn count(&mut self, tid: &str, oid: &str, limit: Option<usize>) -> bool {
+        let key = (Box::from(tid), Box::from(oid));
+        let mut by_identity = lock(&self.sessions.by_identity);
+        let count = by_identity.entry(key.clone()).or_default();
+        if limit.is_some_and(|limit| *count >= limit) {
             return false;
         }
-        for (role, _) in limits {
-            *by_role.entry(Arc::clone(role)).or_default() += 1;
-            self.roles.push(Arc::clone(role));
-        }
+        *count = count.saturating_add(1);
+        self.identity = Some(key);
         true
     }
 }
@@ -166,13 +166,12 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         lock(&self.sessions.live).remove(&self.handle.id.0);
-        let mut by_role = lock(&self.sessions.by_role);
-        for role in &self.roles {
-            if let Some(count) = by_role.get_mut(role) {
-                *count = count.saturating_sub(1);
-                if *count == 0 {
-                    by_role.remove(role);
-                }
+        let Some(key) = self.identity.take() else { return };
+        let mut by_identity = lock(&self.sessions.by_identity);
+        if let Some(count) = by_identity.get_mut(&key) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                by_identity.remove(&key);
             }
         }
     }

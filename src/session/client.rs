@@ -11,6 +11,16 @@ use super::{CloseReason, Connected, EventKind, Inbound, Phase, Serving, Session,
 use crate::time::Timestamp;
 use crate::wire::{ClientOp, Connect, Frame, LineFault, LineLimits, decode_client, encode};
 
+/// Codes with which a CONNECT is refused before its token is looked at.
+pub const CONNECT_REFUSALS: [&str; 6] = [
+    "connect.first",
+    "connect.account",
+    "connect.user",
+    "connect.no_token",
+    "connect.ambiguous",
+    "connect.other_identity",
+];
+
 impl Session {
     /// Bytes of the client: `input` starts with the first byte not used yet, and stands at offset `at` of the buffer
     /// that spans refer to.

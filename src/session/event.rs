@@ -111,6 +111,8 @@ pub struct Denied {
     pub reason: DenialReason,
     /// The line of the policy, where one denied it.
     pub rule: Option<Arc<str>>,
+    /// The role is in `mode: observe`: the operation went through all the same.
+    pub observed: bool,
 }
 
 /// The end of a session.

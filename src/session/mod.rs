@@ -33,6 +33,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use admission::{Admission, ClientOptions, ConnectRequest, Limits, Need, Refusal, RoleLimits};
+pub use client::CONNECT_REFUSALS;
 pub use close::{Blame, CloseReason, Farewell};
 pub use event::{Closed, Connected, Denied, Event, EventKind, Operation, SessionId, Traffic};
 pub use outbox::Outbox;
@@ -393,6 +394,7 @@ impl Session {
                         size: 0,
                         reason: denial.reason,
                         rule: denial.rule,
+                        observed: false,
                     }));
                     serving.revoked.insert(subscription.sid);
                 }

@@ -239,10 +239,18 @@ impl Session {
         let permit = match serving.judge.publish(publish.subject, publish.reply, now) {
             Ok(permit) => permit,
             Err(denial) => {
-                self.deny_publish(&publish, denial);
-                return false;
+                let overruled =
+                    serving.judge.overrule_publish(publish.subject, publish.reply, &denial);
+                let Some(permit) = overruled else {
+                    self.deny_publish(&publish, denial);
+                    return false;
+                };
+                let names = (publish.subject, publish.reply, None);
+                self.denied(Operation::Publish, names, publish.size, denial, true);
+                permit
             }
         };
+        let Some(serving) = &mut self.serving else { return false };
         if publish.header_len.is_some()
             && let Some(block) = input.get(line..header_end)
             && let Some((name, denial)) = judge_headers(serving, block)
@@ -333,6 +341,7 @@ impl Session {
             (publish.subject, publish.reply, None),
             publish.size,
             denial,
+            false,
         );
     }
 
@@ -344,6 +353,7 @@ impl Session {
             (named, publish.reply, None),
             publish.size,
             denial,
+            false,
         );
     }
 
@@ -368,8 +378,9 @@ impl Session {
         (subject, reply, queue): (&[u8], Option<&[u8]>, Option<&[u8]>),
         size: u32,
         denial: Denial,
+        observed: bool,
     ) {
-        self.traffic.denied = self.traffic.denied.saturating_add(1);
+        self.traffic.denied = self.traffic.denied.saturating_add(u64::from(!observed));
         self.events.push_back(EventKind::Denied(Denied {
             operation,
             subject: event::clip(subject),
@@ -378,6 +389,7 @@ impl Session {
             size,
             reason: denial.reason,
             rule: denial.rule,
+            observed,
         }));
     }
 
@@ -388,15 +400,21 @@ impl Session {
         let permit = match serving.judge.subscribe(subject, queue) {
             Ok(permit) => permit,
             Err(denial) => {
-                let violation = match queue {
-                    Some(queue) => PermissionsViolation::QueueSubscription(subject, queue),
-                    None => PermissionsViolation::Subscription(subject),
+                let overruled = serving.judge.overrule_subscribe(subject, queue, &denial);
+                let names = (subject, None, queue);
+                self.denied(Operation::Subscribe, names, 0, denial, overruled.is_some());
+                let Some(permit) = overruled else {
+                    let violation = match queue {
+                        Some(queue) => PermissionsViolation::QueueSubscription(subject, queue),
+                        None => PermissionsViolation::Subscription(subject),
+                    };
+                    self.to_client.interject(|out| violation.push(out));
+                    return;
                 };
-                self.to_client.interject(|out| violation.push(out));
-                self.denied(Operation::Subscribe, (subject, None, queue), 0, denial);
-                return;
+                permit
             }
         };
+        let Some(serving) = &mut self.serving else { return };
         let refusal = if !subject::is_valid_subject(subject) {
             Some(ErrText::InvalidSubject)
         } else if serving.subs.len() >= serving.subscriptions_max {

@@ -4,7 +4,7 @@
 use super::serve::{bytes, ends_well};
 use super::subs::Delivery;
 use super::{CloseReason, EventKind, Inbound, Operation, Phase, Session, Taken, event};
-use crate::policy::DenialReason;
+use crate::policy::Denial;
 use crate::time::Timestamp;
 use crate::wire::{Frame, Message, ServerInfo, ServerOp, decode_server, encode};
 
@@ -122,7 +122,8 @@ impl Session {
             return false;
         };
         if serving.judge.filters_deliveries() && !serving.judge.delivers(message.subject) {
-            self.kept_back(message);
+            let denial = serving.judge.kept_back(message.subject);
+            self.kept_back(message, denial);
             return false;
         }
         if !serving.revoked.is_empty() && serving.revoked.contains(message.sid) {
@@ -149,7 +150,7 @@ impl Session {
         true
     }
 
-    fn kept_back(&mut self, message: &Message<'_>) {
+    fn kept_back(&mut self, message: &Message<'_>, denial: Denial) {
         self.traffic.filtered = self.traffic.filtered.saturating_add(1);
         if self.denied_deliveries >= REPORTED_MAX {
             return;
@@ -161,8 +162,9 @@ impl Session {
             reply: message.reply.map(event::clip),
             queue: None,
             size: message.size,
-            reason: DenialReason::Denied,
-            rule: None,
+            reason: denial.reason,
+            rule: denial.rule,
+            observed: false,
         }));
     }
 

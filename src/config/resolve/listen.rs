@@ -28,8 +28,8 @@ pub struct ListenTls {
     pub key: Pem,
     /// CAs of client certificates; where present, clients must show one.
     pub client_ca: Option<Pem>,
-    /// Whether TLS may begin before INFO: how long to wait for it. None: INFO first, always.
-    pub first_wait: Option<Duration>,
+    /// How long to wait for a client that begins TLS before INFO.
+    pub first_wait: Duration,
 }
 
 /// Who may announce client addresses.
@@ -97,8 +97,7 @@ fn resolve_tls(context: &mut Context<'_>, document: &Document) -> Option<ListenT
         let path = blamed(&error, &candidates, TLS);
         context.mistake(path, error.to_string());
     }
-    let first_wait = (written.mode == TlsMode::Auto).then(|| written.first_wait.get());
-    Some(ListenTls { cert, key, client_ca, first_wait })
+    Some(ListenTls { cert, key, client_ca, first_wait: written.first_wait.get() })
 }
 
 fn proxy_protocol(context: &mut Context<'_>, document: &Document) -> Option<ProxyProtocolConfig> {

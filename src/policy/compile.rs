@@ -260,17 +260,13 @@ impl RoleWriter<'_> {
             return;
         };
         let sample = template.sample();
-        if self.is_wrong_pattern(&sample) {
+        if self.is_wrong_subject(&sample) {
             return;
         }
         let mut parts = tokens(sample.as_bytes());
         let first = parts.next().unwrap_or_default();
         if !broad && matches!(first, b"*" | b">") {
             self.mistake(&format!("{text:?} begins with a wildcard and so reaches into every subject there is, the server's own included; begin with a literal token, or add broad: true to the role if that is meant"));
-            return;
-        }
-        if let Some(token) = tokens(sample.as_bytes()).find(|token| is_half_wildcard(token)) {
-            self.mistake(&format!("in {text:?} the token {:?} has a wildcard inside it, which NATS takes literally; `*` stands for one whole token and `>` for the rest", String::from_utf8_lossy(token)));
             return;
         }
         self.grant(kind, template, false);
@@ -432,12 +428,18 @@ impl RoleWriter<'_> {
         }
     }
 
-    /// Notes a mistake where a text is not a pattern.
-    pub(super) fn is_wrong_pattern(&mut self, text: &str) -> bool {
-        let Err(error) = Pattern::parse(text) else {
+    /// Notes a mistake where a text is not a pattern, or has a token that looks like a wildcard and is none.
+    pub(super) fn is_wrong_subject(&mut self, text: &str) -> bool {
+        if let Err(error) = Pattern::parse(text) {
+            self.mistake(&error.to_string());
+            return true;
+        }
+        let Some(token) = text.split('.').find(|token| is_half_wildcard(token)) else {
             return false;
         };
-        self.mistake(&error.to_string());
+        self.mistake(&format!(
+            "the token {token:?} has a wildcard inside it, which NATS takes literally; `*` stands for one whole token and `>` for the rest"
+        ));
         true
     }
 
@@ -519,8 +521,8 @@ fn is_name(name: &str) -> bool {
 }
 
 /// A token in which a wildcard stands among other bytes.
-fn is_half_wildcard(token: &[u8]) -> bool {
-    token.len() > 1 && token.iter().any(|byte| matches!(byte, b'*' | b'>'))
+fn is_half_wildcard(token: &str) -> bool {
+    token.len() > 1 && token.contains(['*', '>'])
 }
 
 /// What is wrong with a claim's name as a template.

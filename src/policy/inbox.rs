@@ -158,6 +158,14 @@ impl HeldInboxes {
         }
     }
 
+    /// Keeps every inbox and forgets how many subscriptions are below it, since all of them are judged again.
+    pub(super) fn count_anew(&mut self) {
+        let few = self.few.iter_mut().map(|(_, count)| count);
+        for count in few.chain(self.many.values_mut()) {
+            *count = 0;
+        }
+    }
+
     /// Whether a reply subject lies in a held inbox.
     #[inline]
     pub(super) fn contains(&self, reply: &[u8]) -> bool {

@@ -12,17 +12,7 @@ use super::responses::OpenRequests;
 use super::rights::{Permissions, RuleId, Verdict, is_reserved_reply, is_reserved_subject};
 use super::verdict::{Denial, DenialReason, Permit, SubscribePermit};
 use crate::time::Timestamp;
-
-/// A header that makes the server act on a subject of the client's choice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SideChannel {
-    /// `Nats-Trace-Dest`: the server publishes trace events there.
-    TraceDest,
-    /// `Nats-Schedule-Target`: the server publishes the message there later.
-    ScheduleTarget,
-    /// `Nats-Schedule-Source`: the server reads the last message from there.
-    ScheduleSource,
-}
+use crate::wire::SideChannel;
 
 /// Decides for one session. Not shared; give it to the task that owns the session.
 #[derive(Debug)]
@@ -176,12 +166,14 @@ impl Judge {
     }
 
     /// Puts new permissions in force. What was remembered is forgotten; inboxes and open requests are kept, the latter
-    /// as far as the new permissions have `respond`. The identity must be the same one.
+    /// as far as the new permissions have `respond`. The identity must be the same one. Every live subscription is to be
+    /// judged again by [`Self::subscribe`], which counts it anew.
     pub fn replace(&mut self, permissions: Arc<Permissions>) {
         if permissions.responses().is_none() {
             self.requests.clear();
         }
         self.permissions = permissions;
+        self.held.count_anew();
         self.forget();
     }
 

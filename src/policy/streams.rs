@@ -128,7 +128,7 @@ pub(super) fn scope_below(writer: &mut RoleWriter<'_>, key: &str, reach: &Reach)
         let template = writer.template(subject);
         let wrong = template
             .as_ref()
-            .is_none_or(|template| writer.is_wrong_pattern(&template.sample()));
+            .is_none_or(|template| writer.is_wrong_subject(&template.sample()));
         templates.push(template.filter(|_| !wrong));
     });
     Some(Scope::Subjects(templates))

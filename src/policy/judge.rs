@@ -166,12 +166,14 @@ impl Judge {
     }
 
     /// Puts new permissions in force. What was remembered is forgotten; inboxes and open requests are kept, the latter
-    /// as far as the new permissions have `respond`. The identity must be the same one.
+    /// as far as the new permissions have `respond`. The identity must be the same one. Every live subscription is to be
+    /// judged again by [`Self::subscribe`], which counts it anew.
     pub fn replace(&mut self, permissions: Arc<Permissions>) {
         if permissions.responses().is_none() {
             self.requests.clear();
         }
         self.permissions = permissions;
+        self.held.count_anew();
         self.forget();
     }
 

@@ -3,6 +3,30 @@
 //! Owns: roles, grants, templates, streams, key-value buckets and object stores as subjects. Must never: read a clock,
 //! open a file, or let anything through that no role grants.
 
+mod assign;
+mod cache;
+mod compile;
+pub mod document;
+mod explain;
+mod inbox;
+mod judge;
+mod kv;
+mod object;
+mod require;
+mod responses;
+mod rights;
+mod selftest;
+mod streams;
+mod template;
+pub mod units;
 mod verdict;
 
+pub use crate::wire::SideChannel;
+pub use assign::{Assignment, Circumstances, Refusal, SessionLimits, Vanished};
+pub use compile::{Mistake, Policy};
+pub use document::Document;
+pub use explain::Explanation;
+pub use inbox::InboxRegistry;
+pub use judge::Judge;
+pub use rights::Permissions;
 pub use verdict::{Denial, DenialReason, Permit, SubscribePermit};

@@ -140,3 +140,34 @@ pub struct Traffic {
     /// Deliveries kept back by a deny entry.
     pub filtered: u64,
 }
+
+/// Longest subject, reply or queue kept in an event, in bytes.
+const CLIP: usize = 256;
+
+pub(super) fn clip(bytes: &[u8]) -> Box<[u8]> {
+    bytes.get(..CLIP).unwrap_or(bytes).into()
+}
+
+/// At most `max` bytes of `text`, cut between characters.
+pub(super) fn clip_text(text: &str, max: usize) -> String {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+impl Traffic {
+    /// What passed after `earlier`.
+    #[must_use]
+    pub const fn since(&self, earlier: &Self) -> Self {
+        Self {
+            messages_in: self.messages_in.saturating_sub(earlier.messages_in),
+            bytes_in: self.bytes_in.saturating_sub(earlier.bytes_in),
+            messages_out: self.messages_out.saturating_sub(earlier.messages_out),
+            bytes_out: self.bytes_out.saturating_sub(earlier.bytes_out),
+            denied: self.denied.saturating_sub(earlier.denied),
+            filtered: self.filtered.saturating_sub(earlier.filtered),
+        }
+    }
+}

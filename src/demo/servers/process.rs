@@ -339,7 +339,10 @@ mod tests {
     fn a_wrong_configuration_is_reported_with_the_servers_own_words() {
         let error = NatsServer::start(&latest(), "port: {").unwrap_err();
         assert!(matches!(error, ServerError::Ended { .. }), "{error}");
-        assert!(error.to_string().contains("Parse error on line 1"), "{error}");
+        assert!(
+            error.to_string().contains("Parse error on line 1"),
+            "{error}"
+        );
     }
 
     #[test]

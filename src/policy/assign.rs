@@ -1,0 +1,497 @@
+//! From an identity to its roles, its upstream and its permissions.
+//!
+//! Owns: which roles match, and why none does. Must never: take unknown groups for no groups, compare a name with an id,
+//! or decide by a claim that a person can change.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::compile::{Compiled, Policy};
+use super::document::{AuditDepth, InboxMode, Limits, Mode};
+use super::require::Unmet;
+use super::rights::{Entry, Frame, Inboxes, Permissions, Responses, Rights};
+use super::template;
+use crate::identity::{Groups, Identity, Kind};
+use crate::subject::Pattern;
+use crate::time::Timestamp;
+
+/// What is known of a connection besides its token.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances<'a> {
+    /// Address of the client.
+    pub source: IpAddr,
+    /// The time.
+    pub now: Timestamp,
+    /// The `user` field of CONNECT, with which a client may pick among its upstreams by the name of a role.
+    pub requested_role: Option<&'a str>,
+}
+
+/// What an identity gets.
+#[derive(Clone, Debug)]
+pub struct Assignment {
+    /// Roles that apply, by name.
+    pub roles: Vec<Arc<str>>,
+    /// The upstream that all of them name.
+    pub upstream: Arc<str>,
+    /// What the session may do.
+    pub permissions: Arc<Permissions>,
+    /// Limits of the session.
+    pub limits: SessionLimits,
+    /// Whether refusals are recorded only: every role says `mode: observe`.
+    pub observe: bool,
+    /// Whether some role wants every publish in the audit.
+    pub audit_messages: bool,
+    /// Grants and deny entries that this identity lacks a template's value for. Worth a log line and a count.
+    pub vanished: Vec<Vanished>,
+}
+
+/// Limits of a session; where a figure is absent, no role states one and the general limit holds.
+///
+/// Of several roles the most generous figure counts. A role that states none does not lift the limit of another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Sessions of the identity at a time.
+    pub connections: Option<u32>,
+    /// Subscriptions of the session.
+    pub subscriptions: Option<u32>,
+    /// Bytes of one message, headers included.
+    pub payload: Option<u64>,
+    /// Messages that the session may publish in a second.
+    pub messages_per_s: Option<u64>,
+    /// Bytes that the session may publish in a second.
+    pub bytes_per_s: Option<u64>,
+}
+
+/// An entry that does not exist for an identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vanished {
+    /// The line of the policy, as `roles.<role>.publish[0]`.
+    pub rule: Arc<str>,
+    /// The template without a usable value, as `azp`.
+    pub template: Box<str>,
+}
+
+/// Why an identity gets nothing. The client sees nothing of it but an authorization violation.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {sentence}")]
+pub struct Refusal {
+    code: &'static str,
+    sentence: Box<str>,
+}
+
+impl Refusal {
+    /// Closed set, a metric label: see [`Self::CODES`].
+    pub const fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// For the log and the audit: what was found and what to do.
+    pub fn sentence(&self) -> String {
+        self.sentence.to_string()
+    }
+
+    /// Every code.
+    pub const CODES: [&'static str; 7] = [
+        NO_RULE, CONDITION, WINDOW, UPSTREAM, OVERAGE, NAMES, VANISHED,
+    ];
+}
+
+/// No role names the identity.
+const NO_RULE: &str = "authz.norule";
+/// Roles name the identity, but a `require` of each does not hold.
+const CONDITION: &str = "authz.condition";
+/// Roles name the identity, but none exists now.
+const WINDOW: &str = "authz.window";
+/// The roles name different upstreams and nothing picks one.
+const UPSTREAM: &str = "authz.upstream";
+/// The groups are not in the token because there are too many.
+const OVERAGE: &str = "groups.overage";
+/// The token has names of groups instead of ids.
+const NAMES: &str = "groups.names";
+/// A deny entry cannot be made for the identity.
+const VANISHED: &str = "authz.template";
+
+/// Role sets whose shared layer is kept compiled.
+const KEPT_SETS: usize = 1024;
+
+/// Compiled shared layers by set of roles.
+#[derive(Debug, Default)]
+pub(super) struct SharedRights(Mutex<HashMap<Box<[usize]>, Arc<Rights>>>);
+
+/// How one role stands to an identity.
+enum Standing {
+    Holds,
+    /// It might hold the role: the role goes by a group, and the groups are not known.
+    Perhaps(Uncertain),
+    Lacks(Lacks),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Uncertain {
+    Overage,
+    Names,
+}
+
+enum Lacks {
+    Bind,
+    Window,
+    Condition(Unmet),
+}
+
+impl Policy {
+    /// The roles, the upstream and the permissions of an identity.
+    ///
+    /// Deny entries of a role that the identity might hold by a group that is not known (overage, or names instead of
+    /// ids) apply too: not knowing never widens what may be done.
+    ///
+    /// # Errors
+    /// The refusal, with a code and a sentence for the log.
+    pub fn assign(
+        &self,
+        identity: &Identity,
+        circumstances: &Circumstances<'_>,
+    ) -> Result<Assignment, Refusal> {
+        let mut held = Vec::new();
+        let mut perhaps = Vec::new();
+        let mut uncertain = None;
+        let mut lacks: Vec<(&Compiled, Lacks)> = Vec::new();
+        for (index, role) in self.roles.iter().enumerate() {
+            match standing(role, identity, circumstances) {
+                Standing::Holds => held.push(index),
+                Standing::Perhaps(why) => {
+                    perhaps.push(index);
+                    uncertain = Some(why);
+                }
+                Standing::Lacks(why) => lacks.push((role, why)),
+            }
+        }
+        if held.is_empty() {
+            return Err(refusal(identity, uncertain, &lacks));
+        }
+        let upstream = self.pick_upstream(&held, circumstances.requested_role)?;
+        let here = |index: &usize| {
+            self.roles
+                .get(*index)
+                .is_some_and(|role| role.upstream == upstream)
+        };
+        held.retain(here);
+        perhaps.retain(here);
+        self.grant(identity, upstream, &held, &perhaps)
+    }
+
+    fn grant(
+        &self,
+        identity: &Identity,
+        upstream: Arc<str>,
+        held: &[usize],
+        perhaps: &[usize],
+    ) -> Result<Assignment, Refusal> {
+        let roles: Vec<&Compiled> = held
+            .iter()
+            .filter_map(|index| self.roles.get(*index))
+            .collect();
+        let mut vanished = Vec::new();
+        let own = self.own_entries(identity, held, perhaps, &mut vanished)?;
+        let own = (!own.is_empty()).then(|| Rights::compile(held.len(), own));
+        let inboxes = inboxes(&roles);
+        let own_prefix = template::value_of(identity, "oid")
+            .filter(|_| inboxes.own)
+            .map(|oid| format!("_INBOX_{oid}.").into_bytes().into());
+        let observe = roles.iter().all(|role| role.mode == Mode::Observe);
+        let frame = Frame {
+            inboxes,
+            responses: responses(&roles),
+            own_prefix,
+            owner: format!("{}/{}", identity.tid, identity.oid).into(),
+            observe,
+        };
+        let permissions = Permissions::new(self.shared_rights(held, perhaps), own, frame);
+        Ok(Assignment {
+            upstream,
+            permissions: Arc::new(permissions),
+            limits: limits(&roles),
+            observe,
+            audit_messages: roles.iter().any(|role| role.audit == AuditDepth::Messages),
+            vanished,
+            roles: roles.iter().map(|role| Arc::clone(&role.name)).collect(),
+        })
+    }
+
+    /// The entries with templates, filled in.
+    fn own_entries(
+        &self,
+        identity: &Identity,
+        held: &[usize],
+        perhaps: &[usize],
+        vanished: &mut Vec<Vanished>,
+    ) -> Result<Vec<Entry>, Refusal> {
+        let mut entries = Vec::new();
+        for (position, role, deny_only) in self.positions(held, perhaps) {
+            let grants = role.grants.iter().filter(|grant| !grant.is_fixed());
+            for grant in grants.filter(|grant| !deny_only || grant.kind.is_deny()) {
+                match grant.subject.fill(identity) {
+                    Ok(text) => {
+                        let Ok(pattern) = Pattern::parse(text) else {
+                            continue;
+                        };
+                        entries.push(grant.entry(position, pattern));
+                    }
+                    Err(template) if grant.kind.is_deny() => {
+                        return Err(no_deny(&grant.rule, template));
+                    }
+                    Err(template) => vanished.push(Vanished {
+                        rule: Arc::clone(&grant.rule),
+                        template: template.into(),
+                    }),
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    /// The compiled layer that all identities with these roles share.
+    fn shared_rights(&self, held: &[usize], perhaps: &[usize]) -> Arc<Rights> {
+        // The two lists are kept apart by a number that is no index.
+        let key: Box<[usize]> = [held, &[usize::MAX], perhaps].concat().into();
+        let kept = || self.shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rights) = kept().get(&key) {
+            return Arc::clone(rights);
+        }
+        let mut entries = Vec::new();
+        for (position, role, deny_only) in self.positions(held, perhaps) {
+            let grants = role.grants.iter().filter(|grant| grant.is_fixed());
+            for grant in grants.filter(|grant| !deny_only || grant.kind.is_deny()) {
+                if let Ok(pattern) = Pattern::parse(grant.subject.sample()) {
+                    entries.push(grant.entry(position, pattern));
+                }
+            }
+        }
+        let rights = Arc::new(Rights::compile(held.len(), entries));
+        let mut sets = kept();
+        if sets.len() >= KEPT_SETS {
+            sets.clear();
+        }
+        sets.insert(key, Arc::clone(&rights));
+        rights
+    }
+
+    /// Roles with their position among the identity's roles, and whether only their deny entries count.
+    fn positions<'a>(
+        &'a self,
+        held: &'a [usize],
+        perhaps: &'a [usize],
+    ) -> impl Iterator<Item = (usize, &'a Compiled, bool)> {
+        let held = held.iter().map(|index| (*index, false));
+        let all = held.chain(perhaps.iter().map(|index| (*index, true)));
+        all.enumerate()
+            .filter_map(|(position, (index, deny_only))| {
+                Some((position, self.roles.get(index)?, deny_only))
+            })
+    }
+
+    /// The one upstream of the roles; among several the one of the role that the client names, else the one of the role
+    /// with the highest priority.
+    fn pick_upstream(&self, held: &[usize], requested: Option<&str>) -> Result<Arc<str>, Refusal> {
+        let roles: Vec<&Compiled> = held
+            .iter()
+            .filter_map(|index| self.roles.get(*index))
+            .collect();
+        let one = |roles: &[&Compiled]| -> Option<Arc<str>> {
+            let first = roles.first()?;
+            let same = roles.iter().all(|role| role.upstream == first.upstream);
+            same.then(|| Arc::clone(&first.upstream))
+        };
+        if let Some(upstream) = one(&roles) {
+            return Ok(upstream);
+        }
+        let named = roles.iter().find(|role| Some(&*role.name) == requested);
+        if let Some(role) = named {
+            return Ok(Arc::clone(&role.upstream));
+        }
+        let highest = roles.iter().filter_map(|role| role.priority).max();
+        let top: Vec<&Compiled> = roles
+            .iter()
+            .copied()
+            .filter(|role| highest.is_some() && role.priority == highest)
+            .collect();
+        one(&top).ok_or_else(|| {
+            let pairs: Vec<String> = roles
+                .iter()
+                .map(|role| format!("{} on {}", role.name, role.upstream))
+                .collect();
+            Refusal {
+                code: UPSTREAM,
+                sentence: format!(
+                    "the roles of this identity name different upstreams ({}); give one of them the highest priority, or let the client put a role's name into the user field of CONNECT",
+                    pairs.join(", ")
+                )
+                .into(),
+            }
+        })
+    }
+}
+
+/// Whether an identity holds a role now and from here.
+fn standing(role: &Compiled, identity: &Identity, here: &Circumstances<'_>) -> Standing {
+    let bound = role.binds.iter().any(|bind| bind.names(identity));
+    let by_group = || {
+        role.binds
+            .iter()
+            .filter(|bind| bind.is_for_tenant_of(identity))
+            .any(|bind| bind.is_group())
+    };
+    let uncertain = match &identity.groups {
+        _ if bound => None,
+        Groups::Unknown if by_group() => Some(Uncertain::Overage),
+        Groups::Known(groups) if has_names(groups) && by_group() => Some(Uncertain::Names),
+        Groups::Unknown | Groups::Known(_) => None,
+    };
+    if !bound && uncertain.is_none() {
+        return Standing::Lacks(Lacks::Bind);
+    }
+    if !role.window.contains(here.now) {
+        return Standing::Lacks(Lacks::Window);
+    }
+    if let Some(unmet) = role.require.unmet(identity, here.source, here.now) {
+        return Standing::Lacks(Lacks::Condition(unmet));
+    }
+    match uncertain {
+        None => Standing::Holds,
+        Some(why) => Standing::Perhaps(why),
+    }
+}
+
+/// Whether some entry of the groups is not an id. One that is an id still counts as what it is.
+fn has_names(groups: &[Box<str>]) -> bool {
+    groups.iter().any(|group| !is_guid(group))
+}
+
+/// 8-4-4-4-12 hexadecimal digits.
+pub(super) fn is_guid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+fn refusal(
+    identity: &Identity,
+    uncertain: Option<Uncertain>,
+    lacks: &[(&Compiled, Lacks)],
+) -> Refusal {
+    match uncertain {
+        Some(Uncertain::Overage) => {
+            return Refusal {
+                code: OVERAGE,
+                sentence: "user is in more than 200 groups, so the groups are not in the token, and roles go by group here. Let natsentry look them up (entra.graph.groups_overage: lookup), have only the groups assigned to the application put into the token (ApplicationGroup), or bind by app_role".into(),
+            };
+        }
+        Some(Uncertain::Names) => {
+            return Refusal {
+                code: NAMES,
+                sentence: "the groups claim holds names (sam_account_name or alike); roles are bound by group id. Have the app registration emit group ids, or bind by app_role".into(),
+            };
+        }
+        None => {}
+    }
+    let unmet: Vec<String> = lacks
+        .iter()
+        .filter_map(|(role, why)| match why {
+            Lacks::Condition(unmet) => Some(format!("{}: {}", role.name, unmet)),
+            Lacks::Bind | Lacks::Window => None,
+        })
+        .collect();
+    if !unmet.is_empty() {
+        return Refusal {
+            code: CONDITION,
+            sentence: format!(
+                "roles name this identity, but not under these circumstances ({})",
+                unmet.join("; ")
+            )
+            .into(),
+        };
+    }
+    let outside: Vec<&str> = lacks
+        .iter()
+        .filter(|(_, why)| matches!(why, Lacks::Window))
+        .map(|(role, _)| &*role.name)
+        .collect();
+    if !outside.is_empty() {
+        return Refusal {
+            code: WINDOW,
+            sentence: format!(
+                "roles name this identity, but are not valid at this time: {}",
+                outside.join(", ")
+            )
+            .into(),
+        };
+    }
+    Refusal {
+        code: NO_RULE,
+        sentence: no_rule(identity).into(),
+    }
+}
+
+fn no_rule(identity: &Identity) -> String {
+    let groups = match &identity.groups {
+        Groups::Known(groups) => groups.len().to_string(),
+        Groups::Unknown => "unknown".to_owned(),
+    };
+    let kind = match identity.kind {
+        Kind::User => "a person",
+        Kind::App => "an application",
+    };
+    format!(
+        "authenticated as {}/{} ({kind}) with app roles [{}], scopes [{}], client {}, groups {groups}; no role is bound to any of these",
+        identity.tid,
+        identity.oid,
+        identity.roles.join(", "),
+        identity.scopes.join(", "),
+        identity.azp.as_deref().unwrap_or("unknown"),
+    )
+}
+
+fn no_deny(rule: &str, template: &str) -> Refusal {
+    Refusal {
+        code: VANISHED,
+        sentence: format!("{rule} denies with {{{template}}}, for which this identity has no value that is one token; what should be denied cannot be known, so nothing is granted").into(),
+    }
+}
+
+/// Rights add up: one role with `private` is enough for inboxes of one's own, one with `shared` or `off` for replies that
+/// nobody judges.
+fn inboxes(roles: &[&Compiled]) -> Inboxes {
+    Inboxes {
+        own: roles
+            .iter()
+            .any(|role| role.inbox == InboxMode::Private || role.requests),
+        replies_judged: roles.iter().all(|role| role.inbox == InboxMode::Private),
+    }
+}
+
+/// The most generous number and time of all roles that say `respond`.
+fn responses(roles: &[&Compiled]) -> Option<Responses> {
+    let stated = roles.iter().filter_map(|role| role.respond);
+    stated.reduce(|one, other| Responses {
+        max: match (one.max, other.max) {
+            (Some(one), Some(other)) => Some(one.max(other)),
+            _ => None,
+        },
+        ttl: one.ttl.max(other.ttl),
+    })
+}
+
+fn limits(roles: &[&Compiled]) -> SessionLimits {
+    fn most<T: Ord>(roles: &[&Compiled], figure: impl Fn(&Limits) -> Option<T>) -> Option<T> {
+        roles.iter().filter_map(|role| figure(&role.limits)).max()
+    }
+    SessionLimits {
+        connections: most(roles, |limits| limits.connections),
+        subscriptions: most(roles, |limits| limits.subscriptions),
+        payload: most(roles, |limits| limits.payload).map(|size| size.bytes()),
+        messages_per_s: most(roles, |limits| limits.messages).map(|rate| rate.per_second()),
+        bytes_per_s: most(roles, |limits| limits.bytes).map(|rate| rate.bytes_per_second()),
+    }
+}

@@ -1,0 +1,211 @@
+//! Inboxes of `inbox: private`: who holds which token below `_INBOX.`.
+//!
+//! Owns: the claim of an inbox token by an identity, and its end with the session. Must never: let two identities hold
+//! one token, or be asked per message (only SUB, UNSUB and the end of a session come here).
+//!
+//! A token belongs to an identity, and every session of that identity may listen below it: a client that reconnects
+//! after its network was cut takes its old inbox up again while the old session still waits to be found dead.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use smallvec::SmallVec;
+
+use crate::subject::is_valid_subject;
+
+/// What inboxes begin with unless a client is told otherwise.
+const PREFIX: &[u8] = b"_INBOX.";
+
+/// The shortest token that counts as a session's own; those of client libraries have 22 characters.
+const SHORTEST_TOKEN: usize = 16;
+
+/// The longest token that is held; what is longer is nobody's inbox.
+const LONGEST_TOKEN: usize = 64;
+
+/// Held inbox tokens of all sessions.
+#[derive(Debug, Default)]
+pub struct InboxRegistry {
+    held: Mutex<HashMap<Box<[u8]>, Holder>>,
+}
+
+#[derive(Debug)]
+struct Holder {
+    owner: Arc<str>,
+    sessions: SmallVec<[u64; 1]>,
+}
+
+impl InboxRegistry {
+    /// How many tokens are held.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether no token is held.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// Gives the token to the identity, unless another one holds it. Called once per session and token.
+    fn claim(&self, token: &[u8], owner: &Arc<str>, session: u64) -> bool {
+        let mut held = self.lock();
+        match held.get_mut(token) {
+            Some(holder) if holder.owner != *owner => false,
+            Some(holder) => {
+                if !holder.sessions.contains(&session) {
+                    holder.sessions.push(session);
+                }
+                true
+            }
+            None => {
+                let holder = Holder {
+                    owner: Arc::clone(owner),
+                    sessions: SmallVec::from_buf([session]),
+                };
+                held.insert(token.into(), holder);
+                true
+            }
+        }
+    }
+
+    fn release(&self, token: &[u8], session: u64) {
+        let mut held = self.lock();
+        let Some(holder) = held.get_mut(token) else {
+            return;
+        };
+        holder.sessions.retain(|held_by| *held_by != session);
+        if holder.sessions.is_empty() {
+            held.remove(token);
+        }
+    }
+
+    /// A panic elsewhere while the lock was held leaves the map whole: every change is one insertion or removal.
+    fn lock(&self) -> MutexGuard<'_, HashMap<Box<[u8]>, Holder>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The inboxes of one session. They are given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct HeldInboxes {
+    registry: Arc<InboxRegistry>,
+    owner: Arc<str>,
+    session: u64,
+    /// Token and number of subscriptions below it; unsorted while few.
+    few: SmallVec<[(Box<[u8]>, u32); 1]>,
+    many: HashMap<Box<[u8]>, u32>,
+}
+
+/// Tokens that are looked for one after the other before they move into a table.
+const FEW: usize = 8;
+
+/// What came of a subscription in an inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// The session holds the inbox.
+    Held,
+    /// Another identity does.
+    Taken,
+    /// The subject is not below an inbox token.
+    NotAnInbox,
+}
+
+impl HeldInboxes {
+    pub(super) fn new(registry: Arc<InboxRegistry>, owner: Arc<str>, session: u64) -> Self {
+        Self {
+            registry,
+            owner,
+            session,
+            few: SmallVec::new(),
+            many: HashMap::new(),
+        }
+    }
+
+    /// Claims the inbox that the subscription lies in and counts the subscription.
+    pub(super) fn claim(&mut self, subject: &[u8]) -> Claim {
+        let Some(token) = claimable_token(subject) else {
+            return Claim::NotAnInbox;
+        };
+        if let Some(count) = self.count_of(token) {
+            *count = count.saturating_add(1);
+            return Claim::Held;
+        }
+        if !self.registry.claim(token, &self.owner, self.session) {
+            return Claim::Taken;
+        }
+        if self.few.len() < FEW {
+            self.few.push((token.into(), 1));
+        } else {
+            self.many.insert(token.into(), 1);
+        }
+        Claim::Held
+    }
+
+    /// One subscription below an inbox ended; the last one gives the inbox back.
+    pub(super) fn release(&mut self, subject: &[u8]) {
+        let Some(token) = claimable_token(subject) else {
+            return;
+        };
+        let Some(count) = self.count_of(token) else {
+            return;
+        };
+        *count = count.saturating_sub(1);
+        if *count > 0 {
+            return;
+        }
+        self.registry.release(token, self.session);
+        if self.many.remove(token).is_none() {
+            self.few.retain(|(held, _)| **held != *token);
+        }
+    }
+
+    /// Keeps every inbox and forgets how many subscriptions are below it, since all of them are judged again.
+    pub(super) fn count_anew(&mut self) {
+        let few = self.few.iter_mut().map(|(_, count)| count);
+        for count in few.chain(self.many.values_mut()) {
+            *count = 0;
+        }
+    }
+
+    /// Whether a reply subject lies in a held inbox.
+    #[inline]
+    pub(super) fn contains(&self, reply: &[u8]) -> bool {
+        let Some(token) = inbox_token(reply) else {
+            return false;
+        };
+        self.few.iter().any(|(held, _)| **held == *token)
+            || (!self.many.is_empty() && self.many.contains_key(token))
+    }
+
+    fn count_of(&mut self, token: &[u8]) -> Option<&mut u32> {
+        let few = self.few.iter_mut().find(|(held, _)| **held == *token);
+        match few {
+            Some((_, count)) => Some(count),
+            None => self.many.get_mut(token),
+        }
+    }
+}
+
+impl Drop for HeldInboxes {
+    fn drop(&mut self) {
+        let few = self.few.iter().map(|(token, _)| token);
+        for token in few.chain(self.many.keys()) {
+            self.registry.release(token, self.session);
+        }
+    }
+}
+
+/// The token after `_INBOX.`, whatever it is.
+fn inbox_token(subject: &[u8]) -> Option<&[u8]> {
+    let after = subject.strip_prefix(PREFIX)?;
+    let end = memchr::memchr(b'.', after).unwrap_or(after.len());
+    after.get(..end)
+}
+
+/// The token after `_INBOX.` of a subscription, where it can be somebody's own.
+fn claimable_token(subject: &[u8]) -> Option<&[u8]> {
+    let token = inbox_token(subject)?;
+    let good = (SHORTEST_TOKEN..=LONGEST_TOKEN).contains(&token.len())
+        && !token.iter().any(|byte| matches!(byte, b'*' | b'>'))
+        && is_valid_subject(subject);
+    good.then_some(token)
+}

@@ -1,0 +1,290 @@
+//! The judge of one session: the only maker of `Permit` and `SubscribePermit`.
+//!
+//! Owns: what a session's decisions depend on besides its permissions: the inboxes it holds, the requests it may still
+//! answer, and a small memory of answers. Must never: read a clock, allocate for an operation that was granted before,
+//! or hand out a permit for anything but the very bytes that were judged.
+
+use std::sync::Arc;
+
+use super::cache::AnswerCache;
+use super::inbox::{Claim, HeldInboxes, InboxRegistry};
+use super::responses::OpenRequests;
+use super::rights::{Permissions, RuleId, Verdict, is_reserved_reply, is_reserved_subject};
+use super::verdict::{Denial, DenialReason, Permit, SubscribePermit};
+use crate::time::Timestamp;
+use crate::wire::SideChannel;
+
+/// Decides for one session. Not shared; give it to the task that owns the session.
+#[derive(Debug)]
+pub struct Judge {
+    permissions: Arc<Permissions>,
+    held: HeldInboxes,
+    published: AnswerCache,
+    delivered: AnswerCache,
+    requests: OpenRequests,
+}
+
+impl Judge {
+    /// A judge with these permissions. `session` must be unique among the live sessions that share the registry.
+    pub fn new(permissions: Arc<Permissions>, inboxes: Arc<InboxRegistry>, session: u64) -> Self {
+        let owner = Arc::clone(permissions.owner());
+        Self {
+            permissions,
+            held: HeldInboxes::new(inboxes, owner, session),
+            published: AnswerCache::default(),
+            delivered: AnswerCache::default(),
+            requests: OpenRequests::default(),
+        }
+    }
+
+    /// The permissions in force.
+    pub const fn permissions(&self) -> &Arc<Permissions> {
+        &self.permissions
+    }
+
+    /// Judges a PUB or HPUB, in the order of nats-server (`client.go:processInboundClientMsg`): reserved subject,
+    /// permission, open request, reserved reply; then the reply rule of `inbox: private`.
+    ///
+    /// # Errors
+    /// The denial; the session goes on.
+    pub fn publish<'a>(
+        &mut self,
+        subject: &'a [u8],
+        reply: Option<&'a [u8]>,
+        now: Timestamp,
+    ) -> Result<Permit<'a>, Denial> {
+        if !self.may_publish(subject) {
+            self.answer_or_denial(subject, now)?;
+        }
+        if let Some(reply) = reply {
+            self.judge_reply(reply)?;
+        }
+        Ok(Permit { subject, reply })
+    }
+
+    /// Judges a subject that a header of a published message names.
+    ///
+    /// # Errors
+    /// [`DenialReason::HeaderSubject`] with the rule, if one refused it.
+    pub fn header_subject(&mut self, name: SideChannel, subject: &[u8]) -> Result<(), Denial> {
+        let verdict = match name {
+            SideChannel::TraceDest | SideChannel::ScheduleTarget => {
+                self.permissions.publish(subject)
+            }
+            SideChannel::ScheduleSource => self.permissions.reads(subject),
+        };
+        match verdict {
+            Verdict::Granted(_) => Ok(()),
+            Verdict::Refused(_, rule) => Err(self.denial(DenialReason::HeaderSubject, rule)),
+        }
+    }
+
+    /// Judges a SUB. A permit for an inbox of the session's own claims it; every permitted subscription that ends, or
+    /// that is not made after all, must be told to [`Self::unsubscribed`] once.
+    ///
+    /// # Errors
+    /// The denial; the session goes on.
+    pub fn subscribe<'a>(
+        &mut self,
+        subject: &'a [u8],
+        queue: Option<&'a [u8]>,
+    ) -> Result<SubscribePermit<'a>, Denial> {
+        let judged = self.permissions.subscribe(subject, queue);
+        let filtered = judged.filtered && !self.permissions.is_observing();
+        let permit = SubscribePermit {
+            subject,
+            queue,
+            filtered,
+        };
+        let (reason, rule) = match judged.verdict {
+            Verdict::Granted(_) => {
+                // Also replies to an inbox that some other grant contains must be known as the session's own.
+                self.claim(subject, queue);
+                return Ok(permit);
+            }
+            Verdict::Refused(reason, rule) => (reason, rule),
+        };
+        if reason != DenialReason::NotGranted {
+            return Err(self.denial(reason, rule));
+        }
+        if self.permissions.is_below_own_prefix(subject) && queue.is_none() {
+            return Ok(permit);
+        }
+        match self.claim(subject, queue) {
+            Claim::Held => Ok(permit),
+            Claim::Taken => Err(self.denial(DenialReason::InboxTaken, None)),
+            Claim::NotAnInbox => Err(self.denial(reason, rule)),
+        }
+    }
+
+    /// A permitted subscription ended. Gives its inbox back when it was the last one there.
+    pub fn unsubscribed(&mut self, subject: &[u8], queue: Option<&[u8]>) {
+        if queue.is_none() {
+            self.held.release(subject);
+        }
+    }
+
+    /// Whether any delivery can be kept back at all; where not, [`Self::delivers`] need not be asked.
+    pub fn filters_deliveries(&self) -> bool {
+        !self.permissions.is_observing() && self.permissions.filters_deliveries()
+    }
+
+    /// Whether a message with this subject may be delivered to the client. The subject is the message's own, which for
+    /// JetStream is not the one of the subscription.
+    pub fn delivers(&mut self, subject: &[u8]) -> bool {
+        if !self.filters_deliveries() {
+            return true;
+        }
+        if let Some(answer) = self.delivered.recall(subject) {
+            return answer;
+        }
+        let answer = self.permissions.delivers(subject);
+        self.delivered.remember(subject, answer);
+        answer
+    }
+
+    /// The denial to record for a message that [`Self::delivers`] kept back.
+    pub fn kept_back(&self, subject: &[u8]) -> Denial {
+        self.denial(DenialReason::Denied, self.permissions.keeps_back(subject))
+    }
+
+    /// Whether deliveries with a reply subject have to be told to [`Self::delivered`].
+    pub fn tracks_replies(&self) -> bool {
+        self.permissions.responses().is_some()
+    }
+
+    /// A message with this reply subject was delivered to the client: it may answer there, unless it may publish there
+    /// anyway.
+    pub fn delivered(&mut self, reply: &[u8], now: Timestamp) {
+        let Some(rule) = self.permissions.responses() else {
+            return;
+        };
+        let known = self.published.recall(reply);
+        if !known.unwrap_or_else(|| self.permissions.publish(reply).is_granted()) {
+            self.requests.open(reply, rule, now);
+        }
+    }
+
+    /// Puts new permissions in force. What was remembered is forgotten; inboxes and open requests are kept, the latter
+    /// as far as the new permissions have `respond`. The identity must be the same one. Every live subscription is to be
+    /// judged again by [`Self::subscribe`], which counts it anew.
+    pub fn replace(&mut self, permissions: Arc<Permissions>) {
+        if permissions.responses().is_none() {
+            self.requests.clear();
+        }
+        self.permissions = permissions;
+        self.held.count_anew();
+        self.forget();
+    }
+
+    /// Gives the memory of remembered answers back; for sessions that went idle.
+    pub fn forget(&mut self) {
+        self.published.clear();
+        self.delivered.clear();
+    }
+
+    /// In `mode: observe`, leave for a publish that was just denied. The denial is to be recorded all the same. What the
+    /// server itself would refuse stays refused.
+    pub fn overrule_publish<'a>(
+        &self,
+        subject: &'a [u8],
+        reply: Option<&'a [u8]>,
+        denial: &Denial,
+    ) -> Option<Permit<'a>> {
+        let overruled = self.overrules(denial)
+            && !is_reserved_subject(subject)
+            && !reply.is_some_and(is_reserved_reply);
+        overruled.then_some(Permit { subject, reply })
+    }
+
+    /// In `mode: observe`, leave for a subscription that was just denied. As [`Self::overrule_publish`].
+    pub fn overrule_subscribe<'a>(
+        &self,
+        subject: &'a [u8],
+        queue: Option<&'a [u8]>,
+        denial: &Denial,
+    ) -> Option<SubscribePermit<'a>> {
+        self.overrules(denial).then_some(SubscribePermit {
+            subject,
+            queue,
+            filtered: false,
+        })
+    }
+
+    fn overrules(&self, denial: &Denial) -> bool {
+        use DenialReason as R;
+        let ours = match denial.reason {
+            R::NotGranted
+            | R::Denied
+            | R::ReplyNotOwn
+            | R::InboxTaken
+            | R::QueueOverlapsDeny
+            | R::HeaderSubject => true,
+            R::ReservedSubject | R::ReservedReply | R::SystemQueue => false,
+        };
+        ours && self.permissions.is_observing()
+    }
+
+    /// Whether the grants alone allow a publish; the answer is remembered.
+    #[inline]
+    fn may_publish(&mut self, subject: &[u8]) -> bool {
+        if let Some(answer) = self.published.recall(subject) {
+            return answer;
+        }
+        let answer = self.permissions.publish(subject).is_granted();
+        self.published.remember(subject, answer);
+        answer
+    }
+
+    /// For a subject that no grant allows: uses up an answer to an open request, or says why not. As in nats-server
+    /// this comes after deny entries too: an answer to a received request is not stopped by one.
+    #[cold]
+    fn answer_or_denial(&mut self, subject: &[u8], now: Timestamp) -> Result<(), Denial> {
+        let Verdict::Refused(reason, rule) = self.permissions.publish(subject) else {
+            return Ok(());
+        };
+        if reason != DenialReason::ReservedSubject
+            && let Some(limits) = self.permissions.responses()
+            && self.requests.answer(subject, limits, now)
+        {
+            return Ok(());
+        }
+        Err(self.denial(reason, rule))
+    }
+
+    /// The reply of a publish: never a reserved one; under `inbox: private` in an inbox of the session's own, or a
+    /// subject that it may publish to.
+    #[inline]
+    fn judge_reply(&mut self, reply: &[u8]) -> Result<(), Denial> {
+        if self.permissions.inboxes().replies_judged {
+            if self.held.contains(reply) || self.permissions.is_below_own_prefix(reply) {
+                return Ok(());
+            }
+            if !is_reserved_reply(reply) && self.may_publish(reply) {
+                return Ok(());
+            }
+        }
+        if is_reserved_reply(reply) {
+            return Err(self.denial(DenialReason::ReservedReply, None));
+        }
+        if self.permissions.inboxes().replies_judged {
+            return Err(self.denial(DenialReason::ReplyNotOwn, None));
+        }
+        Ok(())
+    }
+
+    fn claim(&mut self, subject: &[u8], queue: Option<&[u8]>) -> Claim {
+        if queue.is_some() || !self.permissions.inboxes().own {
+            return Claim::NotAnInbox;
+        }
+        self.held.claim(subject)
+    }
+
+    #[cold]
+    fn denial(&self, reason: DenialReason, rule: Option<RuleId>) -> Denial {
+        Denial {
+            reason,
+            rule: rule.and_then(|rule| self.permissions.rule(rule)),
+        }
+    }
+}

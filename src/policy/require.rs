@@ -1,0 +1,243 @@
+//! Who a role is bound to, and the conditions that must hold besides.
+//!
+//! Owns: `bind`, `require` and `valid` as compiled, and the sentence about the condition that failed. Must never: accept
+//! a missing claim as a good one.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::document::{PrincipalKind, Require, Valid};
+use crate::identity::{Groups, Identity, Kind};
+use crate::time::Timestamp;
+
+/// One compiled line of `bind`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BindRule {
+    pub(super) who: Who,
+    pub(super) tenant: Option<Box<str>>,
+}
+
+/// Whom a line of `bind` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    AppRole(Box<str>),
+    AppId(Box<str>),
+    Group(Box<str>),
+    Scope(Box<str>),
+    User(Box<str>),
+}
+
+impl BindRule {
+    /// Whether the line names the identity. Ids are compared without case, since they are hexadecimal; words exactly.
+    pub(super) fn names(&self, identity: &Identity) -> bool {
+        let fits = match &self.who {
+            Who::AppRole(role) => identity.roles.contains(role),
+            Who::AppId(id) => {
+                identity.kind == Kind::App
+                    && identity
+                        .azp
+                        .as_deref()
+                        .is_some_and(|azp| azp.eq_ignore_ascii_case(id))
+            }
+            Who::Group(id) => match &identity.groups {
+                Groups::Known(groups) => groups.iter().any(|group| group.eq_ignore_ascii_case(id)),
+                Groups::Unknown => false,
+            },
+            Who::Scope(scope) => identity.kind == Kind::User && identity.scopes.contains(scope),
+            Who::User(id) => same_id(&identity.oid, id),
+        };
+        fits && self.is_for_tenant_of(identity)
+    }
+
+    pub(super) fn is_for_tenant_of(&self, identity: &Identity) -> bool {
+        self.tenant
+            .as_deref()
+            .is_none_or(|tenant| same_id(&identity.tid, tenant))
+    }
+
+    pub(super) const fn is_group(&self) -> bool {
+        matches!(self.who, Who::Group(_))
+    }
+}
+
+/// Ids of Entra are GUIDs and compared without case; those of other issuers are compared exactly.
+fn same_id(found: &str, wanted: &str) -> bool {
+    if super::assign::is_guid(wanted) {
+        found.eq_ignore_ascii_case(wanted)
+    } else {
+        found == wanted
+    }
+}
+
+/// When a role exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Window {
+    from: Option<Timestamp>,
+    until: Option<Timestamp>,
+}
+
+impl Window {
+    pub(super) fn new(valid: &Valid) -> Self {
+        Self {
+            from: valid.from.map(|moment| moment.begins()),
+            until: valid.until.map(|moment| moment.ends()),
+        }
+    }
+
+    pub(super) fn contains(self, now: Timestamp) -> bool {
+        self.from.is_none_or(|from| from <= now) && self.until.is_none_or(|until| now < until)
+    }
+
+    /// Whether no moment lies in it.
+    pub(super) fn is_empty(self) -> bool {
+        matches!((self.from, self.until), (Some(from), Some(until)) if from >= until)
+    }
+
+    /// The next moment after `now` at which the role begins or ends.
+    pub(super) fn next_change(self, now: Timestamp) -> Option<Timestamp> {
+        [self.from, self.until]
+            .into_iter()
+            .flatten()
+            .filter(|moment| *moment > now)
+            .min()
+    }
+}
+
+/// The condition that does not hold; printed, it says what the token has and what is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unmet(String);
+
+impl fmt::Display for Unmet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Require {
+    /// The first condition that does not hold. A claim that the token lacks never satisfies one.
+    pub(super) fn unmet(
+        &self,
+        identity: &Identity,
+        source: IpAddr,
+        now: Timestamp,
+    ) -> Option<Unmet> {
+        let unmet = self
+            .unmet_client(identity)
+            .or_else(|| self.unmet_sign_in(identity, now));
+        if unmet.is_some() {
+            return unmet;
+        }
+        if !self.source.is_empty() && !self.source.iter().any(|range| range.contains(source)) {
+            return Some(Unmet(format!("source {source} is in none of the ranges")));
+        }
+        None
+    }
+
+    /// Conditions on the client application and the kind of principal.
+    fn unmet_client(&self, identity: &Identity) -> Option<Unmet> {
+        let kind = match identity.kind {
+            Kind::User => PrincipalKind::User,
+            Kind::App => PrincipalKind::App,
+        };
+        if self.kind.is_some_and(|wanted| wanted != kind) {
+            return Some(Unmet(format!("kind is {kind:?}")));
+        }
+        if let Some(wanted) = self.azpacr
+            && identity.azpacr.is_none_or(|found| found < wanted)
+        {
+            let found = shown(identity.azpacr);
+            return Some(Unmet(format!(
+                "azpacr is {found}, {wanted} at least is wanted"
+            )));
+        }
+        if let Some(wanted) = self.acct
+            && identity.acct != Some(wanted)
+        {
+            let found = shown(identity.acct);
+            return Some(Unmet(format!(
+                "acct is {found}, {wanted} is wanted (the optional claim acct must be in the token)"
+            )));
+        }
+        let client = identity.azp.as_deref();
+        if !self.clients.is_empty()
+            && !client.is_some_and(|client| {
+                self.clients
+                    .iter()
+                    .any(|wanted| wanted.eq_ignore_ascii_case(client))
+            })
+        {
+            let client = client.unwrap_or("absent");
+            return Some(Unmet(format!("client application {client} is not listed")));
+        }
+        let arm_id = identity.xms_mirid.as_deref();
+        if !self.xms_mirid.is_empty()
+            && !arm_id.is_some_and(|found| {
+                self.xms_mirid
+                    .iter()
+                    .any(|wanted| is_arm_prefix(wanted, found))
+            })
+        {
+            let found = arm_id.unwrap_or("absent");
+            return Some(Unmet(format!(
+                "xms_mirid {found} begins with none of those listed"
+            )));
+        }
+        None
+    }
+
+    /// Conditions on how and when somebody signed in.
+    fn unmet_sign_in(&self, identity: &Identity, now: Timestamp) -> Option<Unmet> {
+        let lists = [
+            ("acrs", &self.acrs, &identity.acrs),
+            ("amr", &self.amr, &identity.amr),
+            ("scp", &self.scopes, &identity.scopes),
+        ];
+        for (claim, wanted, found) in lists {
+            let missing = wanted
+                .iter()
+                .find(|wanted| !found.iter().any(|found| **found == ***wanted));
+            if let Some(missing) = missing {
+                return Some(Unmet(format!("{claim} lacks {missing}")));
+            }
+        }
+        if let Some(most) = self.auth_age {
+            match identity.auth_time {
+                None => {
+                    return Some(Unmet(
+                        "auth_time is absent (add the optional claim auth_time to the token)"
+                            .to_owned(),
+                    ));
+                }
+                Some(at) if now.since(at) > most.get() => {
+                    return Some(Unmet(format!(
+                        "signed in at {at}, {most} ago at most is wanted"
+                    )));
+                }
+                Some(_) => {}
+            }
+        }
+        if let Some(most) = self.max_token_age
+            && now.since(identity.issued_at) > most.get()
+        {
+            let at = identity.issued_at;
+            return Some(Unmet(format!(
+                "token was issued at {at}, {most} ago at most is wanted"
+            )));
+        }
+        None
+    }
+}
+
+/// Whether an ARM id is the wanted one or lies below it; ARM ids have no case.
+fn is_arm_prefix(wanted: &str, found: &str) -> bool {
+    let wanted = wanted.trim_end_matches('/').as_bytes();
+    let found = found.as_bytes();
+    let Some((start, rest)) = found.split_at_checked(wanted.len()) else {
+        return false;
+    };
+    start.eq_ignore_ascii_case(wanted) && matches!(rest.first(), None | Some(b'/'))
+}
+
+fn shown(value: Option<u8>) -> String {
+    value.map_or_else(|| "absent".to_owned(), |value| value.to_string())
+}

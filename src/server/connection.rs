@@ -1,0 +1,288 @@
+//! One client from accept to close: the straight pass.
+//!
+//! Greet (INFO) and TLS in the order that the client wants, read CONNECT, have it admitted, pump, close. One deadline
+//! lies over everything up to the admission.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::Shared;
+use super::admission::{self, ClientFacts, Turned};
+use super::client_stream::ClientStream;
+use super::ListenTls;
+use super::pump::{Outcome, Pump};
+use super::sessions::{Bound, Entry};
+use super::slots::Slot;
+use crate::clock;
+use crate::metrics::{HandshakeResult, SessionMetrics};
+use crate::session::{
+    CloseReason, ConnectRequest, Event, EventKind, Need, Opening, Session,
+};
+use crate::tls;
+use crate::wire::Listener;
+
+/// First byte of a TLS record that carries a handshake (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// Longest time for the last bytes to be taken by either side.
+const FINISH: Duration = Duration::from_secs(2);
+
+/// How long the rest of what a peer sends is read and thrown away, so that closing does not reset the connection
+/// before the peer has read our last words.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Most bytes thrown away that way.
+const LINGER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Serves one accepted connection until it is closed.
+pub(super) async fn serve(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr, slot: Slot) {
+    let accepted_at = clock::now();
+    let deadline = Instant::now() + shared.limits.handshake;
+    let _slot = slot;
+    // Without it, small answers wait for acknowledgements of earlier ones. Where it fails the connection still works.
+    let _ = tcp.set_nodelay(true);
+    let Ok(address) = tcp.local_addr() else { return };
+    let entry = shared.sessions.enter(peer, accepted_at);
+    let tls = shared.listen.tls.as_ref();
+    let session = Session::new(Opening {
+        id: entry.handle.id,
+        client: peer,
+        listener: Listener {
+            address,
+            tls_required: tls.is_some(),
+            tls_verify: tls.is_some_and(|tls| tls.verifies_clients),
+        },
+        tls: false,
+        limits: Arc::clone(&shared.limits),
+        greeting: shared.greeting(),
+        accepted_at,
+    });
+    let connection = Connection { shared, entry, peer, address, deadline, metrics: None, requested_role: None };
+    connection.run(session, tcp).await;
+}
+
+struct Connection {
+    shared: Arc<Shared>,
+    entry: Entry,
+    peer: SocketAddr,
+    address: SocketAddr,
+    deadline: Instant,
+    metrics: Option<SessionMetrics>,
+    requested_role: Option<String>,
+}
+
+/// A client leg after greeting and TLS.
+struct Greeted {
+    stream: ClientStream,
+    thumbprint: Option<String>,
+}
+
+impl Connection {
+    async fn run(mut self, mut session: Session, tcp: TcpStream) {
+        let started = Instant::now();
+        let shaking = self.shared.metrics.handshake_begun();
+        let greeting = session.greeting();
+        let tls = self.shared.listen.tls.as_ref();
+        let greeted = match timeout_at(self.deadline, greet(tcp, tls, &greeting)).await {
+            Ok(Ok(greeted)) => greeted,
+            Ok(Err(_)) | Err(_) => {
+                session.handle_client_lost(clock::now());
+                while let Some(event) = session.poll_event(clock::now()) {
+                    self.record(&event).await;
+                }
+                return;
+            }
+        };
+        if matches!(greeted.stream, ClientStream::Tls(_)) {
+            session.handle_tls_established();
+        }
+        let facts = ClientFacts {
+            client: self.peer,
+            listener: self.address,
+            thumbprint: greeted.thumbprint,
+        };
+        let mut shaking = Some(shaking);
+        let mut pump = Pump::new(session, greeted.stream, Arc::clone(&self.entry.handle));
+        let reason = loop {
+            match pump.run().await {
+                Outcome::Event(event) => {
+                    if let Some(result) = handshake_result(&event)
+                        && shaking.take().is_some()
+                    {
+                        self.shared.metrics.handshake_ended(result, started.elapsed());
+                    }
+                    self.record(&event).await;
+                }
+                Outcome::Need(Need::Admission(request)) => {
+                    self.admit(&mut pump, *request, &facts).await;
+                }
+                Outcome::Need(Need::Readmission(request)) => {
+                    self.readmit(&mut pump, *request, &facts).await;
+                }
+                Outcome::Closed(reason) => break reason,
+            }
+        };
+        self.close(pump, reason).await;
+    }
+
+    async fn admit(&mut self, pump: &mut Pump, request: ConnectRequest, facts: &ClientFacts) {
+        let shared = Arc::clone(&self.shared);
+        self.requested_role = Some(request.user.clone()).filter(|user| !user.is_empty());
+        let admitting = admission::admit(&shared, &mut self.entry, request, facts);
+        let turned = match timeout_at(self.deadline, admitting).await {
+            Ok(Ok(admitted)) => {
+                self.bind(pump, admitted);
+                return;
+            }
+            Ok(Err(turned)) => turned,
+            Err(_) => Turned::Unavailable(CloseReason::UpstreamUnavailable),
+        };
+        let now = clock::now();
+        match turned {
+            Turned::Refused(refusal) => pump.session.handle_refused(refusal, now),
+            Turned::Unavailable(reason) => pump.session.handle_unavailable(reason, now),
+        }
+    }
+
+    fn bind(&mut self, pump: &mut Pump, admitted: admission::Admitted) {
+        let admission::Admitted { admission, link } = admitted;
+        let metrics = self.shared.metrics.session(&admission.upstream, &admission.roles);
+        pump.bind(link.stream, link.leftover, metrics.traffic.clone());
+        self.metrics = Some(metrics);
+        pump.session.handle_admitted(admission, clock::now());
+    }
+
+    async fn readmit(&self, pump: &mut Pump, request: ConnectRequest, facts: &ClientFacts) {
+        let judged = timeout(
+            self.shared.limits.handshake,
+            admission::judge(&self.shared, &self.entry, request, facts),
+        )
+        .await;
+        let now = clock::now();
+        match judged {
+            Ok(Ok(admission)) => pump.session.handle_readmitted(admission, now),
+            Ok(Err(Turned::Refused(refusal))) => pump.session.handle_refused(refusal, now),
+            Ok(Err(Turned::Unavailable(reason))) => pump.session.handle_unavailable(reason, now),
+            Err(_) => pump.session.handle_unavailable(CloseReason::IdentityUnavailable, now),
+        }
+    }
+
+    /// Counts and audits one fact, and tells the log of it.
+    async fn record(&self, event: &Event) {
+        if let (EventKind::Connected(connected), Some(identity)) = (&event.kind, &event.identity) {
+            self.entry.handle.bind(Bound {
+                identity: Arc::clone(identity),
+                connected: connected.clone(),
+                since: event.at,
+                requested_role: self.requested_role.clone(),
+            });
+        }
+        self.shared.metrics.record(event);
+        let decision = self.shared.audit.record(event).await;
+        super::log::event(event, decision);
+    }
+
+    async fn close(self, mut pump: Pump, reason: CloseReason) {
+        let lame_duck = pump.session.upstream_is_lame_duck();
+        if let Some(bound) = self.entry.handle.bound()
+            && (lame_duck || reason == CloseReason::UpstreamError)
+        {
+            let said = pump.session.upstream_said().map(|text| text.escape_ascii().to_string());
+            tracing::warn!(
+                session = self.entry.handle.id.0,
+                upstream = %bound.connected.upstream,
+                server = %bound.connected.server,
+                said,
+                lame_duck,
+                "the upstream server ended a session",
+            );
+        }
+        // Whatever is not taken within the time is lost: the session has ended.
+        let _ = timeout(FINISH, pump.finish()).await;
+        let (mut client, upstream) = pump.into_streams();
+        let upstream_end = async {
+            if let Some(mut upstream) = upstream {
+                linger(&mut upstream).await;
+            }
+        };
+        tokio::join!(linger(&mut client), upstream_end);
+    }
+}
+
+/// How the handshake ended, if this event says so.
+fn handshake_result(event: &Event) -> Option<HandshakeResult> {
+    match &event.kind {
+        EventKind::Connected(_) => Some(HandshakeResult::Admitted),
+        EventKind::Refused { .. } => Some(HandshakeResult::Refused),
+        EventKind::Closed(_) => Some(HandshakeResult::Failed),
+        _ => None,
+    }
+}
+
+/// Ends our side, and reads what the peer still sends for a moment: closing a socket with unread bytes would reset the
+/// connection, and the peer could lose what we wrote last.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
+    let ending = async {
+        stream.shutdown().await?;
+        let mut rest = [0_u8; 4096];
+        let mut read = 0_usize;
+        while read < LINGER_BYTES {
+            match stream.read(&mut rest).await? {
+                0 => break,
+                count => read = read.saturating_add(count),
+            }
+        }
+        io::Result::Ok(())
+    };
+    // The peer may be gone already; there is nobody to tell.
+    let _ = timeout(LINGER, ending).await;
+}
+
+/// INFO and TLS, in the order that the client speaks them.
+async fn greet(
+    mut tcp: TcpStream,
+    tls: Option<&ListenTls>,
+    greeting: &[u8],
+) -> io::Result<Greeted> {
+    let Some(tls) = tls else {
+        tcp.write_all(greeting).await?;
+        return Ok(Greeted { stream: ClientStream::Plain(tcp), thumbprint: None });
+    };
+    let wait = tls.first_wait;
+    let first = !wait.is_zero()
+        && matches!(timeout(wait, first_byte(&tcp)).await, Ok(Ok(TLS_HANDSHAKE)));
+    if !first {
+        tcp.write_all(greeting).await?;
+        if first_byte(&tcp).await? != TLS_HANDSHAKE {
+            // nats-server closes silently on plain text where TLS is required.
+            return Err(io::Error::from(io::ErrorKind::InvalidData));
+        }
+    }
+    let mut stream = tls.server.acceptor().accept(tcp).await?;
+    if first {
+        stream.write_all(greeting).await?;
+        stream.flush().await?;
+    }
+    let thumbprint = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(<[_]>::first)
+        .map(|certificate| tls::thumbprint_s256(certificate));
+    Ok(Greeted { stream: ClientStream::Tls(Box::new(stream)), thumbprint })
+}
+
+/// The first byte that the client sends, left where it is.
+async fn first_byte(tcp: &TcpStream) -> io::Result<u8> {
+    let mut byte = [0_u8];
+    match tcp.peek(&mut byte).await? {
+        0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+        _ => Ok(byte[0]),
+    }
+}

@@ -1,0 +1,50 @@
+//! Events as log lines, for people. The audit is the record; this is for whoever looks at a terminal.
+
+use crate::audit::DecisionId;
+use crate::session::{Blame, CloseReason, Event, EventKind};
+
+/// Logs one event. The decision id is the one that the audit gave it.
+pub(super) fn event(event: &Event, decision: Option<DecisionId>) {
+    let session = event.session.0;
+    let client = tracing::field::display(event.client);
+    let decision = decision.map(|id| id.to_string());
+    let oid = event.identity.as_ref().map(|identity| &*identity.oid);
+    match &event.kind {
+        EventKind::Connected(connected) => tracing::info!(
+            session, client, oid, decision,
+            roles = ?connected.roles,
+            upstream = %connected.upstream,
+            server = %connected.server,
+            library = %connected.library,
+            ends_at = %connected.ends_at,
+            "connected",
+        ),
+        EventKind::Refused { code, sentence, library } => {
+            tracing::warn!(session, client, code, library, decision, "refused: {sentence}");
+        }
+        EventKind::Denied(denied) => {
+            if decision.is_some() {
+                tracing::info!(
+                    session, client, oid, decision,
+                    op = denied.operation.label(),
+                    subject = %denied.subject.escape_ascii(),
+                    reason = denied.reason.label(),
+                    rule = denied.rule.as_deref(),
+                    "denied",
+                );
+            }
+        }
+        EventKind::Closed(closed) => {
+            let reason = closed.reason;
+            let expected = reason.blame() == Blame::Client || reason == CloseReason::Drained;
+            let (label, blame) = (reason.label(), reason.blame().label());
+            let ms = closed.duration_ms;
+            if expected {
+                tracing::info!(session, client, oid, reason = label, blame, ms, "closed");
+            } else {
+                tracing::warn!(session, client, oid, reason = label, blame, ms, "closed");
+            }
+        }
+        _ => {}
+    }
+}

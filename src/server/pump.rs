@@ -1,0 +1,271 @@
+//! The pump: drives one session over its two streams. It is the only place on the data path that waits.
+//!
+//! One task owns the session and both streams, so there is no channel and no lock of ours. Each turn: orders of the
+//! server, timers, client to upstream, upstream to client. A side is read only while everything that was read from it
+//! before is written: back-pressure instead of buffering.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::time::{Instant, Sleep};
+
+use super::client_stream::ClientStream;
+use super::lane::Lane;
+use super::sessions::{Handle, Order};
+use crate::clock;
+use crate::metrics::{TrafficHandles, add_traffic};
+use crate::session::{CloseReason, Event, Need, Session, Traffic};
+use crate::time::Timestamp;
+use crate::upstream::LinkStream;
+
+/// Turns before the task lets others run.
+const TURNS: usize = 16;
+
+/// What the pump stops for.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The session needs something that the core cannot do.
+    Need(Need),
+    /// A fact to count and to audit.
+    Event(Event),
+    /// The session has ended and said all it had to say that could be written at once.
+    Closed(CloseReason),
+}
+
+/// One session with its streams.
+pub(super) struct Pump {
+    pub(super) session: Session,
+    client: ClientStream,
+    upstream: Option<LinkStream>,
+    /// What the client sent.
+    from_client: Lane,
+    /// What the upstream sent.
+    from_upstream: Lane,
+    handle: Arc<Handle>,
+    traffic: Option<TrafficHandles>,
+    reported: Traffic,
+    sleep: Pin<Box<Sleep>>,
+    armed: Option<Timestamp>,
+    client_blocked: bool,
+    upstream_blocked: bool,
+}
+
+impl Pump {
+    pub(super) fn new(session: Session, client: ClientStream, handle: Arc<Handle>) -> Self {
+        Self {
+            session,
+            client,
+            upstream: None,
+            from_client: Lane::default(),
+            from_upstream: Lane::default(),
+            handle,
+            traffic: None,
+            reported: Traffic::default(),
+            sleep: Box::pin(tokio::time::sleep_until(Instant::now())),
+            armed: None,
+            client_blocked: false,
+            upstream_blocked: false,
+        }
+    }
+
+    /// Binds the upstream connection, with what was read of it already.
+    pub(super) fn bind(&mut self, link: LinkStream, leftover: Vec<u8>, traffic: TrafficHandles) {
+        self.upstream = Some(link);
+        if !leftover.is_empty() {
+            self.from_upstream = Lane::with(leftover);
+        }
+        self.traffic = Some(traffic);
+    }
+
+    /// Runs until something is to be done that the pump cannot do.
+    pub(super) async fn run(&mut self) -> Outcome {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        self.handle.waker.register(cx.waker());
+        let now = clock::now();
+        for _ in 0..TURNS {
+            self.take_orders(now);
+            self.session.handle_time(now);
+            let mut moved = self.client_turn(cx, now);
+            moved |= self.upstream_turn(cx, now);
+            self.report();
+            if let Some(event) = self.session.poll_event(now) {
+                return Poll::Ready(Outcome::Event(event));
+            }
+            if let Some(reason) = self.session.close_reason() {
+                return Poll::Ready(Outcome::Closed(reason));
+            }
+            if let Some(need) = self.session.poll_need() {
+                return Poll::Ready(Outcome::Need(need));
+            }
+            if !moved {
+                if self.poll_timer(cx, now).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn take_orders(&mut self, now: Timestamp) {
+        while let Some(order) = self.handle.take() {
+            match order {
+                Order::End(reason) => self.session.handle_end(reason, now),
+                Order::Permissions(permissions) => self.session.handle_policy(permissions),
+            }
+        }
+    }
+
+    /// Client to upstream: write what is judged, then read and judge more. Returns whether anything moved.
+    fn client_turn(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
+        let mut moved = !self.session.to_upstream().is_drained();
+        if !self.flush_upstream(cx, now) {
+            return false;
+        }
+        if self.session.wants_client() {
+            if !self.from_client.is_ready() {
+                match self.from_client.poll_read(&mut self.client, cx) {
+                    Poll::Pending => return moved,
+                    Poll::Ready(Ok(0)) => {
+                        self.session.handle_client_eof(now);
+                        return true;
+                    }
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(_)) => {
+                        self.session.handle_client_lost(now);
+                        return true;
+                    }
+                }
+            }
+            moved = true;
+            if self.from_client.is_ready() {
+                let (input, at) = self.from_client.unhandled();
+                let taken = self.session.handle_client(input, at, now);
+                self.from_client.handled(taken);
+                self.flush_upstream(cx, now);
+            }
+        }
+        moved
+    }
+
+    /// Upstream to client, likewise.
+    fn upstream_turn(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
+        let mut moved = !self.session.to_client().is_drained();
+        if !self.flush_client(cx, now) {
+            return false;
+        }
+        let Some(upstream) = &mut self.upstream else { return moved };
+        if self.session.wants_upstream() {
+            if !self.from_upstream.is_ready() {
+                match self.from_upstream.poll_read(upstream, cx) {
+                    Poll::Pending => return moved,
+                    Poll::Ready(Ok(count)) if count > 0 => {}
+                    Poll::Ready(_) => {
+                        self.session.handle_upstream_eof(now);
+                        return true;
+                    }
+                }
+            }
+            moved = true;
+            if self.from_upstream.is_ready() {
+                let (input, at) = self.from_upstream.unhandled();
+                let taken = self.session.handle_upstream(input, at, now);
+                self.from_upstream.handled(taken);
+                self.flush_client(cx, now);
+            }
+        }
+        moved
+    }
+
+    /// Returns whether everything for the upstream is written.
+    fn flush_upstream(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
+        let Some(upstream) = &mut self.upstream else { return true };
+        let outbox = self.session.to_upstream();
+        let result = self.from_client.poll_flush(outbox, upstream, cx);
+        let blocked = result.is_pending();
+        if blocked != self.upstream_blocked {
+            self.upstream_blocked = blocked;
+            self.session.handle_upstream_blocked(blocked, now);
+        }
+        if let Poll::Ready(Err(_)) = result {
+            self.session.handle_upstream_eof(now);
+            return false;
+        }
+        !blocked
+    }
+
+    /// Returns whether everything for the client is written.
+    fn flush_client(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
+        let outbox = self.session.to_client();
+        let result = self.from_upstream.poll_flush(outbox, &mut self.client, cx);
+        let blocked = result.is_pending();
+        if blocked != self.client_blocked {
+            self.client_blocked = blocked;
+            self.session.handle_client_blocked(blocked, now);
+        }
+        if let Poll::Ready(Err(_)) = result {
+            self.session.handle_client_lost(now);
+            return false;
+        }
+        !blocked
+    }
+
+    /// Hands what has passed to the metrics and to the table of sessions.
+    fn report(&mut self) {
+        let traffic = self.session.traffic();
+        if traffic == self.reported {
+            return;
+        }
+        if let Some(handles) = &self.traffic {
+            add_traffic(handles, traffic.since(&self.reported));
+        }
+        self.reported = traffic;
+        self.handle.note(traffic, self.session.subscriptions());
+    }
+
+    /// Ready when a timer is due.
+    fn poll_timer(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<()> {
+        let next = self.session.poll_timeout();
+        if next != self.armed {
+            self.armed = next;
+            if let Some(at) = next {
+                self.sleep.as_mut().reset(Instant::now() + at.since(now));
+            }
+        }
+        match next {
+            Some(at) if at <= now => Poll::Ready(()),
+            // A clock that was set back must not be waited for in vain: look again when the sleep ends.
+            Some(_) => self.sleep.as_mut().poll(cx).map(|()| self.armed = None),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Writes what is left for both sides. To be bounded by the caller's deadline.
+    pub(super) async fn finish(&mut self) {
+        poll_fn(|cx| {
+            let client = {
+                let outbox = self.session.to_client();
+                self.from_upstream.poll_flush(outbox, &mut self.client, cx)
+            };
+            let upstream = match &mut self.upstream {
+                Some(upstream) => {
+                    let outbox = self.session.to_upstream();
+                    self.from_client.poll_flush(outbox, upstream, cx)
+                }
+                None => Poll::Ready(Ok(())),
+            };
+            if client.is_pending() || upstream.is_pending() { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+    }
+
+    /// Takes the streams out, to be closed.
+    pub(super) fn into_streams(self) -> (ClientStream, Option<LinkStream>) {
+        (self.client, self.upstream)
+    }
+}

@@ -1,0 +1,179 @@
+//! The table of live sessions: count them, list them, tell one of them something.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::task::AtomicWaker;
+
+use crate::identity::Identity;
+use crate::policy::Permissions;
+use crate::session::{CloseReason, Connected, SessionId, Traffic};
+use crate::time::Timestamp;
+
+/// What a session can be told.
+#[derive(Clone, Debug)]
+pub(super) enum Order {
+    /// End, by the way of the reason.
+    End(CloseReason),
+    /// The policy changed.
+    Permissions(Arc<Permissions>),
+}
+
+/// A live session as the rest of the process sees it.
+#[derive(Debug)]
+pub(super) struct Handle {
+    pub(super) id: SessionId,
+    pub(super) client: SocketAddr,
+    pub(super) accepted_at: Timestamp,
+    pub(super) waker: AtomicWaker,
+    has_orders: AtomicBool,
+    orders: Mutex<VecDeque<Order>>,
+    bound: Mutex<Option<Arc<Bound>>>,
+    traffic: [AtomicU64; 5],
+    subscriptions: AtomicUsize,
+}
+
+/// What is known of a session once it is admitted.
+#[derive(Clone, Debug)]
+pub(super) struct Bound {
+    pub(super) identity: Arc<Identity>,
+    pub(super) connected: Connected,
+    pub(super) since: Timestamp,
+    pub(super) requested_role: Option<String>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Handle {
+    /// Tells the session something; it hears of it within one turn.
+    pub(super) fn order(&self, order: Order) {
+        lock(&self.orders).push_back(order);
+        self.has_orders.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    pub(super) fn take(&self) -> Option<Order> {
+        if !self.has_orders.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut orders = lock(&self.orders);
+        let order = orders.pop_front();
+        if orders.is_empty() {
+            self.has_orders.store(false, Ordering::Release);
+        }
+        order
+    }
+
+    pub(super) fn bind(&self, bound: Bound) {
+        *lock(&self.bound) = Some(Arc::new(bound));
+    }
+
+    pub(super) fn bound(&self) -> Option<Arc<Bound>> {
+        lock(&self.bound).clone()
+    }
+
+    pub(super) fn note(&self, traffic: Traffic, subscriptions: usize) {
+        let values = [
+            traffic.messages_in,
+            traffic.bytes_in,
+            traffic.messages_out,
+            traffic.bytes_out,
+            traffic.denied,
+        ];
+        for (slot, value) in self.traffic.iter().zip(values) {
+            slot.store(value, Ordering::Relaxed);
+        }
+        self.subscriptions.store(subscriptions, Ordering::Relaxed);
+    }
+
+    pub(super) fn traffic(&self) -> Traffic {
+        let [messages_in, bytes_in, messages_out, bytes_out, denied] =
+            self.traffic.each_ref().map(|slot| slot.load(Ordering::Relaxed));
+        Traffic { messages_in, bytes_in, messages_out, bytes_out, denied, filtered: 0 }
+    }
+
+    pub(super) fn subscriptions(&self) -> usize {
+        self.subscriptions.load(Ordering::Relaxed)
+    }
+}
+
+/// All live sessions.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    next: AtomicU64,
+    live: Mutex<BTreeMap<u64, Arc<Handle>>>,
+    by_role: Mutex<HashMap<Arc<str>, usize>>,
+}
+
+impl Sessions {
+    /// Enters a connection just accepted. It leaves when the entry is dropped.
+    pub(super) fn enter(self: &Arc<Self>, client: SocketAddr, now: Timestamp) -> Entry {
+        let id = self.next.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let handle = Arc::new(Handle {
+            id: SessionId(id),
+            client,
+            accepted_at: now,
+            waker: AtomicWaker::new(),
+            has_orders: AtomicBool::new(false),
+            orders: Mutex::default(),
+            bound: Mutex::default(),
+            traffic: Default::default(),
+            subscriptions: AtomicUsize::new(0),
+        });
+        lock(&self.live).insert(id, Arc::clone(&handle));
+        Entry { sessions: Arc::clone(self), handle, roles: Vec::new() }
+    }
+
+    /// Every live session, admitted or not, in the order of their numbers.
+    pub(super) fn all(&self) -> Vec<Arc<Handle>> {
+        lock(&self.live).values().cloned().collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        lock(&self.live).len()
+    }
+}
+
+/// A session's place in the table.
+pub(super) struct Entry {
+    sessions: Arc<Sessions>,
+    pub(super) handle: Arc<Handle>,
+    roles: Vec<Arc<str>>,
+}
+
+impl Entry {
+    /// Counts the session against its roles. False, and nothing counted, when a limit among `limits` is reached.
+    pub(super) fn count(&mut self, limits: &[(Arc<str>, Option<usize>)]) -> bool {
+        let mut by_role = lock(&self.sessions.by_role);
+        let full = limits.iter().any(|(role, limit)| {
+            limit.is_some_and(|limit| by_role.get(role).copied().unwrap_or(0) >= limit)
+        });
+        if full {
+            return false;
+        }
+        for (role, _) in limits {
+            *by_role.entry(Arc::clone(role)).or_default() += 1;
+            self.roles.push(Arc::clone(role));
+        }
+        true
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        lock(&self.sessions.live).remove(&self.handle.id.0);
+        let mut by_role = lock(&self.sessions.by_role);
+        for role in &self.roles {
+            if let Some(count) = by_role.get_mut(role) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    by_role.remove(role);
+                }
+            }
+        }
+    }
+}

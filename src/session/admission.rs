@@ -1,0 +1,133 @@
+//! What goes out of the session for admission, and what comes back: the session reads CONNECT, whoever drives it asks
+//! the token gate, the policy and the upstream, and hands the result in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::identity::Identity;
+use crate::policy::Judge;
+use crate::secret::Secret;
+use crate::time::Timestamp;
+use crate::wire::{Credential, ServerInfo};
+
+/// Limits on one session. Everything that a peer controls is bounded by one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest control line after CONNECT, in bytes as nats-server counts; its default is 4096.
+    pub control_line: usize,
+    /// Longest CONNECT, in bytes.
+    pub connect_line: usize,
+    /// Largest payload in bytes, headers included; the upstream's own limit holds as well.
+    pub payload: u32,
+    /// Most subscriptions at a time.
+    pub subscriptions: usize,
+    /// Most bytes of our own (errors, `+OK`) that may wait for a client that does not read.
+    pub pending: usize,
+    /// From accept to serving.
+    pub handshake: Duration,
+    /// Longest time that a peer may take no byte while some wait for it.
+    pub write_deadline: Duration,
+    /// Between `INFO {"ldm":true}` and the end of a session that expires or is drained.
+    pub notice: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            control_line: 4096,
+            connect_line: 48 * 1024,
+            payload: 64 * 1024 * 1024,
+            subscriptions: 100_000,
+            pending: 256 * 1024,
+            handshake: Duration::from_secs(10),
+            write_deadline: Duration::from_secs(10),
+            notice: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What the client said of itself, for the CONNECT that goes upstream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// Deliver own messages.
+    pub echo: bool,
+    /// Message headers understood.
+    pub headers: bool,
+    /// Wants a 503 where nobody answers.
+    pub no_responders: bool,
+    /// 1 when later INFOs are understood.
+    pub protocol: i64,
+    /// Client library, clipped to 32 bytes.
+    pub lang: String,
+    /// Its version, clipped to 32 bytes.
+    pub version: String,
+    /// Name of the application, clipped to 128 bytes.
+    pub name: String,
+}
+
+/// Something that the core cannot do itself.
+#[derive(Debug)]
+pub enum Need {
+    /// Judge this CONNECT, bind an upstream connection, and answer with [`super::Session::handle_admitted`],
+    /// [`super::Session::handle_refused`] or [`super::Session::handle_unavailable`].
+    Admission(Box<ConnectRequest>),
+    /// A second CONNECT on a serving session: judge it and answer likewise, with
+    /// [`super::Session::handle_readmitted`] in place of an admission. No upstream connection is to be opened.
+    Readmission(Box<ConnectRequest>),
+}
+
+/// A CONNECT that asks to be admitted.
+#[derive(Debug)]
+pub struct ConnectRequest {
+    /// The token.
+    pub token: Secret,
+    /// The field it came in.
+    pub credential: Credential,
+    /// CONNECT `user`: the role that the client asks for, where it is one.
+    pub user: String,
+    /// Everything else that matters.
+    pub options: ClientOptions,
+}
+
+/// An accepted identity with what it may do.
+#[derive(Debug)]
+pub struct Admission {
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// Roles that apply.
+    pub roles: Vec<Arc<str>>,
+    /// Name of the upstream.
+    pub upstream: Arc<str>,
+    /// Address of the upstream server.
+    pub server: Box<str>,
+    /// Judges every operation.
+    pub judge: Judge,
+    /// The role's own limits, which narrow the session's.
+    pub limits: RoleLimits,
+    /// When the session ends at the latest.
+    pub ends_at: Timestamp,
+    /// The INFO of the upstream connection.
+    pub info: ServerInfo,
+}
+
+/// Limits that a role sets; none means the session's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoleLimits {
+    /// Largest payload in bytes.
+    pub payload: Option<u32>,
+    /// Most subscriptions at a time.
+    pub subscriptions: Option<usize>,
+    /// Messages from the client per second.
+    pub messages_per_second: Option<u64>,
+    /// Payload bytes from the client per second.
+    pub bytes_per_second: Option<u64>,
+}
+
+/// Why a token was refused: for the log and the audit, never for the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Closed set; a metric label.
+    pub code: &'static str,
+    /// What to do about it.
+    pub sentence: Box<str>,
+}

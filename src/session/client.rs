@@ -1,0 +1,313 @@
+//! What each client operation does before the session serves: CONNECT, and everything that must not come before it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::admission::{Admission, ClientOptions, ConnectRequest, Need, Refusal};
+use super::rate::Budget;
+use super::subs::Subscriptions;
+use super::timers::Timer;
+use super::{CloseReason, Connected, EventKind, Inbound, Phase, Serving, Session, Taken, event};
+use crate::time::Timestamp;
+use crate::wire::{ClientOp, Connect, Frame, LineFault, LineLimits, decode_client, encode};
+
+impl Session {
+    /// Bytes of the client: `input` starts with the first byte not used yet, and stands at offset `at` of the buffer
+    /// that spans refer to.
+    pub fn handle_client(&mut self, input: &[u8], at: usize, now: Timestamp) -> Taken {
+        match self.phase {
+            Phase::AwaitingConnect => self.await_connect(input, now),
+            Phase::Serving => self.serve_client(input, at, now),
+            Phase::Admitting | Phase::Readmitting | Phase::Closed(_) => Taken { used: 0, wants: 0 },
+        }
+    }
+
+    pub(super) fn line_limits(&self) -> LineLimits {
+        LineLimits {
+            control: self.opening.limits.control_line,
+            connect: self.opening.limits.connect_line,
+        }
+    }
+
+    fn await_connect(&mut self, input: &[u8], now: Timestamp) -> Taken {
+        let stop = Taken { used: 0, wants: 0 };
+        let Some(first) = input.first() else {
+            return Taken { used: 0, wants: 1 };
+        };
+        if !first.eq_ignore_ascii_case(&b'c') {
+            // nats-server judges the first byte alone here (`parser.go:parse`, "authSet").
+            self.refuse("connect.first", "an operation came before CONNECT", now);
+            return stop;
+        }
+        let searched = match self.inbound {
+            Inbound::Line { searched } => searched,
+            Inbound::Payload { .. } | Inbound::Tail => 0,
+        };
+        match decode_client(input, searched, self.line_limits()) {
+            Ok(Frame::Line {
+                op: ClientOp::Connect(json),
+                len,
+                ..
+            }) => {
+                self.inbound = Inbound::Line { searched: 0 };
+                self.connect(json, false, now);
+                Taken {
+                    used: len,
+                    wants: 0,
+                }
+            }
+            Ok(Frame::Partial { searched }) => {
+                self.inbound = Inbound::Line { searched };
+                Taken {
+                    used: 0,
+                    wants: input.len().saturating_add(1),
+                }
+            }
+            Ok(Frame::Line { .. } | Frame::Tail { .. }) | Err(LineFault::UnknownOperation) => {
+                self.close(CloseReason::UnknownOperation, now);
+                stop
+            }
+            Err(LineFault::Malformed) => {
+                self.close(CloseReason::Malformed, now);
+                stop
+            }
+            Err(LineFault::TooLong) => {
+                let sentence = format!(
+                    "CONNECT exceeds limits.connect_line of {} bytes; tokens with many groups are large: use app roles",
+                    self.opening.limits.connect_line
+                );
+                self.refused("size", sentence.into());
+                self.close(CloseReason::ConnectLineTooLong, now);
+                stop
+            }
+        }
+    }
+
+    /// A CONNECT, the first or a later one.
+    pub(super) fn connect(&mut self, json: &[u8], again: bool, now: Timestamp) {
+        let Ok(connect) = Connect::parse(json) else {
+            self.close(CloseReason::Malformed, now);
+            return;
+        };
+        self.options.lang = event::clip_text(&connect.lang, 32);
+        self.options.version = event::clip_text(&connect.version, 32);
+        if connect.account || (connect.inter_server && connect.lang.is_empty()) {
+            self.refuse(
+                "connect.account",
+                "CONNECT names an account, or is a route's or leaf node's",
+                now,
+            );
+            return;
+        }
+        if !(0..=1).contains(&connect.protocol) {
+            self.close(CloseReason::InvalidClientProtocol, now);
+            return;
+        }
+        if connect.no_responders && !connect.headers {
+            self.close(CloseReason::NoRespondersWithoutHeaders, now);
+            return;
+        }
+        self.verbose = connect.verbose;
+        self.pedantic = connect.pedantic;
+        let options = ClientOptions {
+            echo: connect.echo,
+            headers: connect.headers,
+            no_responders: connect.no_responders,
+            protocol: connect.protocol,
+            lang: self.options.lang.clone(),
+            version: self.options.version.clone(),
+            name: event::clip_text(&connect.name, 128),
+        };
+        if again && connect.tokens_given() == 0 {
+            // The server would authenticate again with the credentials it has, and succeed.
+            self.drop_subscriptions();
+            self.push_ok();
+            return;
+        }
+        let Some((credential, token)) = connect.token().filter(|_| !connect.repeated_credential)
+        else {
+            self.refuse_credentials(&connect, now);
+            return;
+        };
+        let request = Box::new(ConnectRequest {
+            token: token.clone(),
+            credential,
+            user: connect.user,
+            options: options.clone(),
+        });
+        if again {
+            self.phase = Phase::Readmitting;
+            self.needs.push_back(Need::Readmission(request));
+        } else {
+            self.options = options;
+            self.phase = Phase::Admitting;
+            self.needs.push_back(Need::Admission(request));
+        }
+    }
+
+    fn refuse_credentials(&mut self, connect: &Connect, now: Timestamp) {
+        let looks_like_a_token = connect.user.starts_with("eyJ");
+        let (code, sentence) = match connect.tokens_given() {
+            0 if looks_like_a_token => (
+                "connect.user",
+                "the token came as the user name: send it as the token or as the password",
+            ),
+            0 => (
+                "connect.no_token",
+                "no token: send the Entra access token as the token or as the password",
+            ),
+            _ => (
+                "connect.ambiguous",
+                "more than one of auth_token, pass and jwt was given: send the access token in exactly one",
+            ),
+        };
+        self.refuse(code, sentence, now);
+    }
+
+    fn refuse(&mut self, code: &'static str, sentence: &str, now: Timestamp) {
+        self.refused(code, sentence.into());
+        self.close(CloseReason::Unauthorized, now);
+    }
+
+    fn refused(&mut self, code: &'static str, sentence: Box<str>) {
+        let library = self.library();
+        self.events.push_back(EventKind::Refused {
+            code,
+            sentence,
+            library,
+        });
+    }
+
+    fn library(&self) -> Box<str> {
+        format!("{} {}", self.options.lang, self.options.version)
+            .trim()
+            .into()
+    }
+
+    /// The token or the roles were refused: `Authorization Violation`.
+    pub fn handle_refused(&mut self, refusal: Refusal, now: Timestamp) {
+        if matches!(self.phase, Phase::Admitting | Phase::Readmitting) {
+            self.refused(refusal.code, refusal.sentence);
+            self.close(CloseReason::Unauthorized, now);
+        }
+    }
+
+    /// Nothing can be said about the token, or no upstream can be had: not a refusal, so no `-ERR`.
+    pub fn handle_unavailable(&mut self, reason: CloseReason, now: Timestamp) {
+        if matches!(self.phase, Phase::Admitting | Phase::Readmitting) {
+            self.close(reason, now);
+        }
+    }
+
+    /// The token is good, the roles grant something, and an upstream connection is bound to this session.
+    pub fn handle_admitted(&mut self, admission: Admission, now: Timestamp) {
+        if self.phase != Phase::Admitting {
+            return;
+        }
+        let limits = Arc::clone(&self.opening.limits);
+        let payload_max = admission
+            .info
+            .payload_max()
+            .min(limits.payload)
+            .min(admission.limits.payload.unwrap_or(u32::MAX));
+        let info_waits =
+            admission.info.connect_info || self.greeting_differs(&admission, payload_max);
+        self.events.push_back(EventKind::Connected(Connected {
+            roles: admission.roles,
+            upstream: admission.upstream,
+            server: admission.server,
+            library: self.library(),
+            name: self.options.name.as_str().into(),
+            ends_at: admission.ends_at,
+            tls: self.opening.tls,
+        }));
+        self.serving = Some(Box::new(Serving {
+            identity: admission.identity,
+            judge: admission.judge,
+            subs: Subscriptions::default(),
+            revoked: HashSet::new(),
+            info: admission.info,
+            payload_max,
+            role_payload_max: admission.limits.payload.unwrap_or(u32::MAX),
+            subscriptions_max: limits
+                .subscriptions
+                .min(admission.limits.subscriptions.unwrap_or(usize::MAX)),
+            messages: admission
+                .limits
+                .messages_per_second
+                .map(|rate| Budget::new(rate, now)),
+            bytes: admission
+                .limits
+                .bytes_per_second
+                .map(|rate| Budget::new(rate, now)),
+            info_waits,
+            ponged: false,
+            lame_duck: false,
+        }));
+        self.phase = Phase::Serving;
+        self.timers.clear(Timer::Handshake);
+        self.ending = Some(CloseReason::Expired);
+        self.timers.set(Timer::End, admission.ends_at);
+        // Short-lived tokens get a shorter notice, so that it never takes more than a quarter of what is left.
+        let notice = limits.notice.min(admission.ends_at.since(now) / 4);
+        self.timers
+            .set(Timer::Notice, admission.ends_at.minus(notice));
+        self.push_ok();
+    }
+
+    /// Whether the greeting told the client something that is not so on this connection.
+    fn greeting_differs(&self, admission: &Admission, payload_max: u32) -> bool {
+        let greeted = &self.opening.greeting;
+        let promised = greeted.payload_max().min(self.opening.limits.payload);
+        greeted.server_id != admission.info.server_id || promised != payload_max
+    }
+
+    /// The token of a second CONNECT is good. The same identity goes on with its rights judged anew and without its
+    /// subscriptions, as on servers from 2.11.17; another identity is refused.
+    pub fn handle_readmitted(&mut self, admission: Admission, now: Timestamp) {
+        if self.phase != Phase::Readmitting {
+            return;
+        }
+        let same = self.serving.as_ref().is_some_and(|serving| {
+            serving.identity.tid == admission.identity.tid
+                && serving.identity.oid == admission.identity.oid
+        });
+        if !same {
+            self.refuse(
+                "connect.other_identity",
+                "a second CONNECT came with another identity",
+                now,
+            );
+            return;
+        }
+        self.phase = Phase::Serving;
+        self.drop_subscriptions();
+        if let Some(serving) = &mut self.serving {
+            serving.identity = admission.identity;
+            serving.judge = admission.judge;
+        }
+        self.timers.set(Timer::End, admission.ends_at);
+        self.push_ok();
+    }
+
+    fn drop_subscriptions(&mut self) {
+        let Some(serving) = &mut self.serving else {
+            return;
+        };
+        for subscription in serving.subs.drain() {
+            serving
+                .judge
+                .unsubscribed(&subscription.subject, subscription.queue.as_deref());
+            self.to_upstream
+                .interject(|out| encode::unsubscribe(out, &subscription.sid, None));
+        }
+    }
+
+    /// `+OK`, for a client that wants one for everything.
+    pub(super) fn push_ok(&mut self) {
+        if self.verbose {
+            self.to_client
+                .interject(|out| out.extend_from_slice(b"+OK\r\n"));
+        }
+    }
+}

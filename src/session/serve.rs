@@ -1,0 +1,553 @@
+//! What each client operation does while the session serves: judged, and forwarded as what was judged.
+
+use super::subs::Subscription;
+use super::timers::Timer;
+use super::{CloseReason, Denied, EventKind, Inbound, Operation, Serving, Session, Taken, event};
+use crate::policy::{Denial, DenialReason};
+use crate::subject;
+use crate::time::Timestamp;
+use crate::wire::{
+    ClientOp, ErrText, Frame, LineFault, PermissionsViolation, Publish, SideChannel, decode_client,
+    encode, side_channels, skip_tail,
+};
+
+/// A message that is not canonical and at most this long, in bytes, is copied whole: cheaper than one more piece in the
+/// vectored write.
+const COPY_MAX: usize = 512;
+
+/// The request that tells a client who it is (2.10). Upstream would answer for its own user.
+const USER_INFO: &[u8] = b"$SYS.REQ.USER.INFO";
+
+/// What one step did.
+enum Step {
+    /// Used this many bytes.
+    Used(usize),
+    /// Needs this many bytes from where it stands.
+    Wants(usize),
+    /// The session has ended or waits.
+    Stop,
+}
+
+/// A publish at the start of the input.
+struct Incoming<'a> {
+    publish: Publish<'a>,
+    /// Length of its line.
+    line: usize,
+    canonical: bool,
+    /// Everything that is there, from its line on.
+    input: &'a [u8],
+    /// Where the input stands in the buffer.
+    at: usize,
+}
+
+impl Session {
+    pub(super) fn serve_client(&mut self, input: &[u8], at: usize, now: Timestamp) -> Taken {
+        let mut used = 0_usize;
+        while let Some(rest) = input.get(used..)
+            && !rest.is_empty()
+            && self.may_go_on()
+        {
+            match self.client_step(rest, at.saturating_add(used), now) {
+                Step::Used(bytes) => used = used.saturating_add(bytes),
+                Step::Wants(wants) => return Taken { used, wants },
+                Step::Stop => return Taken { used, wants: 0 },
+            }
+        }
+        Taken {
+            used,
+            wants: usize::from(used == input.len()),
+        }
+    }
+
+    fn may_go_on(&self) -> bool {
+        self.close_reason().is_none()
+            && self.needs.is_empty()
+            && !self.timers.is_set(Timer::Resume)
+            && self.to_client.own_bytes() <= self.opening.limits.pending
+    }
+
+    fn client_step(&mut self, input: &[u8], at: usize, now: Timestamp) -> Step {
+        match self.inbound {
+            Inbound::Line { searched } => self.client_line(input, at, searched, now),
+            Inbound::Payload { left, forward } => {
+                self.client_payload(input, at, left, forward, now)
+            }
+            Inbound::Tail => match skip_tail(input) {
+                Ok((used, ended)) => {
+                    if ended {
+                        self.inbound = Inbound::Line { searched: 0 };
+                    }
+                    if used == 0 {
+                        Step::Wants(2)
+                    } else {
+                        Step::Used(used)
+                    }
+                }
+                Err(_) => self.stop(CloseReason::UnknownOperation, now),
+            },
+        }
+    }
+
+    fn stop(&mut self, reason: CloseReason, now: Timestamp) -> Step {
+        self.close(reason, now);
+        Step::Stop
+    }
+
+    fn client_line(&mut self, input: &[u8], at: usize, searched: usize, now: Timestamp) -> Step {
+        let (op, line, canonical) = match decode_client(input, searched, self.line_limits()) {
+            Ok(Frame::Line { op, len, canonical }) => (op, len, canonical),
+            Ok(Frame::Partial { searched }) => {
+                self.inbound = Inbound::Line { searched };
+                return Step::Wants(input.len().saturating_add(1));
+            }
+            Ok(Frame::Tail { op }) => {
+                self.inbound = Inbound::Tail;
+                self.small_op(op, now);
+                return Step::Used(input.len());
+            }
+            Err(LineFault::UnknownOperation) => {
+                return self.stop(CloseReason::UnknownOperation, now);
+            }
+            Err(LineFault::Malformed) => return self.stop(CloseReason::Malformed, now),
+            Err(LineFault::TooLong) => return self.stop(CloseReason::ControlLineTooLong, now),
+        };
+        if let ClientOp::Publish(publish) = op {
+            return self.publish(
+                &Incoming {
+                    publish,
+                    line,
+                    canonical,
+                    input,
+                    at,
+                },
+                now,
+            );
+        }
+        self.inbound = Inbound::Line { searched: 0 };
+        self.small_op(op, now);
+        if self.close_reason().is_some() {
+            Step::Stop
+        } else {
+            Step::Used(line)
+        }
+    }
+
+    /// Everything but PUB and HPUB.
+    fn small_op(&mut self, op: ClientOp<'_>, now: Timestamp) {
+        match op {
+            ClientOp::Subscribe {
+                subject,
+                queue,
+                sid,
+            } => self.subscribe(subject, queue, sid),
+            ClientOp::Unsubscribe { sid, max } => self.unsubscribe(sid, max),
+            ClientOp::Ping => self
+                .to_upstream
+                .interject(|out| out.extend_from_slice(b"PING\r\n")),
+            ClientOp::Pong => self
+                .to_upstream
+                .interject(|out| out.extend_from_slice(b"PONG\r\n")),
+            ClientOp::Connect(json) => self.connect(json, true, now),
+            ClientOp::Ok => {}
+            // The server parses it and does nothing with it.
+            ClientOp::Info(json) => {
+                if serde_json::from_slice::<serde::de::IgnoredAny>(json).is_err() {
+                    self.close(CloseReason::Malformed, now);
+                }
+            }
+            // An empty payload follows; the server swallows both.
+            ClientOp::HeaderMessage => {
+                self.inbound = Inbound::Payload {
+                    left: 2,
+                    forward: false,
+                }
+            }
+            ClientOp::Err | ClientOp::Publish(_) => self.close(CloseReason::Malformed, now),
+        }
+    }
+
+    fn publish(&mut self, incoming: &Incoming<'_>, now: Timestamp) -> Step {
+        let Incoming { publish, line, .. } = *incoming;
+        let Some(serving) = &mut self.serving else {
+            return Step::Stop;
+        };
+        if publish.header_len.is_some() && !(self.options.headers && serving.info.headers) {
+            return self.stop(CloseReason::HeadersNotSupported, now);
+        }
+        if publish.size > serving.payload_max {
+            return self.stop(CloseReason::PayloadTooLarge, now);
+        }
+        let header_end = line.saturating_add(bytes(publish.header_len.unwrap_or(0)));
+        if publish.header_len.is_some_and(|len| len > 0) && incoming.input.len() < header_end {
+            // Headers can name other subjects, so nothing goes out before they are all there.
+            self.inbound = Inbound::Line { searched: 0 };
+            return Step::Wants(header_end);
+        }
+        let whole = line.saturating_add(bytes(publish.size)).saturating_add(2);
+        let complete = incoming.input.len() >= whole;
+        if complete && incoming.input.get(whole.saturating_sub(2)..whole) != Some(b"\r\n") {
+            return self.stop(CloseReason::UnknownOperation, now);
+        }
+        if self.pedantic && !subject::is_valid_literal(publish.subject) {
+            self.to_client
+                .interject(|out| ErrText::InvalidPublishSubject.push(out));
+        }
+        let forward = self.judge_publish(incoming, header_end, complete, now);
+        self.spend(publish.size, now);
+        if complete {
+            self.inbound = Inbound::Line { searched: 0 };
+            self.end_of_payload(forward);
+            return Step::Used(whole);
+        }
+        let here = incoming.input.len();
+        let left = whole.saturating_sub(here) as u64;
+        if left < 2 {
+            // Only the LF is missing: the CR is among the bytes that are here.
+            if incoming.input.last() != Some(&b'\r') {
+                return self.stop(CloseReason::UnknownOperation, now);
+            }
+        }
+        self.inbound = Inbound::Payload { left, forward };
+        if forward {
+            self.to_upstream.set_mid_frame(true);
+        }
+        Step::Used(here)
+    }
+
+    /// Judges a publish and, when it is permitted, pushes what is there of it. Returns whether it is forwarded.
+    fn judge_publish(
+        &mut self,
+        incoming: &Incoming<'_>,
+        header_end: usize,
+        complete: bool,
+        now: Timestamp,
+    ) -> bool {
+        let Incoming {
+            publish,
+            line,
+            canonical,
+            input,
+            at,
+        } = *incoming;
+        let Some(serving) = &mut self.serving else {
+            return false;
+        };
+        if publish.subject == USER_INFO && publish.reply.is_some() {
+            self.answer_user_info(publish.reply.unwrap_or_default());
+            return false;
+        }
+        let permit = match serving.judge.publish(publish.subject, publish.reply, now) {
+            Ok(permit) => permit,
+            Err(denial) => {
+                self.deny_publish(&publish, denial);
+                return false;
+            }
+        };
+        if publish.header_len.is_some()
+            && let Some(block) = input.get(line..header_end)
+            && let Some((name, denial)) = judge_headers(serving, block)
+        {
+            self.deny_header(&publish, name, denial);
+            return false;
+        }
+        let size = u64::from(publish.size);
+        self.traffic.messages_in = self.traffic.messages_in.saturating_add(1);
+        self.traffic.bytes_in = self.traffic.bytes_in.saturating_add(size);
+        let end = if complete {
+            line.saturating_add(bytes(publish.size)).saturating_add(2)
+        } else {
+            input.len()
+        };
+        if canonical {
+            self.to_upstream.push_input(at, at.saturating_add(end));
+            return true;
+        }
+        let Publish {
+            header_len, size, ..
+        } = publish;
+        let body = input.get(line..end).unwrap_or_default();
+        let copy = complete && body.len() <= COPY_MAX;
+        self.to_upstream.push_own(|out| {
+            encode::publish(out, permit.subject(), permit.reply(), header_len, size);
+            if copy {
+                out.extend_from_slice(body);
+            }
+        });
+        if !copy {
+            self.to_upstream
+                .push_input(at.saturating_add(line), at.saturating_add(end));
+        }
+        true
+    }
+
+    fn client_payload(
+        &mut self,
+        input: &[u8],
+        at: usize,
+        left: u64,
+        forward: bool,
+        now: Timestamp,
+    ) -> Step {
+        let here = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+        let piece = input.get(..here).unwrap_or_default();
+        if !ends_well(piece, left) {
+            return self.stop(CloseReason::UnknownOperation, now);
+        }
+        if forward {
+            self.to_upstream.push_input(at, at.saturating_add(here));
+        }
+        let left = left.saturating_sub(here as u64);
+        if left == 0 {
+            self.inbound = Inbound::Line { searched: 0 };
+            self.to_upstream.set_mid_frame(false);
+            self.end_of_payload(forward);
+        } else {
+            self.inbound = Inbound::Payload { left, forward };
+        }
+        Step::Used(here)
+    }
+
+    /// A payload has ended: what was to be said of it is said now, as the server does.
+    #[inline]
+    fn end_of_payload(&mut self, forwarded: bool) {
+        if !self.deferred.is_empty() {
+            let deferred = std::mem::take(&mut self.deferred);
+            self.to_client
+                .interject(|out| out.extend_from_slice(&deferred));
+        } else if forwarded {
+            self.push_ok();
+        }
+    }
+
+    fn deny_publish(&mut self, publish: &Publish<'_>, denial: Denial) {
+        let violation = match (denial.reason, publish.reply) {
+            (DenialReason::ReservedReply | DenialReason::ReplyNotOwn, Some(reply)) => {
+                PermissionsViolation::PublishReply(reply)
+            }
+            _ => PermissionsViolation::Publish(publish.subject),
+        };
+        violation.push(&mut self.deferred);
+        self.defer_no_responders(publish);
+        self.denied(
+            Operation::Publish,
+            (publish.subject, publish.reply, None),
+            publish.size,
+            denial,
+        );
+    }
+
+    fn deny_header(&mut self, publish: &Publish<'_>, named: &[u8], denial: Denial) {
+        PermissionsViolation::Publish(named).push(&mut self.deferred);
+        self.defer_no_responders(publish);
+        self.denied(
+            Operation::Publish,
+            (named, publish.reply, None),
+            publish.size,
+            denial,
+        );
+    }
+
+    /// A denied request fails at once instead of timing out, where the client asked to be told.
+    fn defer_no_responders(&mut self, publish: &Publish<'_>) {
+        let (true, Some(reply), Some(serving)) =
+            (self.options.no_responders, publish.reply, &self.serving)
+        else {
+            return;
+        };
+        let waits =
+            |sub: &&Subscription| sub.queue.is_none() && subject::is_subset(reply, &sub.subject);
+        if let Some(subscription) = serving.subs.iter().find(waits) {
+            let named = serving.info.is_at_least_2_12().then_some(publish.subject);
+            encode::no_responders(&mut self.deferred, reply, &subscription.sid, named);
+        }
+    }
+
+    fn denied(
+        &mut self,
+        operation: Operation,
+        (subject, reply, queue): (&[u8], Option<&[u8]>, Option<&[u8]>),
+        size: u32,
+        denial: Denial,
+    ) {
+        self.traffic.denied = self.traffic.denied.saturating_add(1);
+        self.events.push_back(EventKind::Denied(Denied {
+            operation,
+            subject: event::clip(subject),
+            reply: reply.map(event::clip),
+            queue: queue.map(event::clip),
+            size,
+            reason: denial.reason,
+            rule: denial.rule,
+        }));
+    }
+
+    fn subscribe(&mut self, subject: &[u8], queue: Option<&[u8]>, sid: &[u8]) {
+        let Some(serving) = &mut self.serving else {
+            return;
+        };
+        let permit = match serving.judge.subscribe(subject, queue) {
+            Ok(permit) => permit,
+            Err(denial) => {
+                let violation = match queue {
+                    Some(queue) => PermissionsViolation::QueueSubscription(subject, queue),
+                    None => PermissionsViolation::Subscription(subject),
+                };
+                self.to_client.interject(|out| violation.push(out));
+                self.denied(Operation::Subscribe, (subject, None, queue), 0, denial);
+                return;
+            }
+        };
+        let refusal = if !subject::is_valid_subject(subject) {
+            Some(ErrText::InvalidSubject)
+        } else if serving.subs.len() >= serving.subscriptions_max {
+            Some(ErrText::MaximumSubscriptionsExceeded)
+        } else {
+            None
+        };
+        if let Some(text) = refusal {
+            serving.judge.unsubscribed(subject, queue);
+            self.to_client.interject(|out| text.push(out));
+            return;
+        }
+        if serving.subs.contains(sid) {
+            // The first subscription of a sid stays; the server says nothing of the second.
+            serving.judge.unsubscribed(subject, queue);
+        } else {
+            serving.revoked.remove(sid);
+            serving.subs.insert(Subscription {
+                sid: sid.into(),
+                subject: subject.into(),
+                queue: queue.map(Into::into),
+                filtered: permit.is_filtered(),
+                max: None,
+                delivered: 0,
+            });
+            self.to_upstream
+                .interject(|out| encode::subscribe(out, permit.subject(), permit.queue(), sid));
+        }
+        self.push_ok();
+    }
+
+    fn unsubscribe(&mut self, sid: &[u8], max: Option<u32>) {
+        let Some(serving) = &mut self.serving else {
+            return;
+        };
+        if let Some(subscription) = serving.subs.find(sid) {
+            let later = max
+                .map(u64::from)
+                .filter(|max| *max > subscription.delivered);
+            subscription.max = later;
+            let filtered = subscription.filtered;
+            if later.is_none() {
+                serving.forget(sid);
+            }
+            if !(filtered && later.is_some()) {
+                let max = later.and(max);
+                self.to_upstream
+                    .interject(|out| encode::unsubscribe(out, sid, max));
+            }
+        }
+        self.push_ok();
+    }
+
+    /// Answers `$SYS.REQ.USER.INFO` for the Entra identity, on the subscription of this session that waits for it.
+    fn answer_user_info(&mut self, reply: &[u8]) {
+        let Some(serving) = &self.serving else { return };
+        let identity = &serving.identity;
+        let answer = serde_json::json!({
+            "server": {
+                "name": serving.info.server_name,
+                "id": serving.info.server_id,
+                "ver": serving.info.version,
+                "jetstream": serving.info.jetstream,
+            },
+            "data": {
+                "user": identity.oid,
+                "account": identity.tid,
+                "expires": identity.expires_at.as_secs(),
+            },
+        });
+        let payload = answer.to_string().into_bytes();
+        let listening = serving
+            .subs
+            .iter()
+            .find(|sub| subject::is_subset(reply, &sub.subject));
+        if let Some(subscription) = listening {
+            encode::message(&mut self.deferred, reply, &subscription.sid, &payload);
+        }
+        if self.verbose {
+            self.deferred.splice(0..0, *b"+OK\r\n");
+        }
+    }
+
+    fn spend(&mut self, size: u32, now: Timestamp) {
+        let Some(serving) = &mut self.serving else {
+            return;
+        };
+        let mut resume = None;
+        for (budget, tokens) in [
+            (&mut serving.messages, 1),
+            (&mut serving.bytes, u64::from(size)),
+        ] {
+            let Some(budget) = budget else { continue };
+            budget.spend(tokens);
+            if budget.is_spent() {
+                budget.refill(now);
+            }
+            if budget.is_spent() {
+                resume = resume.max(Some(budget.positive_at()));
+            }
+        }
+        if let Some(at) = resume {
+            self.timers.set(Timer::Resume, at);
+        }
+    }
+
+    pub(super) fn refill(&mut self, now: Timestamp) {
+        let Some(serving) = &mut self.serving else {
+            return;
+        };
+        for budget in [&mut serving.messages, &mut serving.bytes]
+            .into_iter()
+            .flatten()
+        {
+            budget.refill(now);
+        }
+    }
+}
+
+impl Serving {
+    /// Takes a subscription out, and lets go of the inbox it held.
+    pub(super) fn forget(&mut self, sid: &[u8]) {
+        if let Some(gone) = self.subs.remove(sid) {
+            self.judge
+                .unsubscribed(&gone.subject, gone.queue.as_deref());
+        }
+    }
+}
+
+/// The first header of `block` that names a subject which is not granted.
+fn judge_headers<'a>(serving: &mut Serving, block: &'a [u8]) -> Option<(&'a [u8], Denial)> {
+    side_channels(block).find_map(|(channel, named): (SideChannel, &[u8])| {
+        serving
+            .judge
+            .header_subject(channel, named)
+            .err()
+            .map(|denial| (named, denial))
+    })
+}
+
+/// Whether the bytes of `piece` that belong to the CR LF after a payload are right; `left` counts from its start.
+pub(super) fn ends_well(piece: &[u8], left: u64) -> bool {
+    let at = |index: u64| {
+        usize::try_from(index)
+            .ok()
+            .and_then(|index| piece.get(index))
+    };
+    at(left.wrapping_sub(2)).is_none_or(|byte| *byte == b'\r')
+        && at(left.wrapping_sub(1)).is_none_or(|byte| *byte == b'\n')
+}
+
+pub(super) fn bytes(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,105 @@
+//! The live subscriptions of one session, as the upstream knows them: by sid, with what is needed to count automatic
+//! unsubscription and to judge them again when the policy changes.
+
+use std::collections::HashMap;
+
+/// One live subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Subscription {
+    pub(super) sid: Box<[u8]>,
+    pub(super) subject: Box<[u8]>,
+    pub(super) queue: Option<Box<[u8]>>,
+    /// Deliveries are tested against the deny entries, and UNSUB max is counted here.
+    pub(super) filtered: bool,
+    /// Unsubscribe after this many deliveries.
+    pub(super) max: Option<u64>,
+    /// Deliveries forwarded so far.
+    pub(super) delivered: u64,
+}
+
+/// What a delivery on a sid means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// Forward it.
+    Pass,
+    /// Forward it; it was the last one, and the subscription is gone. The flag says that upstream must be told.
+    Last { tell_upstream: bool },
+}
+
+/// Subscriptions by sid.
+#[derive(Debug, Default)]
+pub(super) struct Subscriptions {
+    slots: Vec<Option<Subscription>>,
+    free: Vec<usize>,
+    by_sid: HashMap<Box<[u8]>, usize>,
+    /// Slot of the last delivery: a stream of messages on one sid needs no look-up.
+    last: usize,
+}
+
+impl Subscriptions {
+    pub(super) fn len(&self) -> usize {
+        self.by_sid.len()
+    }
+
+    pub(super) fn contains(&self, sid: &[u8]) -> bool {
+        self.by_sid.contains_key(sid)
+    }
+
+    pub(super) fn insert(&mut self, subscription: Subscription) {
+        let slot = self.free.pop().unwrap_or(self.slots.len());
+        self.by_sid.insert(subscription.sid.clone(), slot);
+        if slot == self.slots.len() {
+            self.slots.push(Some(subscription));
+        } else if let Some(place) = self.slots.get_mut(slot) {
+            *place = Some(subscription);
+        }
+    }
+
+    pub(super) fn remove(&mut self, sid: &[u8]) -> Option<Subscription> {
+        let slot = self.by_sid.remove(sid)?;
+        self.free.push(slot);
+        self.slots.get_mut(slot)?.take()
+    }
+
+    fn slot_of(&mut self, sid: &[u8]) -> Option<usize> {
+        if let Some(Some(last)) = self.slots.get(self.last)
+            && *last.sid == *sid
+        {
+            return Some(self.last);
+        }
+        self.last = *self.by_sid.get(sid)?;
+        Some(self.last)
+    }
+
+    pub(super) fn find(&mut self, sid: &[u8]) -> Option<&mut Subscription> {
+        let slot = self.slot_of(sid)?;
+        self.slots.get_mut(slot)?.as_mut()
+    }
+
+    /// Counts a delivery. Deliveries on a sid that is not known were under way when it was unsubscribed: a server
+    /// would have sent them too.
+    pub(super) fn count(&mut self, sid: &[u8]) -> Delivery {
+        let Some(subscription) = self.find(sid) else {
+            return Delivery::Pass;
+        };
+        subscription.delivered = subscription.delivered.saturating_add(1);
+        match subscription.max {
+            Some(max) if subscription.delivered >= max => Delivery::Last {
+                tell_upstream: subscription.filtered,
+            },
+            _ => Delivery::Pass,
+        }
+    }
+
+    /// Every live subscription, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Subscription> {
+        self.slots.iter().flatten()
+    }
+
+    /// Takes all of them out.
+    pub(super) fn drain(&mut self) -> Vec<Subscription> {
+        self.by_sid.clear();
+        self.free.clear();
+        self.slots.drain(..).flatten().collect()
+    }
+}

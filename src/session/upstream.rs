@@ -1,0 +1,252 @@
+//! What each server operation does: deliveries are filtered and counted, INFO is written anew, errors that are about
+//! our own connection stay here.
+
+use super::serve::{bytes, ends_well};
+use super::subs::Delivery;
+use super::{CloseReason, EventKind, Inbound, Operation, Phase, Session, Taken, event};
+use crate::policy::DenialReason;
+use crate::time::Timestamp;
+use crate::wire::{Frame, Message, ServerInfo, ServerOp, decode_server, encode};
+
+/// Filtered deliveries that are reported one by one in a session; the rest are only counted.
+const REPORTED_MAX: u32 = 16;
+
+/// Texts of upstream that are about what the client did, and go on to it. Everything else is about our own connection:
+/// it would make official clients stop for good, although nothing is wrong with their token.
+const CLIENTS_BUSINESS: [&[u8]; 6] = [
+    b"Permissions Violation",
+    b"maximum subscriptions exceeded",
+    b"Invalid Subject",
+    b"Invalid Publish Subject",
+    b"Maximum Payload Violation",
+    b"Stale Connection",
+];
+
+impl Session {
+    /// Bytes of the upstream, likewise as [`Session::handle_client`].
+    pub fn handle_upstream(&mut self, input: &[u8], at: usize, now: Timestamp) -> Taken {
+        let mut used = 0_usize;
+        while let Some(rest) = input.get(used..)
+            && !rest.is_empty()
+            && matches!(self.phase, Phase::Serving | Phase::Readmitting)
+        {
+            let place = at.saturating_add(used);
+            let step = match self.outbound {
+                Inbound::Payload { left, forward } => {
+                    self.upstream_payload(rest, place, left, forward, now)
+                }
+                Inbound::Line { searched } => self.upstream_line(rest, place, searched, now),
+                Inbound::Tail => None,
+            };
+            let Some(bytes) = step else {
+                let wants = if self.close_reason().is_some() {
+                    0
+                } else {
+                    rest.len().saturating_add(1)
+                };
+                return Taken { used, wants };
+            };
+            used = used.saturating_add(bytes);
+        }
+        Taken {
+            used,
+            wants: usize::from(used == input.len()),
+        }
+    }
+
+    fn upstream_line(
+        &mut self,
+        input: &[u8],
+        at: usize,
+        searched: usize,
+        now: Timestamp,
+    ) -> Option<usize> {
+        let (op, len) = match decode_server(input, searched) {
+            Ok(Frame::Line { op, len, .. }) => (op, len),
+            Ok(Frame::Partial { searched }) => {
+                self.outbound = Inbound::Line { searched };
+                return None;
+            }
+            Ok(Frame::Tail { .. }) | Err(_) => {
+                self.close(CloseReason::UpstreamProtocol, now);
+                return None;
+            }
+        };
+        self.outbound = Inbound::Line { searched: 0 };
+        match op {
+            ServerOp::Message(message) => return self.deliver(message, len, input, at, now),
+            ServerOp::Ping => self
+                .to_client
+                .push_own(|out| out.extend_from_slice(b"PING\r\n")),
+            ServerOp::Pong => self.pong(),
+            ServerOp::Info(json) => self.upstream_info(json, now),
+            ServerOp::Err(text) => self.upstream_error(text, now),
+            // Upstream is never verbose; whatever it means, it is not for the client.
+            ServerOp::Ok => {}
+        }
+        Some(len)
+    }
+
+    /// A MSG or HMSG: forwarded, or kept back where a deny entry says so.
+    fn deliver(
+        &mut self,
+        message: Message<'_>,
+        line: usize,
+        input: &[u8],
+        at: usize,
+        now: Timestamp,
+    ) -> Option<usize> {
+        let whole = line.saturating_add(bytes(message.size)).saturating_add(2);
+        let here = whole.min(input.len());
+        let left = whole.saturating_sub(line) as u64;
+        if !ends_well(input.get(line..here).unwrap_or_default(), left) {
+            self.close(CloseReason::UpstreamProtocol, now);
+            return None;
+        }
+        let forward = self.judge_delivery(&message, now);
+        if forward {
+            self.to_client.push_input(at, at.saturating_add(here));
+        }
+        let left = whole.saturating_sub(here) as u64;
+        if left > 0 {
+            self.outbound = Inbound::Payload { left, forward };
+            if forward {
+                self.to_client.set_mid_frame(true);
+            }
+        }
+        Some(here)
+    }
+
+    fn judge_delivery(&mut self, message: &Message<'_>, now: Timestamp) -> bool {
+        let Some(serving) = &mut self.serving else {
+            return false;
+        };
+        if serving.judge.filters_deliveries() && !serving.judge.delivers(message.subject) {
+            self.kept_back(message);
+            return false;
+        }
+        if !serving.revoked.is_empty() && serving.revoked.contains(message.sid) {
+            return false;
+        }
+        if serving.judge.tracks_replies()
+            && let Some(reply) = message.reply
+        {
+            serving.judge.delivered(reply, now);
+        }
+        if let Delivery::Last { tell_upstream } = serving.subs.count(message.sid) {
+            serving.forget(message.sid);
+            if tell_upstream {
+                serving.revoked.insert(message.sid.into());
+                self.to_upstream
+                    .interject(|out| encode::unsubscribe(out, message.sid, None));
+            }
+        }
+        self.traffic.messages_out = self.traffic.messages_out.saturating_add(1);
+        self.traffic.bytes_out = self
+            .traffic
+            .bytes_out
+            .saturating_add(u64::from(message.size));
+        true
+    }
+
+    fn kept_back(&mut self, message: &Message<'_>) {
+        self.traffic.filtered = self.traffic.filtered.saturating_add(1);
+        if self.denied_deliveries >= REPORTED_MAX {
+            return;
+        }
+        self.denied_deliveries = self.denied_deliveries.saturating_add(1);
+        self.events.push_back(EventKind::Denied(super::Denied {
+            operation: Operation::Deliver,
+            subject: event::clip(message.subject),
+            reply: message.reply.map(event::clip),
+            queue: None,
+            size: message.size,
+            reason: DenialReason::Denied,
+            rule: None,
+        }));
+    }
+
+    fn upstream_payload(
+        &mut self,
+        input: &[u8],
+        at: usize,
+        left: u64,
+        forward: bool,
+        now: Timestamp,
+    ) -> Option<usize> {
+        let here = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+        if !ends_well(input.get(..here).unwrap_or_default(), left) {
+            self.close(CloseReason::UpstreamProtocol, now);
+            return None;
+        }
+        if forward {
+            self.to_client.push_input(at, at.saturating_add(here));
+        }
+        let left = left.saturating_sub(here as u64);
+        if left == 0 {
+            self.outbound = Inbound::Line { searched: 0 };
+            self.to_client.set_mid_frame(false);
+        } else {
+            self.outbound = Inbound::Payload { left, forward };
+        }
+        Some(here)
+    }
+
+    fn pong(&mut self) {
+        self.to_client
+            .push_own(|out| out.extend_from_slice(b"PONG\r\n"));
+        let Some(serving) = &mut self.serving else {
+            return;
+        };
+        serving.ponged = true;
+        if std::mem::take(&mut serving.info_waits) {
+            self.push_info();
+        }
+    }
+
+    fn push_info(&mut self) {
+        let Some(serving) = &self.serving else { return };
+        if self.options.protocol < 1 {
+            return;
+        }
+        let mut line = Vec::new();
+        self.info(&serving.info, serving.payload_max)
+            .push(&mut line);
+        self.to_client.interject(|out| out.extend_from_slice(&line));
+    }
+
+    fn upstream_info(&mut self, json: &[u8], now: Timestamp) {
+        let Ok(info) = ServerInfo::parse(json) else {
+            self.close(CloseReason::UpstreamProtocol, now);
+            return;
+        };
+        let session_max = self.opening.limits.payload;
+        let Some(serving) = &mut self.serving else {
+            return;
+        };
+        serving.lame_duck |= info.ldm;
+        serving.payload_max = info
+            .payload_max()
+            .min(session_max)
+            .min(serving.role_payload_max);
+        serving.info = info;
+        if serving.ponged {
+            self.push_info();
+        } else {
+            serving.info_waits = true;
+        }
+    }
+
+    fn upstream_error(&mut self, text: &[u8], now: Timestamp) {
+        if CLIENTS_BUSINESS.iter().any(|known| text.starts_with(known)) {
+            self.to_client.push_own(|out| {
+                out.extend_from_slice(b"-ERR '");
+                out.extend_from_slice(text);
+                out.extend_from_slice(b"'\r\n");
+            });
+        } else {
+            self.upstream_said = Some(event::clip(text));
+            self.close(CloseReason::UpstreamError, now);
+        }
+    }
+}

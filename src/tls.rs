@@ -107,3 +107,6 @@ pub fn install_provider() {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,18 +18,7 @@ use natsentry::time::Timestamp;
 
 #[test]
 fn promtool_has_no_complaint_about_our_metrics() {
-    let names = Names {
-        roles: &["writer".into()],
-        upstreams: &["plant-a".into()],
-        issuers: &["https://login.microsoftonline.com/t/v2.0".into()],
-        refusal_codes: &["time.expired"],
-    };
-    let metrics = Metrics::new(names, Timestamp::from_secs(1_795_451_820)).expect("families");
-    metrics.dialled("plant-a", true, Duration::from_millis(3));
-    metrics.handshake_ended(HandshakeResult::Admitted, Duration::from_millis(9));
-    metrics.policy_loaded(Some("0123456789abcdef"));
-    let text = metrics.text().expect("text");
-
+    let text = metrics().text().expect("text");
     let mut child = Command::new(promtool())
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -49,6 +38,60 @@ fn promtool_has_no_complaint_about_our_metrics() {
         output.status.success() && said.trim().is_empty(),
         "{said}\n{text}"
     );
+}
+
+#[test]
+fn the_alert_rules_fire_when_they_should() {
+    for arguments in [
+        ["check", "rules", "alerts.yaml"],
+        ["test", "rules", "alerts_test.yaml"],
+    ] {
+        let output = Command::new(promtool())
+            .args(arguments)
+            .current_dir(rules())
+            .output()
+            .expect("promtool");
+        let said = [output.stdout, output.stderr].concat();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&said)
+        );
+    }
+}
+
+#[test]
+fn every_metric_that_an_alert_names_exists() {
+    let text = metrics().text().expect("text");
+    let rules = std::fs::read_to_string(rules().join("alerts.yaml")).expect("rules");
+    let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+    let named = rules
+        .split(word)
+        .filter(|name| name.starts_with("natsentry_"));
+    let absent: Vec<_> = named
+        .filter(|name| {
+            !text.contains(&format!("\n{name} ")) && !text.contains(&format!("\n{name}{{"))
+        })
+        .collect();
+    assert!(absent.is_empty(), "{absent:?}");
+}
+
+fn metrics() -> Metrics {
+    let names = Names {
+        roles: &["writer".into()],
+        upstreams: &["plant-a".into()],
+        issuers: &["https://login.microsoftonline.com/t/v2.0".into()],
+        refusal_codes: &["time.expired"],
+    };
+    let metrics = Metrics::new(names, Timestamp::from_secs(1_795_451_820)).expect("families");
+    metrics.dialled("plant-a", true, Duration::from_millis(3));
+    metrics.handshake_ended(HandshakeResult::Admitted, Duration::from_millis(9));
+    metrics.policy_loaded(Some("0123456789abcdef"));
+    metrics
+}
+
+fn rules() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus")
 }
 
 /// The program, or a panic that says how to get it.

@@ -252,7 +252,8 @@ impl TokenError {
         self.sentence.to_string()
     }
 
-    /// The key whose absence was the only reason so far; none when a refresh could not help.
+    /// The key whose absence was the only reason so far, or that of a source without usable keys; none when fetching
+    /// could not help.
     pub const fn needs_key(&self) -> Option<&KeyNeed> {
         self.need.as_ref()
     }

@@ -11,6 +11,7 @@ mod header;
 mod inspect;
 mod keys;
 mod kind;
+mod metadata;
 mod segments;
 mod show;
 mod strict_json;
@@ -26,6 +27,7 @@ pub use expectations::{
 };
 pub use inspect::{Check, Inspection, Outcome, inspect, steps};
 pub use keys::{HeldKeys, Key, KeyRing, KeySet, KeySetError, SkipReason, Skipped};
+pub use metadata::{Metadata, MetadataError};
 pub use token::{validate, validate_bound};
 
 use crate::time::Timestamp;

@@ -55,7 +55,9 @@ pub fn validate_bound(
     let authority = expectations
         .authority(issuer)
         .ok_or_else(|| unknown_issuer(issuer, &payload, expectations))?;
-    let held = held_keys(ring, authority, expectations, now)?;
+    let held = held_keys(ring, authority, expectations, now).map_err(|error| {
+        error.needing(KeyNeed { source: authority.source, kid: kid.clone() })
+    })?;
     let key = held
         .keys
         .key(&kid)

@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
-use rustls::client::danger::ServerCertVerifier;
-use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use super::facts::certificate_facts;
 use super::server::{certified_key, roots};
 use super::{Pem, TlsError, provider};
+use crate::time::Timestamp;
 
 /// Our own certificate for servers with `tls { verify: true }`.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +49,10 @@ pub fn client_config(
             detail: error.to_string(),
         })?
         .dangerous()
-        .with_custom_certificate_verifier(pinning(verifier, pinned));
+        .with_custom_certificate_verifier(Arc::new(OrPinned {
+            inner: verifier,
+            pinned,
+        }));
     let mut config = match identity {
         None => builder.with_no_client_auth(),
         Some(ClientIdentity { cert, key }) => {
@@ -58,11 +66,89 @@ pub fn client_config(
     Ok(Arc::new(config))
 }
 
-fn pinning(
+/// Trusts what webpki trusts and, besides, exactly the certificates of the `ca` file as servers' own. Old estates run
+/// on self-signed certificates, which webpki refuses as "CA used as end entity" although the operator named them.
+#[derive(Debug)]
+struct OrPinned {
     inner: Arc<WebPkiServerVerifier>,
-    _pinned: Vec<CertificateDer<'static>>,
-) -> Arc<dyn ServerCertVerifier> {
-    inner
+    pinned: Vec<CertificateDer<'static>>,
+}
+
+impl OrPinned {
+    /// A pinned certificate must still be valid now, and be for this name where it names anything.
+    fn is_pinned(
+        &self,
+        presented: &CertificateDer<'_>,
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> bool {
+        let facts = certificate_facts(presented);
+        let now = Timestamp::from_secs(now.as_secs());
+        let (Some(from), Some(until)) = (facts.not_before, facts.not_after) else {
+            return false;
+        };
+        self.pinned.iter().any(|pinned| pinned == presented)
+            && (from..=until).contains(&now)
+            && ParsedCertificate::try_from(presented).is_ok_and(|parsed| is_for(&parsed, name))
+    }
+}
+
+fn is_for(certificate: &ParsedCertificate<'_>, name: &ServerName<'_>) -> bool {
+    match verify_server_name(certificate, name) {
+        Ok(()) => true,
+        Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+            presented,
+            ..
+        })) => presented.is_empty(),
+        Err(_) => false,
+    }
+}
+
+impl ServerCertVerifier for OrPinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verdict = self.inner.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        match verdict {
+            Err(_) if self.is_pinned(end_entity, server_name, now) => {
+                Ok(ServerCertVerified::assertion())
+            }
+            verdict => verdict,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
 }
 
 /// The machine's trust store. Single certificates that cannot be used are passed over, as every TLS library does.

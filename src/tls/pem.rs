@@ -60,6 +60,11 @@ impl Pem {
             .any(|(found, _)| found == kind)
     }
 
+    #[cfg(test)]
+    pub(super) fn private_text(&self) -> &str {
+        self.bytes.expose_str().unwrap_or_default()
+    }
+
     fn has_encrypted_key(&self) -> bool {
         self.bytes.expose_str().is_some_and(|text| {
             text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED")

@@ -235,3 +235,123 @@ impl fmt::Debug for Credentials {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A nonce, a trusted proxy's key and its signature that nats-server 2.15.1 accepted.
+    const NONCE: &str = "3v3ttfKgCNwpN4g";
+    const PROXY_KEY: &str = "NDWH6NQMT2M2Q6ZC2VJ63NM746PVQMCBW5MJ2TNICPFYKPNGPMSDYUB3";
+    const PROXY_SIG: &str =
+        "ulHJOl6nb-vtL5aRa4RTkIVViIRl6DQtCRNH2K6C2RITHfrUMQ5gC0N3YfevA76QwK7twB4Ljyul0SpZbqHlDQ";
+
+    fn verifies(public_key: &str, signature: &str) -> bool {
+        let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        KeyPair::from_public_key(public_key)
+            .unwrap()
+            .verify(NONCE.as_bytes(), &signature)
+            .is_ok()
+    }
+
+    fn seed(key: &KeyPair) -> Secret {
+        Secret::new(key.seed().unwrap())
+    }
+
+    /// A JWT that says this of itself; its signature is not looked at here.
+    fn jwt(sub: &str, bearer: bool) -> String {
+        let claims = format!(r#"{{"sub":"{sub}","nats":{{"bearer_token":{bearer}}}}}"#);
+        format!("eyJ0eXAiOiJKV1QifQ.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
+    }
+
+    fn creds_file(jwt: &str, seed: &str) -> Secret {
+        Secret::new(format!(
+            "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
+             ************************* IMPORTANT *************************\n\n\
+             -----BEGIN USER NKEY SEED-----\r\n{seed}\r\n------END USER NKEY SEED------\n"
+        ))
+    }
+
+    #[test]
+    fn the_nonce_is_signed_as_text_in_the_form_that_the_server_accepts() {
+        assert!(verifies(PROXY_KEY, PROXY_SIG));
+        let (user, proxy) = (KeyPair::new_user(), KeyPair::new_server());
+        let credentials =
+            Credentials::prepare(&Auth::Nkey(seed(&user)), Some(&seed(&proxy))).unwrap();
+        let proof = credentials.prove(Some(NONCE)).unwrap();
+        let (sig, proxy_sig) = (proof.sig.unwrap(), proof.proxy_sig.unwrap());
+        assert_eq!(proxy_sig.len(), PROXY_SIG.len());
+        assert_eq!(proof.nkey, Some(user.public_key()));
+        assert!(verifies(&user.public_key(), &sig));
+        assert!(verifies(&proxy.public_key(), &proxy_sig));
+    }
+
+    #[test]
+    fn without_a_nonce_an_nkey_cannot_be_proven_and_a_proxy_is_not() {
+        let nkey = Auth::Nkey(seed(&KeyPair::new_user()));
+        let credentials = Credentials::prepare(&nkey, None).unwrap();
+        assert_eq!(
+            credentials.prove(None).err(),
+            Some(CredentialsError::NoNonce)
+        );
+        let proxy = seed(&KeyPair::new_server());
+        let credentials = Credentials::prepare(&Auth::Token(Secret::new("t")), Some(&proxy));
+        let credentials = credentials.unwrap();
+        let proof = credentials.prove(None).unwrap();
+        assert_eq!((proof.auth_token, proof.proxy_sig), (Some("t"), None));
+    }
+
+    #[test]
+    fn a_creds_file_gives_jwt_and_signature_and_a_bearer_jwt_needs_none() {
+        let user = KeyPair::new_user();
+        let jwt_text = jwt(&user.public_key(), false);
+        let file = creds_file(&jwt_text, &user.seed().unwrap());
+        let credentials = Credentials::prepare(&Auth::Creds(file), None).unwrap();
+        let proof = credentials.prove(Some(NONCE)).unwrap();
+        assert_eq!(proof.jwt, Some(jwt_text.as_str()));
+        assert!(verifies(&user.public_key(), &proof.sig.unwrap()));
+        let bearer = jwt(&user.public_key(), true);
+        let only =
+            format!("-----BEGIN NATS USER JWT-----\n{bearer}\n------END NATS USER JWT------\n");
+        for file in [only, format!("{bearer}\n")] {
+            let credentials = Credentials::prepare(&Auth::Creds(Secret::new(file)), None).unwrap();
+            let proof = credentials.prove(None).unwrap();
+            assert_eq!((proof.jwt, proof.sig), (Some(bearer.as_str()), None));
+        }
+    }
+
+    #[test]
+    fn unusable_credentials_are_told_before_any_connection_and_never_shown() {
+        let (user, other) = (KeyPair::new_user(), KeyPair::new_user());
+        let seed_text = user.seed().unwrap();
+        let user_jwt = jwt(&user.public_key(), false);
+        let cases = [
+            (Auth::Nkey(seed(&KeyPair::new_account())), "SU"),
+            (Auth::Nkey(Secret::new(seed_text.to_lowercase())), "seed"),
+            (Auth::Nkey(Secret::new("")), "empty"),
+            (Auth::Token(Secret::new([0xff])), "UTF-8"),
+            (
+                Auth::Creds(creds_file(&user_jwt, &other.seed().unwrap())),
+                "not that of the user",
+            ),
+            (Auth::Creds(creds_file("a.b.c", &seed_text)), "decoded"),
+            (
+                Auth::Creds(creds_file(&user_jwt, "hunter2")),
+                "58 characters",
+            ),
+            (Auth::Creds(creds_file("", "")), "no block"),
+            (Auth::Creds(Secret::new("hunter2")), "no block"),
+            (Auth::Creds(Secret::new(user_jwt.clone())), "no seed"),
+        ];
+        for (auth, expected) in cases {
+            let error = Credentials::prepare(&auth, None).err().unwrap().to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
+            assert!(
+                !error.contains("hunter2") && !error.contains(&seed_text),
+                "{error}"
+            );
+        }
+        let credentials = Credentials::prepare(&Auth::Nkey(seed(&user)), None).unwrap();
+        assert!(!format!("{credentials:?}").contains(&seed_text[..8]));
+    }
+}

@@ -81,7 +81,7 @@ impl Dial<'_> {
         let plan = self.plan();
         let opened = match self.open(plan, step).await {
             // The guess was wrong: INFO was under way in clear when we began the handshake.
-            Err(OpenError::ClearText) if plan != Plan::Info => {
+            Err(OpenError::ClearText) if self.is_guess(plan) => {
                 self.server.learn_style(Style::Unknown);
                 self.open(Plan::Info, step).await
             }
@@ -108,6 +108,16 @@ impl Dial<'_> {
             (TlsFirst::Auto, Scheme::Tls, Style::InfoFirst) => Plan::Listen(LISTEN_AGAIN),
             (TlsFirst::Auto, Scheme::Tls, Style::Unknown) => Plan::Listen(LISTEN),
         }
+    }
+
+    /// Whether another order may be tried: where the operator said which, it is not ours to send anything in clear.
+    fn is_guess(&self, plan: Plan) -> bool {
+        plan != Plan::Info
+            && self
+                .config
+                .tls
+                .as_ref()
+                .is_some_and(|tls| tls.first == TlsFirst::Auto)
     }
 
     /// A stream on which the server has sent INFO, inside TLS where there is to be TLS.
@@ -454,23 +464,22 @@ fn configure(tcp: &TcpStream) -> io::Result<()> {
 /// The texts of nats-server that are about who we are (`auth.go`, `errors.go`).
 fn is_refusal(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
-    [
-        "authorization",
-        "authentication",
-        "permissions",
-        "revoked",
-        "expired",
-    ]
-    .iter()
-    .any(|word| text.contains(word))
+    let ours = [
+        "authorization violation",
+        "authentication expired",
+        "authentication revoked",
+    ];
+    ours.iter().any(|words| text.contains(words))
 }
 
 /// What rustls says, and what to do about the common cases.
 fn explain(error: &rustls::Error) -> String {
     use rustls::{AlertDescription, CertificateError, Error};
     let advice = match error {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "its certificate is signed by an authority we do not know; set `tls.ca` to the CA of that server"
+        Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => {
+            "no authority we know signed its certificate; set `tls.ca` to the CA of that server, or to the certificate itself where it is self-signed"
         }
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },

@@ -140,3 +140,104 @@ fn clipped(text: &str, limit: usize) -> &str {
 /// `max_control_line` of nats-server (`const.go`), which counts CONNECT too, before authentication; the verb, its
 /// blank and PING are counted here besides, to stay well inside.
 const CONNECT_LIMIT: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn sent(options: &ConnectOptions<'_>, proof: &Proof<'_>, info: &Info) -> Value {
+        let bytes = connect_and_ping(options, proof, info, false).unwrap();
+        let line = bytes.strip_suffix(b"\r\nPING\r\n").unwrap();
+        assert!(!line.contains(&b'\n') && !line.contains(&b'\r'));
+        serde_json::from_slice(line.strip_prefix(b"CONNECT ").unwrap()).unwrap()
+    }
+
+    fn with_headers() -> Info {
+        Info {
+            headers: true,
+            ..Info::default()
+        }
+    }
+
+    #[test]
+    fn connect_holds_the_clients_wishes_and_our_credentials_and_nothing_else() {
+        let options = ConnectOptions {
+            name: "n\"\r\n",
+            lang: "go",
+            version: "1.53.0",
+            no_responders: true,
+            ..ConnectOptions::probe()
+        };
+        let proof = Proof {
+            user: Some("u"),
+            pass: Some("p\\\"\n"),
+            ..Proof::default()
+        };
+        assert_eq!(
+            sent(&options, &proof, &with_headers()),
+            json!({
+                "verbose": false, "pedantic": false, "tls_required": false, "name": "n\"\r\n",
+                "lang": "go", "version": "1.53.0", "protocol": 1, "echo": false, "headers": true,
+                "no_responders": true, "user": "u", "pass": "p\\\"\n",
+            })
+        );
+    }
+
+    #[test]
+    fn a_server_without_headers_is_not_asked_for_them() {
+        let options = ConnectOptions {
+            no_responders: true,
+            ..ConnectOptions::probe()
+        };
+        let connect = sent(&options, &Proof::default(), &Info::default());
+        assert_eq!(connect["headers"], false);
+        assert_eq!(connect["no_responders"], false);
+        let odd = ConnectOptions {
+            protocol: 9,
+            ..options
+        };
+        assert_eq!(
+            sent(&odd, &Proof::default(), &with_headers())["protocol"],
+            1
+        );
+    }
+
+    #[test]
+    fn what_the_client_calls_itself_is_cut_and_makes_room_for_credentials() {
+        let long = "é\u{1}".repeat(500);
+        let options = ConnectOptions {
+            name: &long,
+            lang: &long,
+            version: &long,
+            ..ConnectOptions::probe()
+        };
+        let connect = sent(&options, &Proof::default(), &with_headers());
+        let bytes = |field: &str| connect[field].as_str().unwrap().len();
+        assert!((126..=128).contains(&bytes("name")), "{}", bytes("name"));
+        assert!(bytes("lang") <= 32 && bytes("version") <= 32);
+        let token = "t".repeat(3700);
+        let proof = Proof {
+            auth_token: Some(&token),
+            ..Proof::default()
+        };
+        let line = connect_and_ping(&options, &proof, &with_headers(), true).unwrap();
+        assert!(line.len() <= CONNECT_LIMIT, "{}", line.len());
+        assert_eq!(sent(&options, &proof, &with_headers()).get("name"), None);
+    }
+
+    #[test]
+    fn info_is_read_with_nulls_and_unknown_fields_and_refused_otherwise() {
+        let info = Info::parse(
+            br#"{"server_id":null,"version":"2.10.0","nonce":null,"ldm":true,"headers":true,
+                "tls_required":null,"max_payload":-1,"connect_urls":["a"],"x":{"y":[]}}"#,
+        )
+        .unwrap();
+        assert!(info.lame_duck && info.headers && !info.tls_required);
+        assert_eq!((&*info.version, info.max_payload), ("2.10.0", Some(-1)));
+        for json in ["", "[]", "null", "1", "{", r#"{"ldm":1}"#, r#"{"nonce":5}"#] {
+            assert_eq!(Info::parse(json.as_bytes()), None, "{json}");
+        }
+    }
+}

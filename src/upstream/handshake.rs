@@ -186,3 +186,119 @@ fn printable(bytes: &[u8]) -> String {
 
 /// Bytes of a server's words that get into a message of ours.
 const CLIP: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Plays `bytes` to a reader, in pieces of `piece` bytes, and gives what was understood.
+    async fn greeted(bytes: &[u8], piece: usize) -> Result<(Greeting, Lines), Fault> {
+        let (mut near, mut far) = tokio::io::duplex(piece);
+        let bytes = bytes.to_vec();
+        let writer = tokio::spawn(async move { far.write_all(&bytes).await });
+        let mut lines = Lines::new();
+        let result = lines.greeting(&mut near).await;
+        drop(near);
+        writer.await.unwrap().ok();
+        result.map(|greeting| (greeting, lines))
+    }
+
+    async fn answered(bytes: &[u8]) -> (Result<Answer, Fault>, Vec<u8>, Vec<u8>) {
+        let (mut near, mut far) = tokio::io::duplex(64 * 1024);
+        far.write_all(bytes).await.unwrap();
+        far.shutdown().await.unwrap();
+        let mut lines = Lines::new();
+        let result = lines.pong(&mut near).await;
+        drop(near);
+        let mut said = Vec::new();
+        far.read_to_end(&mut said).await.unwrap();
+        (result, lines.into_rest(), said)
+    }
+
+    fn protocol_fault<T>(result: Result<T, Fault>) -> String {
+        match result {
+            Err(Fault::Protocol(detail)) => detail,
+            Err(other) => panic!("{other:?}"),
+            Ok(_) => panic!("accepted"),
+        }
+    }
+
+    #[tokio::test]
+    async fn info_is_the_same_in_any_pieces_and_what_follows_is_kept() {
+        for piece in [1, 2, 7, 1024] {
+            let (greeting, lines) = greeted(b"INFO {\"version\":\"2.9.10\"} \r\nPING\r\n", piece)
+                .await
+                .unwrap();
+            assert_eq!(greeting.json, b"{\"version\":\"2.9.10\"}");
+            assert_eq!(&*greeting.info.version, "2.9.10");
+            assert!(b"PING\r\n".starts_with(&lines.into_rest()[..]));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_nats_is_refused_at_its_first_byte_without_waiting_for_a_line() {
+        for (bytes, expected) in [
+            (&b"HTTP/1.1 400 Bad Request"[..], "HTTP/1.1"),
+            (b"SSH-2.0-OpenSSH", "SSH-2.0"),
+            (b"\x15\x03\x01\x00\x02\x02\x46", "it speaks TLS"),
+            (b"\x00\x00\x00", "\\x00"),
+            (b"\r\n", "\\r\\n"),
+            (b"INFO []\r\n", "INFO with"),
+            (b"INFORMATION {}\r\n", "INFORMATION"),
+        ] {
+            let fault = protocol_fault(greeted(bytes, 64).await.map(drop));
+            assert!(fault.contains(expected), "{fault}");
+            assert!(fault.len() < 400, "{fault}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_cut_at_the_limit() {
+        let mut endless = b"INFO {\"x\":\"".to_vec();
+        endless.resize(1024 * 1024, b'a');
+        let fault = protocol_fault(greeted(&endless, 64 * 1024).await.map(drop));
+        assert!(fault.contains("65536"), "{fault}");
+    }
+
+    #[tokio::test]
+    async fn an_error_or_an_end_instead_of_info_is_told_apart() {
+        let error = greeted(b"-ERR 'maximum connections exceeded'\r\n", 64).await;
+        assert!(matches!(error, Err(Fault::Err(text)) if text == "maximum connections exceeded"));
+        assert!(matches!(greeted(b"", 64).await, Err(Fault::Io(_))));
+        assert!(matches!(greeted(b"INFO {", 64).await, Err(Fault::Io(_))));
+    }
+
+    #[tokio::test]
+    async fn everything_up_to_pong_is_understood_and_the_rest_left_over() {
+        let (result, rest, said) =
+            answered(b"+OK\r\nPING\r\nINFO {\"ldm\":true}\r\nPONG\r\nINFO {}\r\nMSG a 1").await;
+        assert!(result.unwrap().greeting.unwrap().info.lame_duck);
+        assert_eq!(rest, b"INFO {}\r\nMSG a 1");
+        assert_eq!(said, b"PONG\r\n");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_never_comes_to_the_point_is_given_up() {
+        let (result, ..) = answered(&b"PING\r\n".repeat(1000)).await;
+        assert!(protocol_fault(result).contains("does not answer"));
+        let (result, ..) = answered(b"MSG a 1 0\r\n\r\n").await;
+        assert!(protocol_fault(result).contains("MSG"));
+        let (result, ..) = answered(b"-ERR 'Authorization Violation'\r\n").await;
+        assert!(matches!(result, Err(Fault::Err(text)) if text == "Authorization Violation"));
+    }
+
+    #[tokio::test]
+    async fn words_of_a_server_are_clipped_and_made_harmless() {
+        let mut line = b"-ERR '\x1b[31m".to_vec();
+        line.resize(5000, b'x');
+        line.extend_from_slice(b"'\r\n");
+        let (result, ..) = answered(&line).await;
+        let Err(Fault::Err(text)) = result else {
+            panic!()
+        };
+        assert!(
+            text.starts_with("\\x1b[31mx") && text.ends_with("...") && text.len() < 80,
+            "{text}"
+        );
+    }
+}

@@ -37,7 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -243,7 +243,7 @@ fn build(configs: Vec<UpstreamConfig>, old: Option<&Set>) -> Result<Set, ConfigE
         let name = Arc::clone(&config.name);
         let upstream = Upstream::new(config)?;
         if let Some(before) = old.and_then(|old| old.get(&name)) {
-            upstream.template.inherit(&before.template);
+            upstream.inherit(before);
         }
         if set.insert(Arc::clone(&name), Arc::new(upstream)).is_some() {
             return Err(ConfigError::Duplicate {
@@ -270,10 +270,38 @@ impl Upstream {
         })
     }
 
+    /// Goes on where the upstream of this name was.
+    fn inherit(&self, before: &Self) {
+        self.template.inherit(&before.template);
+        for server in self.servers.iter() {
+            let same = before.servers.iter().find(|known| known.url == server.url);
+            if let Some(same) = same {
+                server.inherit(same);
+            }
+        }
+    }
+
     async fn dial(&self, options: &ConnectOptions<'_>) -> Result<Link, DialError> {
         let deadline = Instant::now() + self.config.dial_timeout;
+        let recovery = self.servers.recovered.notified();
+        match self.pass(options, deadline).await {
+            // Others are finding out whether a server is back: many clients come at once when one was away.
+            Err(DialError::Down { .. }) => {}
+            result => return result,
+        }
+        drop(timeout_at(deadline.min(Instant::now() + RECOVERY_PATIENCE), recovery).await);
+        self.pass(options, deadline).await
+    }
+
+    /// Every server that may be tried, once.
+    async fn pass(
+        &self,
+        options: &ConnectOptions<'_>,
+        deadline: Instant,
+    ) -> Result<Link, DialError> {
         let order = self.servers.order(Instant::now());
         let mut worst: Option<DialError> = None;
+
         for (index, server) in order.iter().enumerate() {
             let Some(turn) = server.turn() else { continue };
             let left = deadline.saturating_duration_since(Instant::now());
@@ -334,6 +362,7 @@ impl Upstream {
             }
             (None, Some(info)) => {
                 if server.succeeded(&info.version, clock::now()) == Change::WentUp {
+                    self.servers.recovered.notify_waiters();
                     tracing::info!(
                         upstream,
                         server = &*server.label,
@@ -367,3 +396,6 @@ fn share(left: Duration, candidates: usize) -> Duration {
     let part = left / u32::try_from(candidates.max(1)).unwrap_or(u32::MAX);
     part.max(Duration::from_secs(1)).min(left)
 }
+
+/// How long a dial waits for a server that another dial or probe is trying.
+const RECOVERY_PATIENCE: Duration = Duration::from_secs(1);

@@ -14,12 +14,16 @@ use super::servers::Server;
 
 /// Looks after `server` until `stop`, or until the upstream is gone.
 pub(super) async fn watch(upstream: Weak<Upstream>, server: Arc<Server>, stop: CancellationToken) {
+    // At once, whatever an older set of upstreams knew.
+    let mut wait = Duration::ZERO;
     loop {
-        let wait = server.next_probe(Instant::now());
         tokio::select! {
             () = stop.cancelled() => return,
             // A dial that failed shortens the wait.
-            () = server.wake.notified(), if !wait.is_zero() => continue,
+            () = server.wake.notified(), if !wait.is_zero() => {
+                wait = server.next_probe(Instant::now());
+                continue;
+            }
             () = sleep(wait) => {}
         }
         let Some(upstream) = upstream.upgrade() else {
@@ -29,6 +33,7 @@ pub(super) async fn watch(upstream: Weak<Upstream>, server: Arc<Server>, stop: C
             () = stop.cancelled() => return,
             () = probe(&upstream, &server) => {}
         }
+        wait = server.next_probe(Instant::now()).max(SHORTEST_WAIT);
     }
 }
 
@@ -63,6 +68,9 @@ async fn probe(upstream: &Upstream, server: &Server) {
         drop(timeout(GOODBYE, link.stream.shutdown()).await);
     }
 }
+
+/// Between two probes, whatever happens.
+const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 
 /// A lost SYN is repeated after a second: a server that is back answers that one, or the next probe's.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);

@@ -90,3 +90,49 @@ fn with_max_payload(json: &[u8], payload: i64) -> Option<Vec<u8>> {
 }
 
 const NOT_KNOWN: i64 = i64::MIN;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(server: &str, max_payload: i64) -> (Vec<u8>, Info) {
+        let json = format!(
+            r#"{{"server_id":"{server}","version":"2.9.10","nonce":"x","max_payload":{max_payload}}}"#
+        );
+        let info = Info::parse(json.as_bytes()).unwrap();
+        (json.into_bytes(), info)
+    }
+
+    fn text(template: &Template) -> String {
+        String::from_utf8(template.current().unwrap().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn the_first_info_is_taken_and_a_later_one_of_another_server_replaces_it() {
+        let template = Template::new();
+        assert!(template.current().is_none());
+        let (json, parsed) = info("A", 100);
+        template.dialled(&json, &parsed);
+        let kept = template.current().unwrap();
+        template.dialled(&json, &parsed);
+        assert!(Arc::ptr_eq(&kept, &template.current().unwrap()));
+        let (json, parsed) = info("B", 100);
+        template.dialled(&json, &parsed);
+        assert!(text(&template).contains(r#""server_id":"B""#));
+    }
+
+    #[test]
+    fn the_payload_limit_of_our_account_wins_over_the_servers() {
+        let template = Template::new();
+        let (json, mut parsed) = info("A", 1_048_576);
+        parsed.max_payload = Some(1024);
+        template.probed(&json, &parsed);
+        assert!(text(&template).contains(r#""max_payload":1024"#));
+        let (json, parsed) = info("B", 1_048_576);
+        template.dialled(&json, &parsed);
+        assert!(text(&template).contains(r#""max_payload":1024"#));
+        let next = Template::new();
+        next.inherit(&template);
+        assert_eq!(text(&next), text(&template));
+    }
+}

@@ -1,0 +1,107 @@
+//! What the command line may say.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+pub(crate) const HELP: &str = "\
+cargo bench --bench end_to_end -- [options]
+  --quick               one round, short cells, sizes 128 and 16384: does it work at all
+  --rounds N            rounds (5)
+  --seconds S           length of one cell (2)
+  --sizes A,B           payload sizes in bytes (16,128,1024,16384,262144)
+  --contenders A,B      direct, haproxy, nginx, envoy, natsentry (pass-through role), natsentry-typical,
+                        natsentry-filter (deny armed) and natsentry-tls (direct,haproxy,natsentry)
+  --only A,B            throughput, latency, connects, idle (all)
+  --idle N              idle sessions to hold (2000)
+  --svg FILE            writes the CPU ratios as a plot too";
+
+/// The options with their defaults filled in.
+pub(crate) struct Options {
+    pub(crate) rounds: usize,
+    pub(crate) cell: Duration,
+    pub(crate) sizes: Vec<usize>,
+    pub(crate) contenders: Vec<String>,
+    pub(crate) parts: Vec<Part>,
+    pub(crate) idle_sessions: usize,
+    pub(crate) svg: Option<PathBuf>,
+}
+
+/// A part of the run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Throughput,
+    Latency,
+    Connects,
+    Idle,
+}
+
+impl Options {
+    /// Reads the command line; none when help was asked for.
+    pub(crate) fn read() -> Result<Option<Self>> {
+        let mut options = Self {
+            rounds: 5,
+            cell: Duration::from_secs(2),
+            sizes: vec![16, 128, 1024, 16_384, 262_144],
+            contenders: ["direct", "haproxy", "natsentry"]
+                .map(str::to_owned)
+                .to_vec(),
+            parts: vec![Part::Throughput, Part::Latency, Part::Connects, Part::Idle],
+            idle_sessions: 2_000,
+            svg: None,
+        };
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            let mut value = || {
+                words
+                    .next()
+                    .with_context(|| format!("{word} needs a value"))
+            };
+            match word.as_str() {
+                // Cargo says this to every benchmark.
+                "--bench" => {}
+                "--help" | "-h" => return Ok(None),
+                "--quick" => {
+                    options.rounds = 1;
+                    options.cell = Duration::from_millis(500);
+                    options.sizes = vec![128, 16_384];
+                    options.idle_sessions = 500;
+                }
+                "--rounds" => options.rounds = value()?.parse()?,
+                "--seconds" => options.cell = Duration::try_from_secs_f64(value()?.parse()?)?,
+                "--sizes" => options.sizes = list(&value()?, |size| Ok(size.parse()?))?,
+                "--contenders" => options.contenders = list(&value()?, |name| Ok(name.to_owned()))?,
+                "--only" => options.parts = list(&value()?, part)?,
+                "--idle" => options.idle_sessions = value()?.parse()?,
+                "--svg" => options.svg = Some(value()?.into()),
+                _ => bail!("unknown option {word}\n{HELP}"),
+            }
+        }
+        Ok(Some(options))
+    }
+
+    pub(crate) fn wants(&self, part: Part) -> bool {
+        self.parts.contains(&part)
+    }
+
+    pub(crate) fn warm_up(&self) -> Duration {
+        (self.cell / 4).min(Duration::from_millis(500))
+    }
+}
+
+fn list<T>(text: &str, read: impl Fn(&str) -> Result<T>) -> Result<Vec<T>> {
+    text.split(',')
+        .map(|item| read(item).with_context(|| format!("{item:?}")))
+        .collect()
+}
+
+fn part(name: &str) -> Result<Part> {
+    Ok(match name {
+        "throughput" => Part::Throughput,
+        "latency" => Part::Latency,
+        "connects" => Part::Connects,
+        "idle" => Part::Idle,
+        _ => bail!("no such part"),
+    })
+}

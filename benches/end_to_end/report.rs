@@ -1,0 +1,282 @@
+//! The report: every figure with its median, minimum and maximum over the rounds, and as a ratio to HAProxy within each
+//! round.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fmt::Write as _;
+use std::process::Command;
+
+use super::contenders::Stage;
+
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Figure {
+    CpuPerMessage,
+    MessagesPerSecond,
+    ServerCpu,
+    RoundTripP50,
+    RoundTripP99,
+    ConnectsPerSecond,
+    CpuPerConnect,
+    IdleKiB,
+}
+
+impl Figure {
+    const ALL: [Self; 8] = [
+        Self::CpuPerMessage,
+        Self::MessagesPerSecond,
+        Self::ServerCpu,
+        Self::RoundTripP50,
+        Self::RoundTripP99,
+        Self::ConnectsPerSecond,
+        Self::CpuPerConnect,
+        Self::IdleKiB,
+    ];
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::CpuPerMessage => "CPU of the proxy, ns per message (published and delivered)",
+            Self::MessagesPerSecond => "Messages per second, one publisher and one subscriber",
+            Self::ServerCpu => "CPU of nats-server behind it, ns per message",
+            Self::RoundTripP50 => "Round trip, p50, us",
+            Self::RoundTripP99 => "Round trip, p99, us",
+            Self::ConnectsPerSecond => "Connect, PING, PONG, close: per second, four at a time",
+            Self::CpuPerConnect => "CPU of the proxy, us per connect",
+            Self::IdleKiB => "Resident memory, KiB per idle session with one subscription",
+        }
+    }
+}
+
+/// Which series a value belongs to.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Cell {
+    pub(crate) figure: Figure,
+    /// Payload size in bytes; 0 where there is none.
+    pub(crate) size: usize,
+    pub(crate) contender: String,
+}
+
+/// All values so far.
+pub(crate) struct Report {
+    head: String,
+    contenders: Vec<String>,
+    values: BTreeMap<Cell, Vec<f64>>,
+}
+
+impl Report {
+    pub(crate) fn new(stage: &Stage) -> Self {
+        let mut head = format!("{}\n\nnats-server {}", machine(), stage.server_version);
+        for contender in &stage.contenders {
+            // Writing to a String cannot fail.
+            let _ = write!(head, "; {}: {}", contender.name, contender.version);
+        }
+        let contenders = stage
+            .contenders
+            .iter()
+            .map(|contender| contender.name.clone())
+            .collect();
+        Self {
+            head,
+            contenders,
+            values: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, cell: Cell, value: f64) {
+        self.values.entry(cell).or_default().push(value);
+    }
+
+    /// Values of a contender divided by those of the yardstick in the same round.
+    fn ratios(&self, cell: &Cell) -> Option<Vec<f64>> {
+        let yardstick = Cell {
+            contender: YARDSTICK.to_owned(),
+            ..cell.clone()
+        };
+        let (own, other) = (self.values.get(cell)?, self.values.get(&yardstick)?);
+        Some(
+            own.iter()
+                .zip(other)
+                .map(|(own, other)| own / other)
+                .collect(),
+        )
+    }
+
+    fn sizes(&self, figure: Figure) -> Vec<usize> {
+        let mut sizes: Vec<_> = self
+            .values
+            .keys()
+            .filter(|cell| cell.figure == figure)
+            .map(|cell| cell.size)
+            .collect();
+        sizes.dedup();
+        sizes.sort_unstable();
+        sizes.dedup();
+        sizes
+    }
+
+    /// The ratios of CPU per message as bars: one group a size, one bar a contender, a line at 1.
+    pub(crate) fn svg(&self) -> String {
+        let sizes = self.sizes(Figure::CpuPerMessage);
+        let mut out = String::from(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"760\" height=\"300\" font-family=\"sans-serif\" \
+             font-size=\"12\">\n<rect width=\"760\" height=\"300\" fill=\"white\"/>\n\
+             <text x=\"40\" y=\"20\">CPU per message against HAProxy (1.0 is the line; less is better)</text>\n",
+        );
+        let group = 680 / sizes.len().max(1);
+        for (g, size) in sizes.iter().enumerate() {
+            let left = g.saturating_mul(group).saturating_add(50);
+            let _ = writeln!(out, "<text x=\"{left}\" y=\"275\">{} B</text>", size);
+            for (n, contender) in self.contenders.iter().enumerate() {
+                let cell = Cell {
+                    figure: Figure::CpuPerMessage,
+                    size: *size,
+                    contender: contender.clone(),
+                };
+                let Some(ratios) = self.ratios(&cell) else {
+                    continue;
+                };
+                let height = (median(&ratios) * 100.0).min(220.0);
+                let (x, y) = (left.saturating_add(n.saturating_mul(18)), 260.0 - height);
+                let color = COLORS
+                    .get(n.checked_rem(COLORS.len()).unwrap_or(0))
+                    .unwrap_or(&"gray");
+                let _ = writeln!(
+                    out,
+                    "<rect x=\"{x}\" y=\"{y:.1}\" width=\"15\" height=\"{height:.1}\" fill=\"{color}\">\
+                     <title>{contender} {:.2}</title></rect>",
+                    median(&ratios)
+                );
+            }
+        }
+        for (n, contender) in self.contenders.iter().enumerate() {
+            let x = n.saturating_mul(120).saturating_add(50);
+            let color = COLORS
+                .get(n.checked_rem(COLORS.len()).unwrap_or(0))
+                .unwrap_or(&"gray");
+            let _ = writeln!(
+                out,
+                "<text x=\"{x}\" y=\"293\" fill=\"{color}\">{contender}</text>"
+            );
+        }
+        out.push_str("<path d=\"M40 160H740\" stroke=\"black\" stroke-dasharray=\"4\"/>\n</svg>\n");
+        out
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n", self.head)?;
+        for figure in Figure::ALL {
+            let sizes = self.sizes(figure);
+            if sizes.is_empty() {
+                continue;
+            }
+            writeln!(f, "### {}\n", figure.title())?;
+            writeln!(
+                f,
+                "| size | contender | median | min | max | ratio to {YARDSTICK} | min | max |"
+            )?;
+            writeln!(f, "|---:|---|---:|---:|---:|---:|---:|---:|")?;
+            for size in sizes {
+                for contender in &self.contenders {
+                    let cell = Cell {
+                        figure,
+                        size,
+                        contender: contender.clone(),
+                    };
+                    let Some(values) = self.values.get(&cell) else {
+                        continue;
+                    };
+                    let (low, high) = ends(values);
+                    let size = if size == 0 {
+                        String::new()
+                    } else {
+                        size.to_string()
+                    };
+                    write!(
+                        f,
+                        "| {size} | {contender} | {} | {} | {} |",
+                        show(median(values)),
+                        show(low),
+                        show(high)
+                    )?;
+                    match self.ratios(&cell) {
+                        Some(ratios) => {
+                            let (low, high) = ends(&ratios);
+                            writeln!(f, " {:.2} | {low:.2} | {high:.2} |", median(&ratios))?;
+                        }
+                        None => writeln!(f, " | | |")?,
+                    }
+                }
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// The middle value; of two, the mean.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let half = sorted.len() / 2;
+    let upper = sorted.get(half).copied().unwrap_or(f64::NAN);
+    if sorted.len() % 2 == 1 {
+        return upper;
+    }
+    let lower = half
+        .checked_sub(1)
+        .and_then(|at| sorted.get(at))
+        .copied()
+        .unwrap_or(f64::NAN);
+    f64::midpoint(lower, upper)
+}
+
+fn ends(values: &[f64]) -> (f64, f64) {
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    (
+        low,
+        values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+    )
+}
+
+/// Three digits that matter, thousands apart.
+fn show(value: f64) -> String {
+    if value < 100.0 {
+        return format!("{value:.1}");
+    }
+    let digits = format!("{value:.0}");
+    let mut out = String::new();
+    for (n, c) in digits.chars().enumerate() {
+        if n > 0 && digits.len().saturating_sub(n) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+fn machine() -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("unknown processor", |(_, model)| model);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let commit = Command::new("git")
+        .args(["rev-parse", "--short", "HEAD"])
+        .output();
+    let commit = commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    format!(
+        "{model}, {cores} cores, Linux {}, commit {}",
+        kernel.trim(),
+        commit.unwrap_or_default()
+    )
+}
+
+const YARDSTICK: &str = "haproxy";
+
+const COLORS: [&str; 7] = [
+    "#888888", "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377",
+];

@@ -1,0 +1,126 @@
+//! What the admin interface shows of the server.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Shared;
+use super::sessions::Handle;
+use crate::admin::{Check, Observed, Page, Readiness, SessionList, SessionRow};
+use crate::clock;
+use crate::metrics::{AuditFigures, KeyFigures, Metrics};
+
+/// The server, to be looked at.
+pub(super) struct View(pub(super) Arc<Shared>);
+
+impl Observed for View {
+    fn readiness(&self) -> Readiness {
+        let mut checks = self.upstreams();
+        checks.extend(self.issuers());
+        let health = self.0.audit.health();
+        checks.push(Check {
+            name: "audit".to_owned(),
+            ok: health.failing.is_none(),
+            detail: health.failing.unwrap_or_else(|| format!("{} lines written", health.written)),
+        });
+        if self.0.draining.load(Ordering::Relaxed) {
+            checks.push(Check {
+                name: "drain".to_owned(),
+                ok: false,
+                detail: format!("{} sessions are leaving", self.0.sessions.len()),
+            });
+        }
+        Readiness { ready: checks.iter().all(|check| check.ok), checks }
+    }
+
+    fn sessions(&self, page: Page) -> SessionList {
+        let all = self.0.sessions.all();
+        let rows: Vec<_> = all.iter().filter_map(|handle| row(handle)).collect();
+        let total = rows.len();
+        let sessions =
+            rows.into_iter().filter(|row| row.id > page.after).take(page.limit).collect();
+        SessionList { total, sessions }
+    }
+
+    fn refresh(&self, metrics: &Metrics) {
+        for status in self.0.jwks.status(clock::now()) {
+            metrics.set_keys(&KeyFigures {
+                issuer: status.name,
+                age: status.age,
+                keys: status.keys,
+                fetches_ok: status.fetches_ok,
+                fetches_failed: status.fetches_failed,
+            });
+        }
+        for status in self.0.upstreams.status() {
+            metrics.set_upstream_up(&status.name, status.ready);
+        }
+        let health = self.0.audit.health();
+        metrics.set_audit(AuditFigures {
+            written: health.written,
+            dropped: health.dropped,
+            suppressed: health.suppressed,
+            failing: health.failing.is_some(),
+        });
+    }
+}
+
+impl View {
+    fn upstreams(&self) -> Vec<Check> {
+        let check = |status: crate::upstream::UpstreamStatus| {
+            let servers: Vec<_> = status
+                .servers
+                .iter()
+                .map(|server| match &server.last_error {
+                    Some(error) => format!("{}: {error}", server.server),
+                    None => format!("{}: {:?}", server.server, server.state).to_lowercase(),
+                })
+                .collect();
+            Check {
+                name: format!("upstream {}", status.name),
+                ok: status.ready,
+                detail: servers.join("; "),
+            }
+        };
+        self.0.upstreams.status().into_iter().map(check).collect()
+    }
+
+    fn issuers(&self) -> Vec<Check> {
+        self.0
+            .jwks
+            .status(clock::now())
+            .into_iter()
+            .map(|status| Check {
+                name: format!("issuer {}", status.name),
+                ok: status.usable,
+                detail: status.detail,
+            })
+            .collect()
+    }
+}
+
+fn row(handle: &Handle) -> Option<SessionRow> {
+    let bound = handle.bound()?;
+    let (identity, connected) = (&bound.identity, &bound.connected);
+    let traffic = handle.traffic();
+    Some(SessionRow {
+        id: handle.id.0,
+        since: bound.since.to_string(),
+        ends_at: connected.ends_at.to_string(),
+        tid: identity.tid.to_string(),
+        oid: identity.oid.to_string(),
+        azp: identity.azp.as_deref().map(str::to_owned),
+        name: identity.display_name.as_deref().map(str::to_owned),
+        roles: connected.roles.clone(),
+        upstream: Arc::clone(&connected.upstream),
+        server: connected.server.to_string(),
+        client: handle.client.to_string(),
+        library: connected.library.to_string(),
+        tls: connected.tls,
+        messages_in: traffic.messages_in,
+        bytes_in: traffic.bytes_in,
+        messages_out: traffic.messages_out,
+        bytes_out: traffic.bytes_out,
+        subscriptions: handle.subscriptions(),
+        denied: traffic.denied,
+    })
+}

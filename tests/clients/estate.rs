@@ -1,0 +1,214 @@
+//! What the clients find on the server: one role's worth of streams, buckets and consumers, and as much again that the
+//! role does not reach.
+
+use async_nats::jetstream::{self, consumer, object_store, stream};
+
+use crate::rust_client::credentials;
+
+/// What the role may publish to. nats-server's permissions and the policy's `publish` read it alike.
+pub const PUBLISH: &[&str] = &[
+    "app.>",
+    "orders.eu.>",
+    "$KV.config.>",
+    "$O.files.>",
+    "$JS.API.INFO",
+    "$JS.API.STREAM.NAMES",
+    "$JS.API.STREAM.INFO.ORDERS",
+    "$JS.API.STREAM.INFO.KV_config",
+    "$JS.API.STREAM.INFO.OBJ_files",
+    "$JS.API.STREAM.MSG.GET.KV_config",
+    "$JS.API.STREAM.MSG.GET.OBJ_files",
+    "$JS.API.STREAM.PURGE.OBJ_files",
+    "$JS.API.DIRECT.GET.KV_config.>",
+    "$JS.API.DIRECT.GET.OBJ_files.>",
+    "$JS.API.CONSUMER.*.ORDERS",
+    "$JS.API.CONSUMER.*.ORDERS.>",
+    "$JS.API.CONSUMER.DURABLE.CREATE.ORDERS.>",
+    "$JS.API.CONSUMER.MSG.NEXT.ORDERS.>",
+    "$JS.API.CONSUMER.*.KV_config",
+    "$JS.API.CONSUMER.*.KV_config.>",
+    "$JS.API.CONSUMER.*.OBJ_files",
+    "$JS.API.CONSUMER.*.OBJ_files.>",
+    "$JS.API.CONSUMER.MSG.NEXT.KV_config.>",
+    "$JS.API.CONSUMER.MSG.NEXT.OBJ_files.>",
+    "$JS.ACK.ORDERS.>",
+    "$JS.ACK.*.*.ORDERS.>",
+    "$JS.FC.>",
+];
+
+/// What the role may subscribe to, inboxes aside.
+pub const SUBSCRIBE: &[&str] = &["app.>"];
+
+/// Inboxes: a server grants them to everyone or to nobody.
+const INBOX: &str = "_INBOX.>";
+
+/// The operations of a permitted run, in order.
+pub const PERMITTED: &[&str] = &[
+    "connect",
+    "publish_subscribe",
+    "queue_group",
+    "request_reply",
+    "headers",
+    "no_responders",
+    "jetstream_publish",
+    "pull_consumer",
+    "ordered_consumer",
+    "kv_put_get",
+    "kv_watch",
+    "object_put_get",
+    "reconnect",
+    "drain",
+];
+
+/// The operations of a refused run, in order, with the server's text: exactly, or where libraries ask different
+/// questions on the way, how it starts and what it contains.
+pub const REFUSED: &[(&str, Expected)] = &[
+    ("connect", Expected::Nothing),
+    (
+        "publish",
+        exactly(r#"Permissions Violation for Publish to "secret.plan""#),
+    ),
+    (
+        "headers",
+        exactly(r#"Permissions Violation for Publish to "secret.headers""#),
+    ),
+    (
+        "subscribe",
+        exactly(r#"Permissions Violation for Subscription to "secret.>""#),
+    ),
+    (
+        "queue_group",
+        exactly(r#"Permissions Violation for Subscription to "secret.work" using queue "crew""#),
+    ),
+    (
+        "request_reply",
+        exactly(r#"Permissions Violation for Publish to "secret.ask""#),
+    ),
+    (
+        "jetstream_publish",
+        exactly(r#"Permissions Violation for Publish to "payroll.june""#),
+    ),
+    ("pull_consumer", asking("CONSUMER.", "PAYROLL.clerk")),
+    ("consumer_create", asking("", "PAYROLL")),
+    ("ordered_consumer", asking("", "PAYROLL")),
+    ("kv", asking("STREAM.", "KV_vault")),
+    ("object", asking("STREAM.", "OBJ_archive")),
+    (
+        "stream_delete",
+        exactly(r#"Permissions Violation for Publish to "$JS.API.STREAM.DELETE.ORDERS""#),
+    ),
+    ("alive", Expected::Nothing),
+    ("same_session", Expected::Nothing),
+];
+
+/// What has to stand in the detail of an operation that was refused.
+pub enum Expected {
+    /// It is no refusal.
+    Nothing,
+    /// This text.
+    Text(&'static str),
+    /// A publish violation for a subject below `$JS.API.` that starts so, and contains so.
+    Api {
+        start: &'static str,
+        contains: &'static str,
+    },
+}
+
+const fn exactly(text: &'static str) -> Expected {
+    Expected::Text(text)
+}
+
+const fn asking(start: &'static str, contains: &'static str) -> Expected {
+    Expected::Api { start, contains }
+}
+
+impl Expected {
+    /// Whether `detail` shows it. `folded` for libraries that show it in lower case.
+    pub fn is_shown_by(&self, detail: &str, folded: bool) -> bool {
+        let fold = |text: &str| {
+            if folded {
+                text.to_lowercase()
+            } else {
+                text.to_owned()
+            }
+        };
+        let detail = fold(detail);
+        match self {
+            Self::Nothing => true,
+            // The closing quote belongs to the text, so that nothing may follow inside it.
+            Self::Text(text) => detail.contains(&fold(text)),
+            Self::Api { start, contains } => {
+                let opening = fold(r#"Permissions Violation for Publish to "$JS.API."#);
+                let subject = detail
+                    .split_once(&opening)
+                    .and_then(|(_, rest)| rest.split_once('"'));
+                subject.is_some_and(|(subject, _)| {
+                    subject.starts_with(&fold(start)) && subject.contains(&fold(contains))
+                })
+            }
+        }
+    }
+}
+
+/// A server configuration with this estate's users: `admin`, who may everything, and `app`, who has the role.
+pub fn role_config(password: &str) -> String {
+    let list = |subjects: &[&str]| serde_json::to_string(subjects).expect("strings");
+    let publish = list(&[PUBLISH, &[INBOX]].concat());
+    let subscribe = list(&[SUBSCRIBE, &[INBOX]].concat());
+    format!(
+        "jetstream: {{}}\nauthorization {{ users: [\n{{user: admin, password: {password:?}}}\n\
+         {{user: app, password: {password:?}, permissions: {{publish: {{allow: {publish}}}, \
+         subscribe: {{allow: {subscribe}}}}}}}\n] }}\n"
+    )
+}
+
+/// A server configuration where `token` opens everything.
+pub fn token_config(token: &str) -> String {
+    format!("jetstream: {{}}\nauthorization {{ token: {token:?} }}\n")
+}
+
+/// Makes the streams, consumers and buckets, as an administrator.
+pub async fn furnish(admin_url: &str) -> Result<(), async_nats::Error> {
+    let (options, url) = credentials(admin_url);
+    let client = options.connect(url).await?;
+    let js = jetstream::new(client.clone());
+    for (name, subjects) in [("ORDERS", "orders.>"), ("PAYROLL", "payroll.>")] {
+        let subjects = vec![subjects.to_owned()];
+        let name = name.to_owned();
+        js.create_stream(stream::Config {
+            name,
+            subjects,
+            ..Default::default()
+        })
+        .await?;
+    }
+    let clerk = consumer::pull::Config {
+        durable_name: Some("clerk".to_owned()),
+        ..Default::default()
+    };
+    js.create_consumer_on_stream(clerk, "PAYROLL").await?;
+    for bucket in ["config", "vault"] {
+        // The library's own `create_key_value` needs an account document that 2.9 servers do not send.
+        let bucket = stream::Config {
+            name: format!("KV_{bucket}"),
+            subjects: vec![format!("$KV.{bucket}.>")],
+            max_messages_per_subject: 5,
+            discard: stream::DiscardPolicy::New,
+            allow_rollup: true,
+            deny_delete: true,
+            allow_direct: true,
+            ..Default::default()
+        };
+        js.create_stream(bucket).await?;
+    }
+    for bucket in ["files", "archive"] {
+        let bucket = bucket.to_owned();
+        js.create_object_store(object_store::Config {
+            bucket,
+            ..Default::default()
+        })
+        .await?;
+    }
+    client.drain().await?;
+    Ok(())
+}

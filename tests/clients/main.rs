@@ -1,0 +1,66 @@
+//! Real client libraries against real servers, operation by operation.
+//!
+//! # The contract with the client programs
+//!
+//! Each program is started with one argument, `permitted` or `refused`, and reads
+//! - `NATS_URL`: where to connect; may carry `user:password@`;
+//! - `TOKEN_URL`, optional: GET it for a fresh token. It has to be called from the library's own token callback, on
+//!   the first connect and on every reconnect.
+//!
+//! It prints one JSON line for each operation, `{"op": .., "ok": .., "detail": ..}`, and where it is ready to lose its
+//! connection `{"ready": "reconnect"}`. `permitted` performs everything that [`estate::PERMITTED`] lists; `refused`
+//! performs the same calls outside the role, `ok` when the library showed a violation, whose text is in `detail`, then
+//! a permitted operation on the same connection (`alive`), and says whether it never lost it (`same_session`).
+//!
+//! Every expectation is first held against nats-server itself, with its own users and permissions: what passes there
+//! and fails through the proxy is the proxy's doing.
+#![cfg(feature = "demo")]
+
+mod driver;
+mod estate;
+mod program;
+mod report;
+mod rust_client;
+#[path = "../support/mod.rs"]
+mod support;
+
+use driver::{Mode, Target};
+use natsentry::demo::servers::Version;
+use program::Client;
+
+/// The whole matrix of one client on one server, without a proxy between them.
+fn holds_directly(client: Client, version: Version) {
+    if !version.is_offered_here() {
+        println!("not run: {version} is not offered to this machine");
+        return;
+    }
+    let role = Target::role(version);
+    driver::check(client, &role, Mode::Refused);
+    driver::check(client, &role, Mode::Permitted);
+    let token = Target::token(version);
+    driver::check(client, &token, Mode::Permitted);
+    assert!(
+        token.tokens_handed_out() >= 2,
+        "{client}: no fresh token for the reconnect"
+    );
+}
+
+macro_rules! directly {
+    ($($name:ident: $client:ident on $version:ident;)*) => {$(
+        #[test]
+        fn $name() {
+            holds_directly(Client::$client, Version::$version);
+        }
+    )*};
+}
+
+directly! {
+    async_nats_works_with_2_9_10: AsyncNats on V2_9_10;
+    async_nats_works_with_2_15_1: AsyncNats on V2_15_1;
+    nats_py_works_with_2_9_10: NatsPy on V2_9_10;
+    nats_py_works_with_2_15_1: NatsPy on V2_15_1;
+    nats_js_works_with_2_9_10: NatsJs on V2_9_10;
+    nats_js_works_with_2_15_1: NatsJs on V2_15_1;
+    nats_go_works_with_2_9_10: NatsGo on V2_9_10;
+    nats_go_works_with_2_15_1: NatsGo on V2_15_1;
+}

@@ -1,0 +1,175 @@
+//! The client programs: where they are, how they are started, and what they say.
+
+use std::fmt;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::mpsc::Sender;
+use std::thread::{self, JoinHandle};
+
+use natsentry::demo::provision::{ProvisionError, command};
+use serde::Deserialize;
+
+use crate::driver::{Mode, Target};
+use crate::report::Line;
+use crate::rust_client;
+use crate::support::tools;
+
+/// The clients of the matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Client {
+    AsyncNats,
+    NatsPy,
+    NatsJs,
+    NatsGo,
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AsyncNats => "async-nats",
+            Self::NatsPy => "nats-py",
+            Self::NatsJs => "nats.js",
+            Self::NatsGo => "nats.go",
+        })
+    }
+}
+
+/// What a running client says.
+pub enum Said {
+    /// An operation was done.
+    Line(Line),
+    /// It waits for its connection to break.
+    Ready,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Printed {
+    Ready { ready: String },
+    Line(Line),
+}
+
+impl Client {
+    /// Whether the library shows the server's texts in lower case.
+    pub fn folds_case(self) -> bool {
+        self == Self::NatsPy
+    }
+
+    /// Starts it. None where its toolchain is absent and not ours to fetch; a panic where it is ours and cannot be had.
+    pub fn start(self, target: &Target, mode: Mode, said: Sender<Said>) -> Option<Running> {
+        let program = match self {
+            Self::AsyncNats => {
+                let (url, token_url) = (target.url.clone(), target.token_url.clone());
+                let thread = thread::spawn(move || rust_client::run(url, token_url, mode, said));
+                return Some(Running::InProcess(thread));
+            }
+            Self::NatsPy => python().map(Some),
+            Self::NatsJs => javascript().map(Some),
+            Self::NatsGo => go(),
+        };
+        let mut command = program.unwrap_or_else(|error: ProvisionError| panic!("{error}"))?;
+        command
+            .arg(mode.to_string())
+            .env("NATS_URL", &target.url)
+            .env_remove("TOKEN_URL");
+        if let Some(url) = &target.token_url {
+            command.env("TOKEN_URL", url);
+        }
+        Some(spawn(command, said))
+    }
+}
+
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+}
+
+fn python() -> Result<Command, ProvisionError> {
+    let folder = sources().join("python");
+    let environment = tools::python(&folder.join("requirements.txt"))?;
+    let mut python = command(environment.python);
+    python.arg(folder.join("client.py"));
+    python
+        .env("PYTHONPATH", environment.packages)
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    Ok(python)
+}
+
+fn javascript() -> Result<Command, ProvisionError> {
+    let node = tools::node()?;
+    let program = node.program(&sources().join("js"))?;
+    let mut command = command(&node.node);
+    command.arg(program.join("client.mjs"));
+    Ok(command)
+}
+
+/// The library's own `go.mod` asks for Go 1.26.
+const GO_MINOR_MIN: u32 = 26;
+
+fn go() -> Result<Option<Command>, ProvisionError> {
+    let Some(go) = tools::go(GO_MINOR_MIN) else {
+        return Ok(None);
+    };
+    let program = tools::go_program(&go, &sources().join("go"))?;
+    Ok(Some(command(program)))
+}
+
+/// A client at work.
+pub enum Running {
+    InProcess(JoinHandle<()>),
+    Child {
+        child: Child,
+        errors: JoinHandle<String>,
+    },
+}
+
+impl Running {
+    /// Ends it if it has not ended, and returns what it wrote to standard error.
+    pub fn stop(self) -> String {
+        match self {
+            // A panic in there is reported where it happens; a thread that hangs is left to the end of the process.
+            Self::InProcess(thread) => {
+                if thread.is_finished() && thread.join().is_err() {
+                    return "it panicked".to_owned();
+                }
+                String::new()
+            }
+            Self::Child { mut child, errors } => {
+                child.kill().ok();
+                child.wait().ok();
+                errors.join().unwrap_or_default()
+            }
+        }
+    }
+}
+
+fn spawn(mut command: Command, said: Sender<Said>) -> Running {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let stderr = child.stderr.take().expect("piped");
+    thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            let heard = match serde_json::from_str(&line) {
+                Ok(Printed::Line(line)) => Said::Line(line),
+                Ok(Printed::Ready { ready }) if ready == "reconnect" => Said::Ready,
+                _ => panic!("not a line of the contract: {line}"),
+            };
+            if said.send(heard).is_err() {
+                return;
+            }
+        }
+    });
+    Running::Child {
+        child,
+        errors: thread::spawn(move || everything(stderr)),
+    }
+}
+
+fn everything(mut stderr: ChildStderr) -> String {
+    let mut bytes = Vec::new();
+    stderr.read_to_end(&mut bytes).ok();
+    String::from_utf8_lossy(&bytes).into_owned()
+}

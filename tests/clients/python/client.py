@@ -1,0 +1,262 @@
+"""Every operation of the client matrix with nats-py. The contract is in tests/clients/main.rs."""
+
+import asyncio
+import hashlib
+import json
+import os
+import sys
+import time
+import urllib.request
+
+import nats
+from nats.errors import NoRespondersError
+from nats.js.api import AckPolicy, ConsumerConfig
+
+PATIENCE = 20.0
+BRIEF = 1.0
+
+
+def say(op, ok, detail=""):
+    print(json.dumps({"op": op, "ok": ok, "detail": str(detail)}), flush=True)
+
+
+def fresh_token():
+    with urllib.request.urlopen(os.environ["TOKEN_URL"], timeout=5) as answer:
+        return answer.read().decode()
+
+
+class Client:
+    def __init__(self):
+        self.errors = []
+        self.disconnected = asyncio.Event()
+        self.reconnected = asyncio.Event()
+
+    async def on_error(self, error):
+        self.errors.append(str(error))
+
+    async def on_disconnect(self):
+        self.disconnected.set()
+
+    async def on_reconnect(self):
+        self.reconnected.set()
+
+    async def connect(self):
+        options = {}
+        if "TOKEN_URL" in os.environ:
+            options["token"] = fresh_token
+        self.nc = await nats.connect(
+            os.environ["NATS_URL"],
+            name="natsentry nats-py",
+            error_cb=self.on_error,
+            disconnected_cb=self.on_disconnect,
+            reconnected_cb=self.on_reconnect,
+            reconnect_time_wait=0.2,
+            max_reconnect_attempts=50,
+            **options,
+        )
+        self.js = self.nc.jetstream(timeout=PATIENCE)
+        return f"server {self.nc.connected_server_version}"
+
+    async def step(self, op, work):
+        try:
+            say(op, True, await asyncio.wait_for(work, PATIENCE) or "")
+        except Exception as error:
+            say(op, False, f"{type(error).__name__}: {error}; asynchronous: {self.errors}")
+
+    # What the role permits.
+
+    async def publish_subscribe(self):
+        sub = await self.nc.subscribe("app.events.*")
+        await self.nc.publish("app.events.one", b"hello")
+        message = await sub.next_msg(PATIENCE)
+        assert (message.subject, message.data) == ("app.events.one", b"hello")
+        await sub.unsubscribe()
+
+    async def queue_group(self):
+        seen = [0, 0]
+        done = asyncio.Event()
+
+        def member(index):
+            async def handle(_message):
+                seen[index] += 1
+                if sum(seen) == 100:
+                    done.set()
+
+            return handle
+
+        subs = [await self.nc.subscribe("app.work", "crew", member(index)) for index in (0, 1)]
+        await self.nc.flush()
+        for number in range(100):
+            await self.nc.publish("app.work", b"%d" % number)
+        await done.wait()
+        await self.nc.flush()
+        assert sum(seen) == 100 and min(seen) > 0, seen
+        for sub in subs:
+            await sub.unsubscribe()
+
+    async def request_reply(self):
+        async def answer(message):
+            await message.respond(b"re:" + message.data)
+
+        sub = await self.nc.subscribe("app.echo", cb=answer)
+        reply = await self.nc.request("app.echo", b"ping", timeout=PATIENCE)
+        assert reply.data == b"re:ping"
+        await sub.unsubscribe()
+
+    async def headers(self):
+        sub = await self.nc.subscribe("app.headers")
+        await self.nc.publish("app.headers", b"body", headers={"X-One": "1", "X-Two": "zwei"})
+        message = await sub.next_msg(PATIENCE)
+        assert message.data == b"body"
+        assert message.headers == {"X-One": "1", "X-Two": "zwei"}, message.headers
+        await sub.unsubscribe()
+
+    async def no_responders(self):
+        started = time.monotonic()
+        try:
+            await self.nc.request("app.nobody", b"?", timeout=PATIENCE)
+        except NoRespondersError:
+            assert time.monotonic() - started < PATIENCE / 2
+            return
+        raise AssertionError("somebody answered")
+
+    async def jetstream_publish(self):
+        for number in range(10):
+            ack = await self.js.publish(f"orders.eu.{number}", b"order %d" % number)
+            assert ack.stream == "ORDERS" and ack.seq == number + 1, ack
+
+    async def pull_consumer(self):
+        sub = await self.js.pull_subscribe("orders.eu.>", durable="worker", stream="ORDERS")
+        seen = []
+        while len(seen) < 10:
+            for message in await sub.fetch(5, timeout=PATIENCE):
+                seen.append(message.data.decode())
+                await message.ack_sync(timeout=PATIENCE)
+        assert seen == [f"order {number}" for number in range(10)], seen
+        assert (await sub.consumer_info()).num_ack_pending == 0
+
+    async def ordered_consumer(self):
+        sub = await self.js.subscribe("orders.eu.>", stream="ORDERS", ordered_consumer=True)
+        seen = [(await sub.next_msg(PATIENCE)).data.decode() for _ in range(10)]
+        assert seen == [f"order {number}" for number in range(10)], seen
+        await sub.unsubscribe()
+
+    async def kv_put_get(self):
+        kv = await self.js.key_value("config")
+        revision = await kv.put("app.limit", b"12")
+        entry = await kv.get("app.limit")
+        assert (entry.value, entry.revision) == (b"12", revision)
+        await kv.delete("app.limit")
+
+    async def kv_watch(self):
+        kv = await self.js.key_value("config")
+        watcher = await kv.watch("app.*", include_history=False)
+        # The initial state ends with None; the delete marker of the step before comes first.
+        while await watcher.updates(timeout=PATIENCE) is not None:
+            pass
+        await kv.put("app.watched", b"yes")
+        entry = await watcher.updates(timeout=PATIENCE)
+        assert (entry.key, entry.value) == ("app.watched", b"yes"), entry
+        await watcher.stop()
+
+    async def object_put_get(self):
+        store = await self.js.object_store("files")
+        data = bytes(bytearray(range(251)) * (5 * 1024 * 1024 // 251 + 1))[: 5 * 1024 * 1024]
+        await store.put("big", data)
+        got = await store.get("big")
+        assert hashlib.sha256(got.data).digest() == hashlib.sha256(data).digest()
+        return f"{len(got.data)} bytes"
+
+    async def reconnect(self):
+        sub = await self.nc.subscribe("app.after.*")
+        await self.nc.flush()
+        self.disconnected.clear()
+        self.reconnected.clear()
+        print(json.dumps({"ready": "reconnect"}), flush=True)
+        await self.disconnected.wait()
+        await self.reconnected.wait()
+        await self.nc.publish("app.after.reconnect", b"back")
+        assert (await sub.next_msg(PATIENCE)).data == b"back"
+        await sub.unsubscribe()
+
+    async def drain(self):
+        seen = []
+
+        async def slowly(message):
+            await asyncio.sleep(0.01)
+            seen.append(message.data)
+
+        await self.nc.subscribe("app.drain", cb=slowly)
+        for number in range(20):
+            await self.nc.publish("app.drain", b"%d" % number)
+        await self.nc.flush()
+        await self.nc.drain()
+        assert len(seen) == 20 and self.nc.is_closed, (len(seen), self.nc.is_closed)
+
+    async def permitted(self):
+        for op in (
+            "publish_subscribe queue_group request_reply headers no_responders jetstream_publish"
+            " pull_consumer ordered_consumer kv_put_get kv_watch object_put_get reconnect drain"
+        ).split():
+            await self.step(op, getattr(self, op)())
+
+    # What it does not.
+
+    async def refused_call(self, op, call):
+        """The call may fail or not; the violation arrives on the error callback."""
+        before = len(self.errors)
+        outcome = "returned"
+        try:
+            await asyncio.wait_for(call(), BRIEF)
+        except Exception as error:
+            outcome = type(error).__name__
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            for error in self.errors[before:]:
+                if "permissions violation" in error.lower():
+                    return say(op, True, f"{error} | {outcome}")
+            await asyncio.sleep(0.01)
+        say(op, False, f"no violation arrived; the call {outcome}; asynchronous: {self.errors}")
+
+    async def refused(self):
+        nc, js = self.nc, self.nc.jetstream(timeout=BRIEF)
+
+        async def fetch():
+            sub = await js.pull_subscribe_bind(consumer="clerk", stream="PAYROLL")
+            await sub.fetch(1, timeout=BRIEF)
+
+        create = ConsumerConfig(durable_name="thief", ack_policy=AckPolicy.EXPLICIT)
+        for op, call in {
+            "publish": lambda: nc.publish("secret.plan", b"x"),
+            "headers": lambda: nc.publish("secret.headers", b"x", headers={"A": "b"}),
+            "subscribe": lambda: nc.subscribe("secret.>"),
+            "queue_group": lambda: nc.subscribe("secret.work", queue="crew"),
+            "request_reply": lambda: nc.request("secret.ask", b"?", timeout=BRIEF),
+            "jetstream_publish": lambda: js.publish("payroll.june", b"x"),
+            "pull_consumer": fetch,
+            "consumer_create": lambda: js.add_consumer("PAYROLL", create),
+            "ordered_consumer": lambda: js.subscribe(
+                "payroll.>", stream="PAYROLL", ordered_consumer=True
+            ),
+            "kv": lambda: js.key_value("vault"),
+            "object": lambda: js.object_store("archive"),
+            "stream_delete": lambda: js.delete_stream("ORDERS"),
+        }.items():
+            await self.refused_call(op, call)
+        self.js = self.nc.jetstream(timeout=PATIENCE)
+        await self.step("alive", self.publish_subscribe())
+        say("same_session", not self.disconnected.is_set(), self.errors[-1:])
+        await self.nc.close()
+
+
+async def main():
+    client = Client()
+    try:
+        say("connect", True, await client.connect())
+    except Exception as error:
+        say("connect", False, f"{type(error).__name__}: {error}; asynchronous: {client.errors}")
+        sys.exit(1)
+    await (client.permitted() if sys.argv[1] == "permitted" else client.refused())
+
+
+asyncio.run(main())

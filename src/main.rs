@@ -1,1 +1,30 @@
-fn main() {}
+//! Arguments, configuration, server, exit code.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use natsentry::cli;
+use natsentry::config::Config;
+
+/// Joins the commands to what they start.
+struct Program;
+
+impl cli::Program for Program {
+    fn run(&self, _config: Config, _file: PathBuf) -> anyhow::Result<()> {
+        anyhow::bail!("this build has no server")
+    }
+
+    #[cfg(feature = "demo")]
+    fn demo(&self, _options: cli::DemoOptions) -> anyhow::Result<()> {
+        anyhow::bail!("this build has no demonstration")
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    natsentry::tls::install_provider();
+    cli::main(&Program)
+}

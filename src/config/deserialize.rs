@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Unexpected, Visitor};
 
 use super::mistake::Path;
-use super::tree::{Entry, Node, Value, is_null_word};
+use super::tree::{Entry, Node, PLACEHOLDERS, Value, is_null_word};
 
 /// Why a node could not be read.
 #[derive(Debug)]
@@ -131,6 +131,11 @@ pub(super) fn quote(text: &str) -> String {
     format!("`{shown}{more}`")
 }
 
+/// What a placeholder reads as at this attempt.
+fn stand_in(attempt: usize) -> &'static str {
+    PLACEHOLDERS.get(attempt).copied().unwrap_or_default()
+}
+
 /// The serde side of one node.
 #[derive(Clone, Copy)]
 pub(super) struct NodeReader<'a>(pub(super) &'a Node);
@@ -142,7 +147,7 @@ impl<'a> NodeReader<'a> {
             Value::Scalar { text, .. } => quote(text),
             Value::Sequence(_) => "a list".to_owned(),
             Value::Mapping(_) => "a mapping".to_owned(),
-            Value::Removed | Value::Placeholder => "nothing".to_owned(),
+            Value::Removed | Value::Placeholder(_) => "nothing".to_owned(),
         }
     }
 
@@ -161,7 +166,7 @@ impl<'a> NodeReader<'a> {
     }
 
     fn is_placeholder(self) -> bool {
-        matches!(self.0.value, Value::Placeholder)
+        matches!(self.0.value, Value::Placeholder(_))
     }
 
     /// A number of any width: the text is parsed by the type that asked for it.
@@ -201,7 +206,7 @@ impl<'de> de::Deserializer<'de> for NodeReader<'de> {
             Value::Sequence(items) => self.sequence(items, visitor),
             Value::Mapping(entries) => self.mapping(entries, visitor),
             Value::Removed => visitor.visit_unit(),
-            Value::Placeholder => visitor.visit_borrowed_str(""),
+            Value::Placeholder(attempt) => visitor.visit_borrowed_str(stand_in(*attempt)),
             Value::Scalar { text, plain: false } => visitor.visit_borrowed_str(text),
             Value::Scalar { text, .. } if is_null_word(text) => visitor.visit_unit(),
             Value::Scalar { text, .. } => match &**text {
@@ -252,10 +257,8 @@ impl<'de> de::Deserializer<'de> for NodeReader<'de> {
 
     /// Text takes any scalar as it is written, so that `0123` and `1.20` keep their spelling.
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        if self.is_placeholder() {
-            return visitor.visit_borrowed_str("");
-        }
         match &self.0.value {
+            Value::Placeholder(attempt) => visitor.visit_borrowed_str(stand_in(*attempt)),
             Value::Scalar { text, plain: false } => visitor.visit_borrowed_str(text),
             _ => match self.scalar() {
                 Some(text) => visitor.visit_borrowed_str(text),
@@ -290,7 +293,7 @@ impl<'de> de::Deserializer<'de> for NodeReader<'de> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match &self.0.value {
             Value::Sequence(items) => self.sequence(items, visitor),
-            Value::Placeholder => self.sequence(&[], visitor),
+            Value::Placeholder(_) => self.sequence(&[], visitor),
             Value::Scalar { .. } if self.0.is_null() => self.sequence(&[], visitor),
             Value::Scalar { .. } => Err(self.wrong("a list, as `[a, b]`")),
             _ => Err(self.wrong("a list")),
@@ -301,7 +304,7 @@ impl<'de> de::Deserializer<'de> for NodeReader<'de> {
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match &self.0.value {
             Value::Mapping(entries) => self.mapping(entries, visitor),
-            Value::Placeholder => self.mapping(&[], visitor),
+            Value::Placeholder(_) => self.mapping(&[], visitor),
             Value::Scalar { .. } if self.0.is_null() => self.mapping(&[], visitor),
             _ => Err(self.wrong("a mapping of keys and values")),
         }
@@ -314,7 +317,7 @@ impl<'de> de::Deserializer<'de> for NodeReader<'de> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         match &self.0.value {
-            Value::Mapping(_) | Value::Placeholder => self.deserialize_map(visitor),
+            Value::Mapping(_) | Value::Placeholder(_) => self.deserialize_map(visitor),
             Value::Scalar { .. } if self.0.is_null() => self.deserialize_map(visitor),
             _ => Err(self.wrong(format!("a mapping with {}", fields.join(", ")))),
         }
@@ -327,7 +330,7 @@ impl<'de> de::Deserializer<'de> for NodeReader<'de> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         match &self.0.value {
-            Value::Placeholder => visitor.visit_enum(
+            Value::Placeholder(_) => visitor.visit_enum(
                 variants
                     .first()
                     .copied()

@@ -104,16 +104,15 @@ impl Config {
         let Some(tree) = tree else { return Err(Mistakes::new(name, text, mistakes)) };
         let reading = recover::read::<Document>(&tree);
         mistakes.extend(reading.mistakes);
-        let mut resolved = None;
-        if let Some(document) = reading.value {
-            let source = Source::new(name, text, tree);
-            let outcome = resolve::resolve(&document, source, &reading.touched, folder, now);
-            mistakes.extend(outcome.mistakes);
-            resolved = outcome.config;
-        }
-        match resolved {
-            Some(config) if mistakes.is_empty() => Ok(config),
-            _ => Err(Mistakes::new(name, text, mistakes)),
+        let Some(document) = reading.value else { return Err(Mistakes::new(name, text, mistakes)) };
+        let source = Source::new(name, text, tree);
+        match resolve::resolve(&document, source, &reading.touched, folder, now) {
+            Ok(config) if mistakes.is_empty() => Ok(config),
+            Ok(_) => Err(Mistakes::new(name, text, mistakes)),
+            Err(more) => {
+                mistakes.extend(more);
+                Err(Mistakes::new(name, text, mistakes))
+            }
         }
     }
 }

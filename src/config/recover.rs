@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::deserialize::{Fault, Kind, NodeReader};
 use super::mistake::{Mistake, Path, Position, is_secret_key};
 use super::suggest;
-use super::tree::{Entry, Node, Value};
+use super::tree::{Entry, Node, PLACEHOLDERS, Value};
 
 /// More mistakes than anybody reads; also what bounds the loop.
 const MISTAKES_MAX: usize = 200;
@@ -69,19 +69,14 @@ impl Reader<'_> {
         if let Kind::Missing(key) = fault.kind {
             let mut missing = path.clone();
             missing.push(key.into());
-            if !self.touched.contains(&missing) && !self.inside_placeholder(&path) {
+            if !self.touched.iter().any(|touched| missing.starts_with(touched)) {
                 let message = format!("`{key}` is missing{}", example(&path, key));
                 self.report(path, false, message);
             }
             return self.stand_in(&missing);
         }
-        if self.inside_placeholder(&path) {
-            // A made-up value does not satisfy its type: give up the mapping around it.
-            let mut outer = path;
-            while self.inside_placeholder(&outer) {
-                outer.pop()?;
-            }
-            return self.take_out(&outer);
+        if let Some(placeholder) = self.placeholder_above(&path) {
+            return self.try_next(&placeholder);
         }
         let (on_key, message) = self.describe(&fault.kind, &path);
         self.report(path.clone(), on_key, message);
@@ -138,18 +133,26 @@ impl Reader<'_> {
         self.mistakes.push(Mistake { at, path, message });
     }
 
-    fn inside_placeholder(&self, path: &[Box<str>]) -> bool {
-        let mut node = &self.work;
-        for segment in path {
-            if matches!(node.value, Value::Placeholder) {
-                return true;
-            }
-            match node.find(std::slice::from_ref(segment)) {
-                Some(child) => node = child,
-                None => return false,
-            }
+    /// The placeholder that `path` is or lies in.
+    fn placeholder_above(&self, path: &[Box<str>]) -> Option<Path> {
+        let is_placeholder = |above: &&[Box<str>]| {
+            matches!(self.work.find(above), Some(Node { value: Value::Placeholder(_), .. }))
+        };
+        let mut prefixes = (0..=path.len()).filter_map(|length| path.get(..length));
+        prefixes.find(is_placeholder).map(<[Box<str>]>::to_vec)
+    }
+
+    /// The placeholder does not satisfy its type: try another one, or give up the mapping around it.
+    fn try_next(&mut self, placeholder: &[Box<str>]) -> Option<()> {
+        let node = self.work.find_mut(placeholder)?;
+        if let Value::Placeholder(attempt) = &mut node.value
+            && attempt.saturating_add(1) < PLACEHOLDERS.len()
+        {
+            *attempt = attempt.saturating_add(1);
+            return Some(());
         }
-        matches!(node.value, Value::Placeholder)
+        let (_, parent) = placeholder.split_last()?;
+        self.take_out(parent)
     }
 
     /// Takes out the node at `path`; an optional key is then absent, a list one shorter.
@@ -169,34 +172,18 @@ impl Reader<'_> {
     /// Puts a placeholder where a required key is absent, so that the rest of its mapping can be read.
     fn stand_in(&mut self, missing: &[Box<str>]) -> Option<()> {
         let (key, parent) = missing.split_last()?;
-        if self.inside_placeholder(parent) {
-            let mut outer = parent.to_vec();
-            while self.inside_placeholder(&outer) {
-                outer.pop()?;
-            }
-            return self.take_out(&outer);
-        }
         self.touched.push(missing.to_vec());
         let at = self.tree.position(parent, false);
         let node = self.work.find_mut(parent)?;
-        if node.is_null() {
+        if node.is_null() || matches!(node.value, Value::Placeholder(_)) {
             node.value = Value::Mapping(Vec::new());
         }
-        let Value::Mapping(entries) = &mut node.value else {
-            return None;
-        };
-        let stand_in = Node {
-            at,
-            value: Value::Placeholder,
-        };
+        let Value::Mapping(entries) = &mut node.value else { return None };
+        let stand_in = Node { at, value: Value::Placeholder(0) };
         match entries.iter_mut().find(|entry| entry.key == *key) {
-            Some(entry) if matches!(entry.node.value, Value::Placeholder) => return None,
+            Some(entry) if matches!(entry.node.value, Value::Placeholder(_)) => return None,
             Some(entry) => entry.node = stand_in,
-            None => entries.push(Entry {
-                key: key.clone(),
-                key_at: at,
-                node: stand_in,
-            }),
+            None => entries.push(Entry { key: key.clone(), key_at: at, node: stand_in }),
         }
         Some(())
     }

@@ -15,6 +15,9 @@ const DEPTH_MAX: usize = 32;
 /// Most nodes in one file, repeated aliases included: what stops an alias bomb.
 const NODES_MAX: usize = 200_000;
 
+/// What a placeholder reads as: no text, and an address for what must be one.
+pub(super) const PLACEHOLDERS: [&str; 2] = ["", "0.0.0.0:0"];
+
 /// One value with its place in the file.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
@@ -35,8 +38,9 @@ pub(super) enum Value {
     Mapping(Vec<Entry>),
     /// Taken out after a mistake was reported; readers skip it.
     Removed,
-    /// Stands for a required value that is missing or was taken out; reads as an empty value of any kind.
-    Placeholder,
+    /// Stands for a required value that is missing or was taken out; reads as an empty value of any kind, and as the
+    /// text [`PLACEHOLDERS`] has at this place where text is asked for.
+    Placeholder(usize),
 }
 
 /// One key of a mapping.

@@ -23,23 +23,15 @@ use crate::time::Timestamp;
 pub use listen::{ListenConfig, ListenTls, ProxyProtocolConfig};
 pub use trust::TrustConfig;
 
-/// What a document came to.
-pub(super) struct Outcome {
-    /// Present when there is no mistake.
-    pub(super) config: Option<Config>,
-    pub(super) mistakes: Vec<Mistake>,
-    pub(super) warnings: Vec<Mistake>,
-}
-
 /// Checks and resolves. `touched` are the paths that an earlier step reported already; `now` is for roles with a
-/// beginning or an end.
+/// beginning or an end. The list of mistakes is empty when everything that is wrong was reported already.
 pub(super) fn resolve(
     document: &Document,
     source: Source,
     touched: &[Path],
     folder: &FilePath,
     now: Timestamp,
-) -> Outcome {
+) -> Result<Config, Vec<Mistake>> {
     let tree = source.tree.clone();
     let mut context =
         Context { tree: &tree, touched, folder, mistakes: Vec::new(), warnings: Vec::new() };
@@ -54,8 +46,8 @@ pub(super) fn resolve(
     }
     let Context { mistakes, mut warnings, .. } = context;
     warnings.sort_by_key(|warning| warning.at);
-    let complete = mistakes.is_empty();
-    let config = policy.filter(|_| complete).map(|policy| Config {
+    let Some(policy) = policy.filter(|_| mistakes.is_empty()) else { return Err(mistakes) };
+    Ok(Config {
         listen,
         admin: document.admin.as_ref().map(|admin| admin.listen.0),
         trust,
@@ -65,10 +57,9 @@ pub(super) fn resolve(
         tests_passed: policy.tests_passed,
         audit,
         limits: document.limits.clone(),
-        warnings: warnings.clone(),
+        warnings,
         source,
-    });
-    Outcome { config, mistakes, warnings }
+    })
 }
 
 /// What all checks share.
@@ -103,12 +94,15 @@ impl Context<'_> {
         }
     }
 
-    /// Whether something at, above or right below this place was reported by an earlier step.
+    /// Whether something at or above this place was reported by an earlier step.
     fn is_touched(&self, path: &[Box<str>]) -> bool {
-        self.touched.iter().any(|touched| {
-            path.starts_with(touched)
-                || touched.split_last().is_some_and(|(_, parent)| parent == path && !path.is_empty())
-        })
+        self.touched.iter().any(|touched| path.starts_with(touched))
+    }
+
+    /// Whether something right below this place was reported by an earlier step.
+    fn lost_a_child(&self, path: &[Box<str>]) -> bool {
+        let parents = self.touched.iter().filter_map(|touched| touched.split_last());
+        parents.into_iter().any(|(_, parent)| parent == path)
     }
 
     /// Whether an earlier step took something out at or below this place.

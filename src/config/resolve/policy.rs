@@ -35,7 +35,10 @@ pub(super) fn resolve(
         Ok(policy) => policy,
         Err(mistakes) => {
             for mistake in mistakes {
-                context.mistake_at(mistake.path, mistake.message);
+                // "The role grants nothing", where its only grant was taken out.
+                if !context.lost_a_child(&mistake.path) {
+                    context.mistake_at(mistake.path, mistake.message);
+                }
             }
             return None;
         }

@@ -1,0 +1,14 @@
+//! `natsentry explain`.
+use std::process::ExitCode;
+use clap::Args;
+use super::{ConfigFile, Output};
+/// Options of `explain`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct ExplainOptions {
+    #[command(flatten)]
+    file: ConfigFile,
+}
+pub(super) fn explain(options: &ExplainOptions, _format: Output) -> anyhow::Result<ExitCode> {
+    drop(options.file.clone());
+    Ok(ExitCode::SUCCESS)
+}

@@ -16,6 +16,7 @@
 //! and fails through the proxy is the proxy's doing.
 #![cfg(feature = "demo")]
 
+mod cli_client;
 mod driver;
 mod estate;
 mod program;
@@ -63,4 +64,6 @@ directly! {
     nats_js_works_with_2_15_1: NatsJs on V2_15_1;
     nats_go_works_with_2_9_10: NatsGo on V2_9_10;
     nats_go_works_with_2_15_1: NatsGo on V2_15_1;
+    nats_cli_works_with_2_9_10: NatsCli on V2_9_10;
+    nats_cli_works_with_2_15_1: NatsCli on V2_15_1;
 }

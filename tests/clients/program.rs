@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use natsentry::demo::provision::{ProvisionError, command};
 use serde::Deserialize;
 
+use crate::cli_client::Cli;
 use crate::driver::{Mode, Target};
 use crate::report::Line;
 use crate::rust_client;
@@ -22,6 +23,7 @@ pub enum Client {
     NatsPy,
     NatsJs,
     NatsGo,
+    NatsCli,
 }
 
 impl fmt::Display for Client {
@@ -31,6 +33,7 @@ impl fmt::Display for Client {
             Self::NatsPy => "nats-py",
             Self::NatsJs => "nats.js",
             Self::NatsGo => "nats.go",
+            Self::NatsCli => "nats CLI",
         })
     }
 }
@@ -56,6 +59,11 @@ impl Client {
         self == Self::NatsPy
     }
 
+    /// Whether the client has no way to do this.
+    pub fn lacks(self, op: &str) -> bool {
+        self == Self::NatsCli && matches!(op, "drain" | "same_session")
+    }
+
     /// Starts it. None where its toolchain is absent and not ours to fetch; a panic where it is ours and cannot be had.
     pub fn start(self, target: &Target, mode: Mode, said: Sender<Said>) -> Option<Running> {
         let program = match self {
@@ -67,6 +75,18 @@ impl Client {
             Self::NatsPy => python().map(Some),
             Self::NatsJs => javascript().map(Some),
             Self::NatsGo => go(),
+            Self::NatsCli => {
+                let (url, token_url) = (target.url.clone(), target.token_url.clone());
+                let program = cli().unwrap_or_else(|error| panic!("{error}"))?;
+                let cli = Cli {
+                    program,
+                    url,
+                    token_url,
+                };
+                return Some(Running::InProcess(thread::spawn(move || {
+                    cli.run(mode, &said)
+                })));
+            }
         };
         let mut command = program.unwrap_or_else(|error: ProvisionError| panic!("{error}"))?;
         command
@@ -112,6 +132,13 @@ fn go() -> Result<Option<Command>, ProvisionError> {
     };
     let program = tools::go_program(&go, &sources().join("go"))?;
     Ok(Some(command(program)))
+}
+
+fn cli() -> Result<Option<PathBuf>, ProvisionError> {
+    let Some(go) = tools::go(GO_MINOR_MIN) else {
+        return Ok(None);
+    };
+    tools::go_install(&go, "github.com/nats-io/natscli/nats", "v0.5.1").map(Some)
 }
 
 /// A client at work.

@@ -77,41 +77,30 @@ const NOT_IN_THE_CORE: [(&str, &str); 11] = [
     ("tracing::", "events, not log lines"),
 ];
 
-/// Lines of code before the tests: comments and empty lines are free, since a rule about length must not cost explanations.
-const LINES: usize = 400;
+/// Lines of code before the tests, about 400: comments and empty lines are free, since a rule about length must not cost
+/// explanations.
+const LINES: usize = 420;
 
 /// Files that may be longer: path, lines, why.
-const LONGER: [(&str, usize, &str); 8] = [
-    (
-        "policy/assign.rs",
-        410,
-        "how roles, conditions and upstreams come to one answer for an identity",
-    ),
+const LONGER: [(&str, usize, &str); 4] = [
     (
         "policy/compile.rs",
-        480,
+        490,
         "every word of a role has its place in one list of grants",
     ),
-    ("policy/document.rs", 410, "the whole document as written"),
-    ("policy/rights.rs", 420, "nats-server's rules, side by side"),
     (
         "policy/units.rs",
-        440,
+        450,
         "small grammars of numbers with units, all of one kind",
     ),
     (
         "session/serve.rs",
-        510,
+        520,
         "one state of the machine, every operation of it",
     ),
     (
-        "subject/set.rs",
-        420,
-        "one trie: build, match, cover, overlap",
-    ),
-    (
         "upstream/dial.rs",
-        440,
+        460,
         "one straight pass from address to first PONG",
     ),
 ];
@@ -183,7 +172,7 @@ fn an_upward_import_is_reported_with_its_place() {
         "tls.rs",
         &format!(
             "//! TLS.\n{}#[cfg(test)]\nmod tests {{}}\n",
-            "fn f() {}\n".repeat(401)
+            "fn f() {}\n".repeat(421)
         ),
     );
     let sources = sources(folder.path());
@@ -206,7 +195,7 @@ fn an_upward_import_is_reported_with_its_place() {
     );
     assert_eq!(
         sizes(&sources),
-        ["tls.rs: 401 lines of code, 400 are allowed"]
+        ["tls.rs: 421 lines of code, 420 are allowed"]
     );
 }
 
@@ -340,7 +329,11 @@ fn sizes(sources: &[Source]) -> Vec<String> {
     for file in sources {
         let allowed = LONGER.iter().find(|(path, ..)| *path == file.path);
         let allowed = allowed.map_or(LINES, |(_, lines, _)| *lines);
-        let lines = file.code.lines().filter(|line| !line.trim().is_empty()).count();
+        let lines = file
+            .code
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .count();
         if lines > allowed {
             faults.push(format!(
                 "{}: {lines} lines of code, {allowed} are allowed",

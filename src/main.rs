@@ -11,8 +11,8 @@ use natsentry::config::Config;
 struct Program;
 
 impl cli::Program for Program {
-    fn run(&self, _config: Config, _file: PathBuf) -> anyhow::Result<()> {
-        anyhow::bail!("this build has no server")
+    fn run(&self, config: Config, file: PathBuf) -> anyhow::Result<()> {
+        natsentry::server::run(config, file)
     }
 
     #[cfg(feature = "demo")]

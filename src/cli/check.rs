@@ -149,7 +149,7 @@ fn listening(config: &Config) -> String {
     let tls = match &config.listen.tls {
         None => "plain".to_owned(),
         Some(tls) => {
-            let first = if tls.first_wait.is_some() { "before or after INFO" } else { "after INFO" };
+            let first = "before or after INFO";
             let client = if tls.client_ca.is_some() { ", client certificates required" } else { "" };
             format!("TLS {first}{client}")
         }

@@ -1,1 +1,3 @@
-//! Under construction.
+//! The development side.
+
+pub mod idp;

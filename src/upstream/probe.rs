@@ -8,9 +8,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::Upstream;
-use super::dial::{Dial, Dialled, Purpose, resolve};
+use super::dial::{Dial, Dialled, Purpose};
+use super::failover::Upstream;
 use super::servers::Server;
+use super::transport::resolve;
 
 /// Looks after `server` until `stop`, or until the upstream is gone.
 pub(super) async fn watch(upstream: Weak<Upstream>, server: Arc<Server>, stop: CancellationToken) {

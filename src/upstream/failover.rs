@@ -86,18 +86,14 @@ impl Upstream {
                 deadline: Instant::now() + share(left, others),
                 connect_limit: left,
             };
-            let result = dial.run().await;
-            self.report(
-                server,
-                result.as_ref().err(),
-                result.as_ref().ok().map(|d| &d.info),
-            );
-            match result {
+            match dial.run().await {
                 Ok(Dialled { link, info, .. }) => {
                     self.template.dialled(&link.info, &info);
+                    self.succeeded(server, &info);
                     return Ok(link);
                 }
                 Err(error) => {
+                    self.failed(server, &error);
                     if worst
                         .as_ref()
                         .is_none_or(|worst| worst.weight() <= error.weight())
@@ -121,28 +117,24 @@ impl Upstream {
         }))
     }
 
-    /// Notes how a dial or probe went, and logs what changed by it.
-    pub(super) fn report(&self, server: &Server, error: Option<&DialError>, info: Option<&Info>) {
-        let upstream = &*self.config.name;
-        match (error, info) {
-            // Nothing was learned about the server.
-            (Some(DialError::Local { .. }), _) | (None, None) => {}
-            (Some(error), _) => {
-                if server.failed(error, Instant::now(), clock::now()) == Change::WentDown {
-                    tracing::warn!(upstream, server = &*server.label, %error, "server is down");
-                }
-            }
-            (None, Some(info)) => {
-                if server.succeeded(&info.version, clock::now()) == Change::WentUp {
-                    self.servers.recovered.notify_waiters();
-                    tracing::info!(
-                        upstream,
-                        server = &*server.label,
-                        version = &*info.version,
-                        "server is up"
-                    );
-                }
-            }
+    /// A dial or probe went through.
+    pub(super) fn succeeded(&self, server: &Server, info: &Info) {
+        if server.succeeded(&info.version, clock::now()) == Change::WentUp {
+            self.servers.recovered.notify_waiters();
+            let (upstream, version) = (&*self.config.name, &*info.version);
+            tracing::info!(upstream, server = &*server.label, version, "server is up");
+        }
+    }
+
+    /// A dial or probe failed, or a live link said that the server is about to stop.
+    pub(super) fn failed(&self, server: &Server, error: &DialError) {
+        // That this machine is short of something says nothing about a server that was well.
+        let ours = matches!(error, DialError::Local { .. });
+        if ours && server.status().state == ServerState::Up {
+            return;
+        }
+        if server.failed(error, Instant::now(), clock::now()) == Change::WentDown {
+            tracing::warn!(upstream = &*self.config.name, server = &*server.label, %error, "server is down");
         }
     }
 

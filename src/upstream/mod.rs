@@ -192,7 +192,7 @@ impl Upstreams {
             let error = DialError::LameDuck {
                 server: server.to_owned(),
             };
-            upstream.report(known, Some(&error), None);
+            upstream.failed(known, &error);
         }
     }
 

@@ -1,7 +1,7 @@
 //! `natsentry explain`.
-use std::process::ExitCode;
-use clap::Args;
 use super::{ConfigFile, Output};
+use clap::Args;
+use std::process::ExitCode;
 /// Options of `explain`.
 #[derive(Clone, Debug, Args)]
 pub(super) struct ExplainOptions {

@@ -196,6 +196,21 @@ impl Upstreams {
         }
     }
 
+    /// A live link broke: the server is looked at now, not at the next probe.
+    pub fn suspect(&self, upstream: &str, server: &str) {
+        let set = self.current.load();
+        let Some(upstream) = set.get(upstream) else {
+            return;
+        };
+        for known in upstream
+            .servers
+            .iter()
+            .filter(|known| &*known.label == server)
+        {
+            known.suspect();
+        }
+    }
+
     /// Every upstream, by name.
     #[must_use]
     pub fn status(&self) -> Vec<UpstreamStatus> {

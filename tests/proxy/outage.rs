@@ -26,8 +26,17 @@ async fn an_upstream_that_is_down_closes_clients_without_a_word_and_is_back_with
     let token = proxy::token(&idp, "alice");
     let (mut live, _) = Wire::admitted(proxy.address, &token).await;
     nats.kill();
-    assert!(live.rest().await.iter().all(|line| line.starts_with("INFO ")), "no -ERR");
-    until("not ready", Duration::from_secs(5), async || proxy.get("/readyz").await.0 == 503).await;
+    assert!(
+        live.rest()
+            .await
+            .iter()
+            .all(|line| line.starts_with("INFO ")),
+        "no -ERR"
+    );
+    until("not ready", Duration::from_secs(5), async || {
+        proxy.get("/readyz").await.0 == 503
+    })
+    .await;
     let (_, body) = proxy.get("/readyz").await;
     assert!(body.contains("upstream plant"), "{body}");
     let mut wire = Wire::connect(proxy.address).await;
@@ -44,7 +53,10 @@ async fn an_upstream_that_is_down_closes_clients_without_a_word_and_is_back_with
         wire.line().await.as_deref() == Some("PONG")
     })
     .await;
-    until("ready", Duration::from_secs(2), async || proxy.get("/readyz").await.0 == 200).await;
+    until("ready", Duration::from_secs(2), async || {
+        proxy.get("/readyz").await.0 == 200
+    })
+    .await;
     proxy.stop().await;
 }
 
@@ -65,7 +77,10 @@ async fn an_identity_provider_that_is_down_at_start_is_waited_for() {
     wire.send(&connect_line(&token, "")).await;
     assert_eq!(wire.rest().await, Vec::<String>::new(), "not now is not no");
     idp.set_down(false);
-    until("back", Duration::from_secs(3), async || proxy.get("/readyz").await.0 == 200).await;
+    until("back", Duration::from_secs(3), async || {
+        proxy.get("/readyz").await.0 == 200
+    })
+    .await;
     let (mut wire, _) = Wire::admitted(proxy.address, &token).await;
     assert!(wire.until_pong().await.is_empty());
     // From here on the keys are known: the provider may go away.

@@ -31,11 +31,17 @@ impl Tap {
                     all.push(Vec::new());
                     all.len() - 1
                 };
-                let Ok(server) = TcpStream::connect(target).await else { continue };
+                let Ok(server) = TcpStream::connect(target).await else {
+                    continue;
+                };
                 tokio::spawn(relay(client, server, Arc::clone(&streams), index));
             }
         });
-        Self { address, to_server, task }
+        Self {
+            address,
+            to_server,
+            task,
+        }
     }
 
     /// What went to the server so far, one entry a connection.

@@ -13,3 +13,4 @@ mod support;
 mod basics;
 mod outage;
 mod secrets;
+mod tls;

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::output::{self, Table};
 use super::Output;
+use super::output::{self, Table};
 use crate::audit::{Destination, WhenFull};
 use crate::config::{Config, Mistake, Mistakes, show_path};
 use crate::policy::document::Role;
@@ -103,13 +103,21 @@ impl<'a> Report<'a> {
 /// The result for people.
 fn summary(config: &Config) -> String {
     let mut table = Table::default();
-    table.row(["listen", &config.listen.client.to_string(), &listening(config)]);
+    table.row([
+        "listen",
+        &config.listen.client.to_string(),
+        &listening(config),
+    ]);
     match config.admin {
         Some(address) => table.row(["admin", &address.to_string(), "http, read-only"]),
         None => table.row(["admin", "off"]),
     }
     for source in config.trust.expectations.sources() {
-        table.row(["issuer", &source.issuer, &format!("keys from {}", source.location.url())]);
+        table.row([
+            "issuer",
+            &source.issuer,
+            &format!("keys from {}", source.location.url()),
+        ]);
     }
     for upstream in &config.upstreams {
         let servers: Vec<String> = upstream.servers.iter().map(ToString::to_string).collect();
@@ -120,7 +128,11 @@ fn summary(config: &Config) -> String {
             Auth::Creds(_) => "creds",
             Auth::None => "no credentials",
         };
-        table.row(["upstream", &upstream.name, &format!("{} ({auth})", servers.join(", "))]);
+        table.row([
+            "upstream",
+            &upstream.name,
+            &format!("{} ({auth})", servers.join(", ")),
+        ]);
     }
     for (name, role) in &config.policy_document.roles {
         table.row(["role", name, &grants(role)]);
@@ -149,8 +161,16 @@ fn listening(config: &Config) -> String {
     let tls = match &config.listen.tls {
         None => "plain".to_owned(),
         Some(tls) => {
-            let first = if tls.first_wait.is_some() { "before or after INFO" } else { "after INFO" };
-            let client = if tls.client_ca.is_some() { ", client certificates required" } else { "" };
+            let first = if tls.first_wait.is_zero() {
+                "after INFO"
+            } else {
+                "before or after INFO"
+            };
+            let client = if tls.client_ca.is_some() {
+                ", client certificates required"
+            } else {
+                ""
+            };
             format!("TLS {first}{client}")
         }
     };
@@ -168,7 +188,13 @@ fn grants(role: &Role) -> String {
         ("subscribe", role.subscribe.len()),
         ("request", role.request.len()),
         ("respond", usize::from(role.respond.is_some())),
-        ("deny", role.deny.publish.len().saturating_add(role.deny.subscribe.len())),
+        (
+            "deny",
+            role.deny
+                .publish
+                .len()
+                .saturating_add(role.deny.subscribe.len()),
+        ),
         ("stream", role.stream.len()),
         ("kv", role.kv.len()),
         ("object", role.object.len()),
@@ -178,7 +204,11 @@ fn grants(role: &Role) -> String {
         .filter(|(_, count)| *count > 0)
         .map(|(what, count)| format!("{what} {count}"))
         .collect();
-    let shown = if shown.is_empty() { "grants nothing".to_owned() } else { shown.join(", ") };
+    let shown = if shown.is_empty() {
+        "grants nothing".to_owned()
+    } else {
+        shown.join(", ")
+    };
     format!("to {}: {shown}", role.upstream)
 }
 

@@ -39,7 +39,12 @@ pub trait Program {
 
 /// Identity-aware proxy between Microsoft Entra ID and NATS servers that cannot be changed.
 #[derive(Debug, Parser)]
-#[command(name = "natsentry", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "natsentry",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 struct Arguments {
     /// How results are printed.
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]

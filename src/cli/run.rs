@@ -17,7 +17,12 @@ pub(super) struct RunOptions {
     file: ConfigFile,
     /// What is logged to standard error: error, warn, info, debug, trace, or per module as
     /// `info,natsentry::upstream=debug`.
-    #[arg(long, value_name = "FILTER", env = "NATSENTRY_LOG", default_value = "info")]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "NATSENTRY_LOG",
+        default_value = "info"
+    )]
     log: String,
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
@@ -57,7 +62,9 @@ pub(super) fn run(program: &dyn Program, options: RunOptions) -> anyhow::Result<
 fn begin_log(options: &RunOptions) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&options.log)
         .with_context(|| format!("--log {}: not a log filter", options.log))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
     let begun = match options.log_format {
         LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),

@@ -29,7 +29,11 @@ pub(super) fn version(format: Output) -> anyhow::Result<ExitCode> {
         commit: option_env!("NATSENTRY_COMMIT"),
         rustc: option_env!("NATSENTRY_RUSTC"),
         target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
-        profile: if cfg!(debug_assertions) { "debug" } else { "release" },
+        profile: if cfg!(debug_assertions) {
+            "debug"
+        } else {
+            "release"
+        },
         features,
         config_version: crate::config::document::VERSION,
     };
@@ -41,9 +45,15 @@ pub(super) fn version(format: Output) -> anyhow::Result<ExitCode> {
     table.row(["natsentry", version.version]);
     table.row(["commit", version.commit.unwrap_or("unknown")]);
     table.row(["rustc", version.rustc.unwrap_or("unknown")]);
-    table.row(["target", &format!("{} ({})", version.target, version.profile)]);
+    table.row([
+        "target",
+        &format!("{} ({})", version.target, version.profile),
+    ]);
     table.row(["features", &version.features.join(", ")]);
-    table.row(["configuration", &format!("version {}", version.config_version)]);
+    table.row([
+        "configuration",
+        &format!("version {}", version.config_version),
+    ]);
     output::print(&table.show())?;
     Ok(ExitCode::SUCCESS)
 }

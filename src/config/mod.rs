@@ -7,6 +7,7 @@
 //! file -> tree (positions, duplicate keys) -> document (serde; what is wrong is noted and taken out) -> resolve -> Config
 //! ```
 
+mod described;
 mod deserialize;
 pub mod document;
 mod mistake;
@@ -29,6 +30,7 @@ use crate::policy::{self, Policy};
 use crate::time::Timestamp;
 use crate::upstream::UpstreamConfig;
 
+pub use described::described_identity;
 pub use document::{Document, Limits};
 pub use mistake::{Mistake, Mistakes, Path, Position, show_path};
 pub use resolve::{ListenConfig, ListenTls, ProxyProtocolConfig, TrustConfig};
@@ -75,7 +77,11 @@ impl Config {
         let text = match read_file(path) {
             Ok(text) => text,
             Err(message) => {
-                let mistake = Mistake { at: Position::new(1, 1), path: Vec::new(), message };
+                let mistake = Mistake {
+                    at: Position::new(1, 1),
+                    path: Vec::new(),
+                    message,
+                };
                 return Err(Mistakes::new(&shown, "", vec![mistake]));
             }
         };
@@ -99,12 +105,20 @@ impl Config {
         let (tree, flaws) = tree::parse(text);
         let mut mistakes: Vec<Mistake> = flaws
             .into_iter()
-            .map(|flaw| Mistake { at: flaw.at, path: flaw.path, message: flaw.message })
+            .map(|flaw| Mistake {
+                at: flaw.at,
+                path: flaw.path,
+                message: flaw.message,
+            })
             .collect();
-        let Some(tree) = tree else { return Err(Mistakes::new(name, text, mistakes)) };
+        let Some(tree) = tree else {
+            return Err(Mistakes::new(name, text, mistakes));
+        };
         let reading = recover::read::<Document>(&tree);
         mistakes.extend(reading.mistakes);
-        let Some(document) = reading.value else { return Err(Mistakes::new(name, text, mistakes)) };
+        let Some(document) = reading.value else {
+            return Err(Mistakes::new(name, text, mistakes));
+        };
         let source = Source::new(name, text, tree);
         match resolve::resolve(&document, source, &reading.touched, folder, now) {
             Ok(config) if mistakes.is_empty() => Ok(config),
@@ -122,13 +136,23 @@ fn read_file(path: &FilePath) -> Result<String, String> {
     let unreadable = |error| format!("cannot read the file: {}", secret::plain_reason(&error));
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    file.take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
         return Err("larger than 4 MiB; is it the right file?".to_owned());
     }
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
-        let line = error.as_bytes().iter().take(good).filter(|byte| **byte == b'\n').count();
-        format!("not UTF-8 text on line {}; save it as UTF-8", line.saturating_add(1))
+        let line = error
+            .as_bytes()
+            .iter()
+            .take(good)
+            .filter(|byte| **byte == b'\n')
+            .count();
+        format!(
+            "not UTF-8 text on line {}; save it as UTF-8",
+            line.saturating_add(1)
+        )
     })
 }

@@ -69,7 +69,11 @@ impl Reader<'_> {
         if let Kind::Missing(key) = fault.kind {
             let mut missing = path.clone();
             missing.push(key.into());
-            if !self.touched.iter().any(|touched| missing.starts_with(touched)) {
+            if !self
+                .touched
+                .iter()
+                .any(|touched| missing.starts_with(touched))
+            {
                 let message = format!("`{key}` is missing{}", example(&path, key));
                 self.report(path, false, message);
             }
@@ -136,7 +140,13 @@ impl Reader<'_> {
     /// The placeholder that `path` is or lies in.
     fn placeholder_above(&self, path: &[Box<str>]) -> Option<Path> {
         let is_placeholder = |above: &&[Box<str>]| {
-            matches!(self.work.find(above), Some(Node { value: Value::Placeholder(_), .. }))
+            matches!(
+                self.work.find(above),
+                Some(Node {
+                    value: Value::Placeholder(_),
+                    ..
+                })
+            )
         };
         let mut prefixes = (0..=path.len()).filter_map(|length| path.get(..length));
         prefixes.find(is_placeholder).map(<[Box<str>]>::to_vec)
@@ -178,12 +188,21 @@ impl Reader<'_> {
         if node.is_null() || matches!(node.value, Value::Placeholder(_)) {
             node.value = Value::Mapping(Vec::new());
         }
-        let Value::Mapping(entries) = &mut node.value else { return None };
-        let stand_in = Node { at, value: Value::Placeholder(0) };
+        let Value::Mapping(entries) = &mut node.value else {
+            return None;
+        };
+        let stand_in = Node {
+            at,
+            value: Value::Placeholder(0),
+        };
         match entries.iter_mut().find(|entry| entry.key == *key) {
             Some(entry) if matches!(entry.node.value, Value::Placeholder(_)) => return None,
             Some(entry) => entry.node = stand_in,
-            None => entries.push(Entry { key: key.clone(), key_at: at, node: stand_in }),
+            None => entries.push(Entry {
+                key: key.clone(),
+                key_at: at,
+                node: stand_in,
+            }),
         }
         Some(())
     }

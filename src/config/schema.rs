@@ -9,5 +9,8 @@ use super::Document;
 
 /// The schema (JSON Schema draft 2020-12).
 pub fn json_schema() -> Value {
-    SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Document>().to_value()
+    SchemaSettings::draft2020_12()
+        .into_generator()
+        .into_root_schema_for::<Document>()
+        .to_value()
 }

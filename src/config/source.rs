@@ -21,8 +21,16 @@ pub struct Source {
 impl Source {
     pub(super) fn new(file: &str, text: &str, tree: Node) -> Self {
         let digest = Sha256::digest(text.as_bytes());
-        let hash: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Self { file: file.into(), hash: hash.into(), tree: Arc::new(tree) }
+        let hash: String = digest
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Self {
+            file: file.into(),
+            hash: hash.into(),
+            tree: Arc::new(tree),
+        }
     }
 
     /// The file as it was named.
@@ -44,7 +52,8 @@ impl Source {
 
     /// `FILE:LINE` of a rule.
     pub fn line_of(&self, rule: &str) -> Option<String> {
-        self.position(rule).map(|at| format!("{}:{}", self.file, at.line))
+        self.position(rule)
+            .map(|at| format!("{}:{}", self.file, at.line))
     }
 
     /// Names of roles may hold dots, so the segments are found by walking the file.
@@ -69,7 +78,9 @@ impl Source {
                 }),
                 _ => None,
             };
-            let Some((segment, child, after)) = next else { break };
+            let Some((segment, child, after)) = next else {
+                break;
+            };
             path.push(segment);
             node = child;
             rest = after.strip_prefix('.').unwrap_or(after);
@@ -80,7 +91,10 @@ impl Source {
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Source").field("file", &self.file).field("hash", &self.hash).finish()
+        f.debug_struct("Source")
+            .field("file", &self.file)
+            .field("hash", &self.hash)
+            .finish()
     }
 }
 
@@ -94,9 +108,18 @@ mod tests {
         let text = "roles:\n  a.b:\n    publish:\n      - x\n      - y\n  a:\n    publish: [z]\n";
         let (tree, _) = tree::parse(text);
         let source = Source::new("f.yaml", text, tree.unwrap());
-        assert_eq!(source.line_of("roles.a.b.publish[1]").as_deref(), Some("f.yaml:5"));
-        assert_eq!(source.position("roles.a.publish[0]"), Some(Position::new(7, 15)));
-        assert_eq!(source.line_of("roles.a.request[0]").as_deref(), Some("f.yaml:6"));
+        assert_eq!(
+            source.line_of("roles.a.b.publish[1]").as_deref(),
+            Some("f.yaml:5")
+        );
+        assert_eq!(
+            source.position("roles.a.publish[0]"),
+            Some(Position::new(7, 15))
+        );
+        assert_eq!(
+            source.line_of("roles.a.request[0]").as_deref(),
+            Some("f.yaml:6")
+        );
         assert_eq!(source.line_of("server"), None);
         assert_eq!(source.hash().len(), 16);
     }

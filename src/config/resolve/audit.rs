@@ -21,9 +21,17 @@ pub(super) fn resolve(context: &mut Context<'_>, written: Option<&Audit>) -> Set
         );
     }
     if written.sampling.first == 0 {
-        context.mistake(&["audit", "sampling", "first"], "0 would hide every refusal; write 1 or more");
+        context.mistake(
+            &["audit", "sampling", "first"],
+            "0 would hide every refusal; write 1 or more",
+        );
     }
-    context.bounded(&["audit", "sampling", "per"], written.sampling.per, 1_000, 3_600_000);
+    context.bounded(
+        &["audit", "sampling", "per"],
+        written.sampling.per,
+        1_000,
+        3_600_000,
+    );
     let destination = match written.file.0.as_str() {
         "stdout" => Destination::Stdout,
         "" => {
@@ -35,7 +43,10 @@ pub(super) fn resolve(context: &mut Context<'_>, written: Option<&Audit>) -> Set
             let folder = path.parent().unwrap_or(context.folder);
             if !folder.is_dir() {
                 let shown = folder.display().to_string();
-                context.mistake(&["audit", "file"], format!("folder {shown} does not exist; create it"));
+                context.mistake(
+                    &["audit", "file"],
+                    format!("folder {shown} does not exist; create it"),
+                );
             } else if path.is_dir() {
                 context.mistake(&["audit", "file"], "this is a folder; name a file in it");
             }
@@ -57,6 +68,9 @@ fn settings(written: &Audit, destination: Destination) -> Settings {
             AuditWhenFull::Drop => WhenFull::Drop,
         },
         queue_lines: usize::try_from(written.queue).unwrap_or(usize::MAX),
-        sampling: Sampling { first: written.sampling.first, per: written.sampling.per.get() },
+        sampling: Sampling {
+            first: written.sampling.first,
+            per: written.sampling.per.get(),
+        },
     }
 }

@@ -28,7 +28,7 @@ pub struct ListenTls {
     pub key: Pem,
     /// CAs of client certificates; where present, clients must show one.
     pub client_ca: Option<Pem>,
-    /// How long to wait for a client that begins TLS before INFO.
+    /// How long to wait for a client that begins TLS before INFO; zero: INFO first, at once.
     pub first_wait: Duration,
 }
 
@@ -44,10 +44,16 @@ pub struct ProxyProtocolConfig {
 pub(super) fn resolve(context: &mut Context<'_>, document: &Document) -> ListenConfig {
     let listen = &document.listen;
     if listen.websocket.is_some() {
-        context.mistake(&["listen", "websocket"], "not available in this version; remove it");
+        context.mistake(
+            &["listen", "websocket"],
+            "not available in this version; remove it",
+        );
     }
     let tls = resolve_tls(context, document);
-    let plain = listen.tls.as_ref().is_none_or(|tls| tls.mode == TlsMode::Off);
+    let plain = listen
+        .tls
+        .as_ref()
+        .is_none_or(|tls| tls.mode == TlsMode::Off);
     if plain && !listen.client.0.ip().is_loopback() && !context.lost_something(&["listen", "tls"]) {
         context.warning(
             &["listen", "client"],
@@ -62,11 +68,18 @@ pub(super) fn resolve(context: &mut Context<'_>, document: &Document) -> ListenC
         if client.port() == admin.port() && client.port() != 0 && overlap {
             context.mistake(
                 &["admin", "listen"],
-                format!("port {} is taken by `listen.client`; choose another", admin.port()),
+                format!(
+                    "port {} is taken by `listen.client`; choose another",
+                    admin.port()
+                ),
             );
         }
     }
-    ListenConfig { client: listen.client.0, tls, proxy_protocol: proxy_protocol(context, document) }
+    ListenConfig {
+        client: listen.client.0,
+        tls,
+        proxy_protocol: proxy_protocol(context, document),
+    }
 }
 
 fn resolve_tls(context: &mut Context<'_>, document: &Document) -> Option<ListenTls> {
@@ -75,7 +88,12 @@ fn resolve_tls(context: &mut Context<'_>, document: &Document) -> Option<ListenT
     const KEY: &[&str] = &["listen", "tls", "key"];
     const CLIENT_CA: &[&str] = &["listen", "tls", "client_ca"];
     let written = document.listen.tls.as_ref()?;
-    context.bounded(&["listen", "tls", "first_wait"], written.first_wait, 1, 5_000);
+    context.bounded(
+        &["listen", "tls", "first_wait"],
+        written.first_wait,
+        1,
+        5_000,
+    );
     if written.mode == TlsMode::Off {
         return None;
     }
@@ -83,25 +101,44 @@ fn resolve_tls(context: &mut Context<'_>, document: &Document) -> Option<ListenT
         if value.is_none() && !context.lost_something(path) {
             context.mistake(
                 TLS,
-                format!("`{name}` is missing; write `{name}: file:tls.{}`", name.replace("cert", "crt")),
+                format!(
+                    "`{name}` is missing; write `{name}: file:tls.{}`",
+                    name.replace("cert", "crt")
+                ),
             );
         }
     }
     let cert = context.pem(CERT, written.cert.as_ref());
     let key = context.pem(KEY, written.key.as_ref());
     let client_ca = context.pem(CLIENT_CA, written.client_ca.as_ref());
-    let (Some(cert), Some(key)) = (cert, key) else { return None };
+    let (Some(cert), Some(key)) = (cert, key) else {
+        return None;
+    };
     if let Err(error) = ServerTls::new(&cert, &key, client_ca.as_ref()) {
-        let candidates =
-            [(Some(&cert), CERT), (Some(&key), KEY), (client_ca.as_ref(), CLIENT_CA)];
+        let candidates = [
+            (Some(&cert), CERT),
+            (Some(&key), KEY),
+            (client_ca.as_ref(), CLIENT_CA),
+        ];
         let path = blamed(&error, &candidates, TLS);
         context.mistake(path, error.to_string());
     }
-    Some(ListenTls { cert, key, client_ca, first_wait: written.first_wait.get() })
+    let first_wait = match written.mode {
+        TlsMode::Auto => written.first_wait.get(),
+        TlsMode::Required | TlsMode::Off => Duration::ZERO,
+    };
+    Some(ListenTls {
+        cert,
+        key,
+        client_ca,
+        first_wait,
+    })
 }
 
 fn proxy_protocol(context: &mut Context<'_>, document: &Document) -> Option<ProxyProtocolConfig> {
-    let ProxyProtocol::Trusted(written) = &document.listen.proxy_protocol else { return None };
+    let ProxyProtocol::Trusted(written) = &document.listen.proxy_protocol else {
+        return None;
+    };
     if written.trusted.is_empty() {
         let word = match written.mode {
             ProxyProtocolMode::Require => "require",

@@ -33,8 +33,13 @@ pub(super) fn resolve(
     now: Timestamp,
 ) -> Result<Config, Vec<Mistake>> {
     let tree = source.tree.clone();
-    let mut context =
-        Context { tree: &tree, touched, folder, mistakes: Vec::new(), warnings: Vec::new() };
+    let mut context = Context {
+        tree: &tree,
+        touched,
+        folder,
+        mistakes: Vec::new(),
+        warnings: Vec::new(),
+    };
     context.version(document);
     let listen = listen::resolve(&mut context, document);
     let trust = trust::resolve(&mut context, document);
@@ -44,9 +49,15 @@ pub(super) fn resolve(
     for (key, message) in document.limits.out_of_range() {
         context.mistake(&["limits", key], message);
     }
-    let Context { mistakes, mut warnings, .. } = context;
+    let Context {
+        mistakes,
+        mut warnings,
+        ..
+    } = context;
     warnings.sort_by_key(|warning| warning.at);
-    let Some(policy) = policy.filter(|_| mistakes.is_empty()) else { return Err(mistakes) };
+    let Some(policy) = policy.filter(|_| mistakes.is_empty()) else {
+        return Err(mistakes);
+    };
     Ok(Config {
         listen,
         admin: document.admin.as_ref().map(|admin| admin.listen.0),
@@ -90,7 +101,11 @@ impl Context<'_> {
         let path: Path = path.iter().map(|segment| (*segment).into()).collect();
         if !self.is_touched(&path) {
             let at = self.tree.position(&path, false);
-            self.warnings.push(Mistake { at, path, message: message.into() });
+            self.warnings.push(Mistake {
+                at,
+                path,
+                message: message.into(),
+            });
         }
     }
 
@@ -101,7 +116,10 @@ impl Context<'_> {
 
     /// Whether something right below this place was reported by an earlier step.
     fn lost_a_child(&self, path: &[Box<str>]) -> bool {
-        let parents = self.touched.iter().filter_map(|touched| touched.split_last());
+        let parents = self
+            .touched
+            .iter()
+            .filter_map(|touched| touched.split_last());
         parents.into_iter().any(|(_, parent)| parent == path)
     }
 
@@ -126,7 +144,10 @@ impl Context<'_> {
     /// PEM text behind a reference.
     fn pem(&mut self, path: &[&str], reference: Option<&SecretRef>) -> Option<crate::tls::Pem> {
         let resolved = self.secret(path, reference?)?;
-        Some(crate::tls::Pem::new(resolved.origin, resolved.secret.expose()))
+        Some(crate::tls::Pem::new(
+            resolved.origin,
+            resolved.secret.expose(),
+        ))
     }
 
     fn version(&mut self, document: &Document) {
@@ -147,7 +168,10 @@ impl Context<'_> {
         let millis = |ms| HumanDuration::new(std::time::Duration::from_millis(ms));
         let (least, most) = (millis(least_ms), millis(most_ms));
         if value < least || value > most {
-            self.mistake(path, format!("{value} is out of range; write {least} to {most}"));
+            self.mistake(
+                path,
+                format!("{value} is out of range; write {least} to {most}"),
+            );
         }
     }
 }

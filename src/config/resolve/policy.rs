@@ -44,7 +44,9 @@ pub(super) fn resolve(
         }
     };
     // With a grant taken out, a failed test would say nothing new.
-    let whole = !["roles", "tests", "template_claims"].iter().any(|key| context.lost_something(&[key]));
+    let whole = !["roles", "tests", "template_claims"]
+        .iter()
+        .any(|key| context.lost_something(&[key]));
     if !whole || context.mistakes.len() > before {
         return None;
     }
@@ -71,6 +73,9 @@ fn upstream_names(context: &mut Context<'_>, document: &Document) {
             None if known.is_empty() => "there are no upstreams".to_owned(),
             None => format!("the upstreams are {}", known.join(", ")),
         };
-        context.mistake(&["roles", name, "upstream"], format!("no upstream `{upstream}`; {advice}"));
+        context.mistake(
+            &["roles", name, "upstream"],
+            format!("no upstream `{upstream}`; {advice}"),
+        );
     }
 }

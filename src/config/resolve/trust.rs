@@ -36,8 +36,10 @@ const GOOD_AUDIENCE: &str = "api://natsentry";
 
 pub(super) fn resolve(context: &mut Context<'_>, document: &Document) -> TrustConfig {
     let connect_line = usize::try_from(document.limits.connect_line.bytes()).unwrap_or(usize::MAX);
-    let mut table =
-        Expectations::new(TokenLimits { size: connect_line, ..TokenLimits::default() });
+    let mut table = Expectations::new(TokenLimits {
+        size: connect_line,
+        ..TokenLimits::default()
+    });
     let mut max_sessions = HashMap::new();
     let nobody = document.entra.is_none() && document.issuers.is_empty();
     if nobody && !context.lost_something(&["entra"]) && !context.lost_something(&["issuers"]) {
@@ -53,8 +55,17 @@ pub(super) fn resolve(context: &mut Context<'_>, document: &Document) -> TrustCo
     for (index, written) in document.issuers.iter().enumerate() {
         issuer(context, index, written, &mut table, &mut max_sessions);
     }
-    table.set_template_claims(document.template_claims.iter().map(|name| name.as_str().into()).collect());
-    TrustConfig { expectations: Arc::new(table), max_sessions }
+    table.set_template_claims(
+        document
+            .template_claims
+            .iter()
+            .map(|name| name.as_str().into())
+            .collect(),
+    );
+    TrustConfig {
+        expectations: Arc::new(table),
+        max_sessions,
+    }
 }
 
 fn entra(
@@ -64,7 +75,10 @@ fn entra(
     max_sessions: &mut HashMap<Box<str>, Duration>,
 ) {
     if written.graph.is_some() {
-        context.mistake(&["entra", "graph"], "not available in this version; remove it");
+        context.mistake(
+            &["entra", "graph"],
+            "not available in this version; remove it",
+        );
     }
     let before = context.mistakes.len();
     let cloud = match &written.cloud {
@@ -82,13 +96,20 @@ fn entra(
         required_scope: None,
         keys_app_id: None,
     };
-    if let Err(error) = Expectations::entra(&Entra { cloud: cloud.clone(), ..good.clone() }) {
+    if let Err(error) = Expectations::entra(&Entra {
+        cloud: cloud.clone(),
+        ..good.clone()
+    }) {
         context.mistake(&["entra", "cloud", "authority"], error.to_string());
     }
     tenants(context, &written.tenants, &good);
     audiences(context, &["entra", "audiences"], &written.audiences);
     accept(context, &["entra", "accept"], &written.accept);
-    scope(context, &["entra", "required_scope"], written.required_scope.as_deref());
+    scope(
+        context,
+        &["entra", "required_scope"],
+        written.required_scope.as_deref(),
+    );
     max_session(context, &["entra", "max_session"], written.max_session);
     if let Some(id) = written.keys_app_id.as_deref().filter(|id| !is_guid(id)) {
         context.mistake(
@@ -96,7 +117,10 @@ fn entra(
             format!("`{id}` is not an application id (a GUID in lower case)"),
         );
     }
-    if !written.v1_tokens && !written.audiences.is_empty() && !written.audiences.iter().any(|a| is_guid(a)) {
+    if !written.v1_tokens
+        && !written.audiences.is_empty()
+        && !written.audiences.iter().any(|a| is_guid(a))
+    {
         context.warning(
             &["entra", "audiences"],
             "v2.0 tokens carry the application id (a GUID) as audience, and none is listed; add it, \
@@ -127,7 +151,10 @@ fn entra(
 
 fn tenants(context: &mut Context<'_>, tenants: &[String], good: &Entra) {
     if tenants.is_empty() {
-        context.mistake(&["entra", "tenants"], format!("no tenant is listed; write [{GOOD_TENANT}]"));
+        context.mistake(
+            &["entra", "tenants"],
+            format!("no tenant is listed; write [{GOOD_TENANT}]"),
+        );
     }
     for (index, tid) in tenants.iter().enumerate() {
         let path = ["entra", "tenants", &index.to_string()];
@@ -135,7 +162,10 @@ fn tenants(context: &mut Context<'_>, tenants: &[String], good: &Entra) {
             context.mistake(&path, format!("tenant {tid} is listed twice; keep one"));
             continue;
         }
-        let alone = Entra { tenants: vec![tid.as_str().into()], ..good.clone() };
+        let alone = Entra {
+            tenants: vec![tid.as_str().into()],
+            ..good.clone()
+        };
         if let Err(error) = Expectations::entra(&alone) {
             let lower = tid.to_ascii_lowercase();
             let message = if is_guid(&lower) {
@@ -161,7 +191,10 @@ fn audiences(context: &mut Context<'_>, path: &[&str], audiences: &[String]) {
         let mut at = path.to_vec();
         at.push(&index);
         if audience.trim().is_empty() {
-            context.mistake(&at, "an empty audience; write the App ID URI or the application id");
+            context.mistake(
+                &at,
+                "an empty audience; write the App ID URI or the application id",
+            );
         } else if let Err(error) = Expectations::default().add_issuer(&OtherIssuer {
             audiences: vec![audience.as_str().into()],
             ..good_issuer()
@@ -181,7 +214,10 @@ fn issuer(
     let index = index.to_string();
     let at = |key| ["issuers", index.as_str(), key];
     let before = context.mistakes.len();
-    let alone = OtherIssuer { issuer: written.issuer.as_str().into(), ..good_issuer() };
+    let alone = OtherIssuer {
+        issuer: written.issuer.as_str().into(),
+        ..good_issuer()
+    };
     if let Err(error) = Expectations::default().add_issuer(&alone) {
         context.mistake(&at("issuer"), error.to_string());
     }
@@ -189,13 +225,20 @@ fn issuer(
         KeySource::Discover => None,
         KeySource::Url(url) => Some(url.as_str().into()),
     };
-    let alone = OtherIssuer { keys: keys.clone(), ..good_issuer() };
+    let alone = OtherIssuer {
+        keys: keys.clone(),
+        ..good_issuer()
+    };
     if let Err(error) = Expectations::default().add_issuer(&alone) {
         context.mistake(&at("jwks"), error.to_string());
     }
     audiences(context, &at("audiences"), &written.audiences);
     accept(context, &at("accept"), &written.accept);
-    scope(context, &at("required_scope"), written.required_scope.as_deref());
+    scope(
+        context,
+        &at("required_scope"),
+        written.required_scope.as_deref(),
+    );
     max_session(context, &at("max_session"), written.max_session);
     match (written.profile, &written.tenant) {
         (Profile::Oidc, Some(_)) => context.mistake(
@@ -207,15 +250,24 @@ fn issuer(
             format!("`profile: entra` needs the tenant; write `tenant: {GOOD_TENANT}`"),
         ),
         (Profile::Entra, Some(tid)) if !is_guid(tid) => {
-            context.mistake(&at("tenant"), format!("`{tid}` is not a tenant id (a GUID in lower case)"));
+            context.mistake(
+                &at("tenant"),
+                format!("`{tid}` is not a tenant id (a GUID in lower case)"),
+            );
         }
         _ => {}
     }
     if written.profile == Profile::Entra && keys.is_some() {
-        context.mistake(&at("jwks"), "with `profile: entra` keys are discovered; remove this key");
+        context.mistake(
+            &at("jwks"),
+            "with `profile: entra` keys are discovered; remove this key",
+        );
     }
     if written.profile == Profile::Oidc && written.v1_tokens {
-        context.mistake(&at("v1_tokens"), "v1.0 tokens exist with `profile: entra` only; remove this key");
+        context.mistake(
+            &at("v1_tokens"),
+            "v1.0 tokens exist with `profile: entra` only; remove this key",
+        );
     }
     if context.mistakes.len() > before {
         return;
@@ -251,7 +303,11 @@ fn issuer(
         }
     };
     if let Err(error) = added {
-        let key = if matches!(error, ExpectationsError::Twice(_)) { "issuer" } else { "audiences" };
+        let key = if matches!(error, ExpectationsError::Twice(_)) {
+            "issuer"
+        } else {
+            "audiences"
+        };
         context.mistake(&at(key), error.to_string());
     }
 }
@@ -269,13 +325,19 @@ fn good_issuer() -> OtherIssuer {
 
 fn accept(context: &mut Context<'_>, path: &[&str], written: &[PrincipalKind]) {
     if written.is_empty() {
-        context.mistake(path, "nobody is accepted; write [user], [app] or [user, app]");
+        context.mistake(
+            path,
+            "nobody is accepted; write [user], [app] or [user, app]",
+        );
     }
 }
 
 fn scope(context: &mut Context<'_>, path: &[&str], written: Option<&str>) {
     if written.is_some_and(|scope| scope.is_empty() || scope.contains(char::is_whitespace)) {
-        context.mistake(path, "a scope is one word, as Nats.Access; write it without its api:// prefix");
+        context.mistake(
+            path,
+            "a scope is one word, as Nats.Access; write it without its api:// prefix",
+        );
     }
 }
 

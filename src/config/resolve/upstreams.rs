@@ -43,7 +43,10 @@ fn servers(context: &mut Context<'_>, name: &str, written: &Upstream) -> Vec<Ser
     }
     let list = ["upstreams", name, "servers"];
     if written.servers.is_empty() {
-        context.mistake(&list, "at least one server is needed; write `[nats://10.0.0.11:4222]`");
+        context.mistake(
+            &list,
+            "at least one server is needed; write `[nats://10.0.0.11:4222]`",
+        );
     }
     let mut urls: Vec<ServerUrl> = Vec::new();
     for (index, text) in written.servers.iter().enumerate() {
@@ -73,7 +76,9 @@ fn servers(context: &mut Context<'_>, name: &str, written: &Upstream) -> Vec<Ser
 
 fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 fn tls(context: &mut Context<'_>, name: &str, written: &Upstream) -> Option<TlsDial> {
@@ -93,7 +98,10 @@ fn tls(context: &mut Context<'_>, name: &str, written: &Upstream) -> Option<TlsD
     let server_name = tls.server_name.as_ref().and_then(|text| {
         ServerName::try_from(text.clone())
             .inspect_err(|_| {
-                context.mistake(&at("server_name"), format!("`{text}` is neither a host name nor an address"));
+                context.mistake(
+                    &at("server_name"),
+                    format!("`{text}` is neither a host name nor an address"),
+                );
             })
             .ok()
     });
@@ -104,7 +112,10 @@ fn tls(context: &mut Context<'_>, name: &str, written: &Upstream) -> Option<TlsD
     if context.mistakes.len() > before {
         return None;
     }
-    let identity = cert.as_ref().zip(key.as_ref()).map(|(cert, key)| ClientIdentity { cert, key });
+    let identity = cert
+        .as_ref()
+        .zip(key.as_ref())
+        .map(|(cert, key)| ClientIdentity { cert, key });
     match client_config(ca.as_ref(), identity) {
         Ok(config) => Some(TlsDial {
             config,
@@ -129,13 +140,19 @@ fn tls(context: &mut Context<'_>, name: &str, written: &Upstream) -> Option<TlsD
 }
 
 fn auth(context: &mut Context<'_>, name: &str, written: &Upstream) -> Auth {
-    let UpstreamAuth::Credentials(given) = &written.auth else { return Auth::None };
+    let UpstreamAuth::Credentials(given) = &written.auth else {
+        return Auth::None;
+    };
     let all = ["upstreams", name, "auth"];
     let methods = methods(given);
     if methods.len() > 1 {
         context.mistake(
             &all,
-            format!("{} are {} methods at once; keep one", methods.join(" and "), methods.len()),
+            format!(
+                "{} are {} methods at once; keep one",
+                methods.join(" and "),
+                methods.len()
+            ),
         );
     }
     if methods.is_empty() {
@@ -153,10 +170,21 @@ fn auth(context: &mut Context<'_>, name: &str, written: &Upstream) -> Auth {
     let token = secret("token", &given.token);
     let nkey = secret("nkey", &given.nkey);
     let creds = secret("creds", &given.creds);
-    let user = given.user.as_ref().and_then(|text| user_name(context, name, text));
+    let user = given
+        .user
+        .as_ref()
+        .and_then(|text| user_name(context, name, text));
     for (given_key, missing, lacks) in [
-        ("user", "password", given.user.is_some() && given.password.is_none()),
-        ("password", "user", given.password.is_some() && given.user.is_none()),
+        (
+            "user",
+            "password",
+            given.user.is_some() && given.password.is_none(),
+        ),
+        (
+            "password",
+            "user",
+            given.password.is_some() && given.user.is_none(),
+        ),
     ] {
         if lacks && !context.lost_something(&["upstreams", name, "auth", missing]) {
             context.mistake(
@@ -176,7 +204,10 @@ fn auth(context: &mut Context<'_>, name: &str, written: &Upstream) -> Auth {
         (_, _, _, _, Some(creds)) => Auth::Creds(creds),
         _ => return Auth::None,
     };
-    let probe = UpstreamConfig { auth: auth.clone(), ..probe(name) };
+    let probe = UpstreamConfig {
+        auth: auth.clone(),
+        ..probe(name)
+    };
     if let Some(problem) = credentials_problem(&probe) {
         context.mistake(&["upstreams", name, "auth", method], problem);
     }
@@ -198,17 +229,29 @@ fn methods(given: &Credentials) -> Vec<&'static str> {
 
 /// A user name is no secret: it may stand in the file, or behind a reference.
 fn user_name(context: &mut Context<'_>, name: &str, text: &str) -> Option<Secret> {
-    if !REFERENCE_SCHEMES.iter().any(|scheme| text.starts_with(scheme)) {
+    if !REFERENCE_SCHEMES
+        .iter()
+        .any(|scheme| text.starts_with(scheme))
+    {
         return Some(Secret::new(text));
     }
     let reference = SecretRef::from(text);
-    Some(context.secret(&["upstreams", name, "auth", "user"], &reference)?.secret)
+    Some(
+        context
+            .secret(&["upstreams", name, "auth", "user"], &reference)?
+            .secret,
+    )
 }
 
 fn trusted_proxy(context: &mut Context<'_>, name: &str, written: &Upstream) -> Option<Secret> {
     let path = ["upstreams", name, "trusted_proxy_nkey"];
-    let seed = context.secret(&path, written.trusted_proxy_nkey.as_ref()?)?.secret;
-    let probe = UpstreamConfig { trusted_proxy_nkey: Some(seed.clone()), ..probe(name) };
+    let seed = context
+        .secret(&path, written.trusted_proxy_nkey.as_ref()?)?
+        .secret;
+    let probe = UpstreamConfig {
+        trusted_proxy_nkey: Some(seed.clone()),
+        ..probe(name)
+    };
     if let Some(problem) = credentials_problem(&probe) {
         context.mistake(&path, problem);
     }
@@ -217,7 +260,11 @@ fn trusted_proxy(context: &mut Context<'_>, name: &str, written: &Upstream) -> O
 
 /// An upstream that has nothing wrong with it yet, so that one credential can be tried alone.
 fn probe(name: &str) -> UpstreamConfig {
-    let server = ServerUrl { scheme: Scheme::Nats, host: "localhost".to_owned(), port: 4222 };
+    let server = ServerUrl {
+        scheme: Scheme::Nats,
+        host: "localhost".to_owned(),
+        port: 4222,
+    };
     UpstreamConfig::new(name, vec![server])
 }
 

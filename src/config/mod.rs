@@ -18,6 +18,8 @@ pub mod secret;
 mod source;
 mod suggest;
 mod tree;
+#[cfg(test)]
+mod tests;
 
 use std::io::Read as _;
 use std::net::SocketAddr;

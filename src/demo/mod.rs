@@ -2,5 +2,6 @@
 //!
 //! Packages and containers are built without it, so that nothing that mints tokens or fetches programs ships.
 
+pub mod idp;
 pub mod provision;
 pub mod servers;

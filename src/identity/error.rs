@@ -75,6 +75,9 @@ macro_rules! codes {
             /// Every code.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
 
+            /// Every code as metrics and audit spell it, in the order of [`Self::ALL`].
+            pub const LABELS: &'static [&'static str] = &[$($label),*];
+
             /// The code as metrics and audit spell it.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $label,)* }

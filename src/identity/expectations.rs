@@ -4,6 +4,7 @@
 //! configuration makes a new table.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::cloud::{Cloud, is_guid};
@@ -334,6 +335,14 @@ impl Expectations {
     /// Where keys are to be had; the index is that of [`super::KeyRing`] and [`super::KeyNeed`].
     pub fn sources(&self) -> &[KeySource] {
         &self.sources
+    }
+
+    /// Names of the key sources, in the same order: labels of metrics and of readiness.
+    pub fn source_names(&self) -> Vec<Arc<str>> {
+        self.sources
+            .iter()
+            .map(|source| Arc::from(&*source.name))
+            .collect()
     }
 
     /// The bounds.

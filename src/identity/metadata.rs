@@ -46,7 +46,11 @@ impl Metadata {
         let document = strict_json::parse(bytes, LIMITS)
             .map_err(|e| MetadataError::Json(e.to_string().into()))?;
         let member = |name| document.as_object().and_then(|object| object.member(name));
-        let text = |name| member(name).and_then(Value::as_str).ok_or(MetadataError::Missing(name));
+        let text = |name| {
+            member(name)
+                .and_then(Value::as_str)
+                .ok_or(MetadataError::Missing(name))
+        };
         let found = text("issuer")?;
         let filled = match source.tid.as_deref() {
             Some(tid) => cloud::fill(found, tid),
@@ -60,12 +64,18 @@ impl Metadata {
         }
         Ok(Self {
             jwks_uri: text("jwks_uri")?.into(),
-            cloud: member("cloud_instance_name").and_then(Value::as_str).map(Into::into),
+            cloud: member("cloud_instance_name")
+                .and_then(Value::as_str)
+                .map(Into::into),
         })
     }
 }
 
-const LIMITS: Limits = Limits { depth: 8, values: 4096, names: 256 };
+const LIMITS: Limits = Limits {
+    depth: 8,
+    values: 4096,
+    names: 256,
+};
 
 #[cfg(test)]
 mod tests {
@@ -93,12 +103,25 @@ mod tests {
     #[test]
     fn another_issuer_or_a_slash_more_is_refused() {
         let ours = source("https://login.example/v2.0");
-        for issuer in ["https://login.example/v2.0/", "https://evil.example/v2.0", "HTTPS://login.example/v2.0"] {
+        for issuer in [
+            "https://login.example/v2.0/",
+            "https://evil.example/v2.0",
+            "HTTPS://login.example/v2.0",
+        ] {
             let body = format!("{{\"issuer\":\"{issuer}\",\"jwks_uri\":\"x\"}}");
             let read = Metadata::parse(body.as_bytes(), &ours);
-            assert!(matches!(read, Err(MetadataError::Issuer { .. })), "{issuer}");
+            assert!(
+                matches!(read, Err(MetadataError::Issuer { .. })),
+                "{issuer}"
+            );
         }
-        assert!(matches!(Metadata::parse(b"<html>", &ours), Err(MetadataError::Json(_))));
-        assert!(matches!(Metadata::parse(b"{}", &ours), Err(MetadataError::Missing("issuer"))));
+        assert!(matches!(
+            Metadata::parse(b"<html>", &ours),
+            Err(MetadataError::Json(_))
+        ));
+        assert!(matches!(
+            Metadata::parse(b"{}", &ours),
+            Err(MetadataError::Missing("issuer"))
+        ));
     }
 }

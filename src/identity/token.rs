@@ -56,7 +56,10 @@ pub fn validate_bound(
         .authority(issuer)
         .ok_or_else(|| unknown_issuer(issuer, &payload, expectations))?;
     let held = held_keys(ring, authority, expectations, now).map_err(|error| {
-        error.needing(KeyNeed { source: authority.source, kid: kid.clone() })
+        error.needing(KeyNeed {
+            source: authority.source,
+            kid: kid.clone(),
+        })
     })?;
     let key = held
         .keys

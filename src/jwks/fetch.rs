@@ -84,7 +84,10 @@ impl Fetcher {
                 .pool_idle_timeout(Duration::from_secs(10))
                 .user_agent(concat!("natsentry/", env!("CARGO_PKG_VERSION")))
         };
-        Ok(Self { loopback: build().no_proxy().build()?, outside: build().build()? })
+        Ok(Self {
+            loopback: build().no_proxy().build()?,
+            outside: build().build()?,
+        })
     }
 
     pub(super) async fn fetch(&self, source: &KeySource) -> Result<Fetched, FetchError> {
@@ -102,7 +105,11 @@ impl Fetcher {
         };
         let document = self.body(&url).await?;
         let keys = KeySet::parse(&document)?;
-        Ok(Fetched { keys, cloud, document })
+        Ok(Fetched {
+            keys,
+            cloud,
+            document,
+        })
     }
 
     async fn body(&self, url: &Url) -> Result<Vec<u8>, FetchError> {
@@ -110,10 +117,17 @@ impl Fetcher {
             url: shown(url),
             why: cause(error).into(),
         };
-        let client = if is_loopback(url) { &self.loopback } else { &self.outside };
+        let client = if is_loopback(url) {
+            &self.loopback
+        } else {
+            &self.outside
+        };
         let mut answer = client.get(url.clone()).send().await.map_err(failed)?;
         if answer.status() != reqwest::StatusCode::OK {
-            return Err(FetchError::Status { url: shown(url), status: answer.status().as_u16() });
+            return Err(FetchError::Status {
+                url: shown(url),
+                status: answer.status().as_u16(),
+            });
         }
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(failed)? {
@@ -131,7 +145,8 @@ fn tls(extra_roots: &[CertificateDer<'static>]) -> Result<ClientConfig, rustls::
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots.add_parsable_certificates(extra_roots.iter().cloned());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let config =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
@@ -144,12 +159,23 @@ fn parse(text: &str) -> Result<Url, FetchError> {
         _ => false,
     };
     let plain = url.username().is_empty() && url.password().is_none();
-    if fit && plain { Ok(url) } else { Err(refused()) }
+    if fit && plain {
+        Ok(url)
+    } else {
+        Err(refused())
+    }
 }
 
 fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    let host = url
+        .host_str()
+        .unwrap_or_default()
+        .trim_start_matches('[')
+        .trim_end_matches(']');
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }
 
 fn same_host(a: &Url, b: &Url) -> bool {
@@ -163,7 +189,11 @@ fn shown(url: &Url) -> Box<str> {
 }
 
 fn clip(text: &str) -> Box<str> {
-    text.chars().filter(|c| !c.is_control()).take(256).collect::<String>().into()
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(256)
+        .collect::<String>()
+        .into()
 }
 
 /// What the network said, without the address, which the message has already.
@@ -175,7 +205,11 @@ fn cause(error: reqwest::Error) -> String {
         text = inner.to_string();
         source = inner.source();
     }
-    if error.is_timeout() { "no answer in time".to_owned() } else { clip(&text).into() }
+    if error.is_timeout() {
+        "no answer in time".to_owned()
+    } else {
+        clip(&text).into()
+    }
 }
 
 const MOST_BYTES: usize = 1024 * 1024;
@@ -186,7 +220,12 @@ mod tests {
 
     #[test]
     fn only_https_or_loopback_is_fetched() {
-        for good in ["https://login.example/x", "http://127.0.0.1:1/x", "http://[::1]:1/", "http://localhost/"] {
+        for good in [
+            "https://login.example/x",
+            "http://127.0.0.1:1/x",
+            "http://[::1]:1/",
+            "http://localhost/",
+        ] {
             assert!(parse(good).is_ok(), "{good}");
         }
         for bad in [

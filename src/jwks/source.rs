@@ -18,6 +18,7 @@ use super::throttle::{Absent, Bucket};
 use super::{Refresh, Settings, SourceStatus};
 use crate::clock;
 use crate::identity::{HeldKeys, KeyRing, KeySource};
+use crate::time::Timestamp;
 
 /// State of one source, shared between its task and the connections.
 #[derive(Debug)]
@@ -77,7 +78,10 @@ impl Source {
         ring: watch::Sender<Arc<KeyRing>>,
     ) -> Self {
         let now = Instant::now();
-        let store = settings.cache.as_deref().map(|folder| Store::new(folder, &what));
+        let store = settings
+            .cache
+            .as_deref()
+            .map(|folder| Store::new(folder, &what));
         let desk = Desk {
             bucket: Bucket::new(settings.unknown_burst, settings.unknown_interval, now),
             absent: Absent::new(MOST_ABSENT, settings.unknown_interval),
@@ -154,25 +158,39 @@ impl Source {
             }
             Err(error) => Some(self.failed(&error)),
         };
-        self.rounds.send_replace(Round { finished: number, error });
+        self.rounds.send_replace(Round {
+            finished: number,
+            error,
+        });
     }
 
     async fn succeeded(&self, fetched: Fetched) {
-        let Fetched { keys, cloud, document } = fetched;
+        let Fetched {
+            keys,
+            cloud,
+            document,
+        } = fetched;
         for skipped in keys.skipped() {
             tracing::warn!(source = %self.what.name, kid = %skipped.kid, why = %skipped.why, "key not used");
         }
         tracing::debug!(source = %self.what.name, keys = keys.len(), "keys fetched");
         let fetched_at = clock::now();
         let good_until = fetched_at.plus(self.settings.max_age);
-        self.publish(HeldKeys { keys, fetched_at, good_until, cloud: cloud.clone() });
+        self.publish(HeldKeys {
+            keys,
+            fetched_at,
+            good_until,
+            cloud: cloud.clone(),
+        });
         {
             let facts = &mut self.desk().facts;
             facts.fetches_ok = facts.fetches_ok.saturating_add(1);
             facts.failures_in_a_row = 0;
             facts.last_error = None;
         }
-        let Some(store) = self.store.clone() else { return };
+        let Some(store) = self.store.clone() else {
+            return;
+        };
         let saved = tokio::task::spawn_blocking(move || {
             store.save(&document, cloud.as_deref(), fetched_at)
         });
@@ -204,7 +222,8 @@ impl Source {
         let pause = if failures == 0 {
             self.settings.refresh
         } else {
-            let doubled = |first: Duration| first.saturating_mul(1 << failures.min(8).saturating_sub(1));
+            let doubled =
+                |first: Duration| first.saturating_mul(1 << failures.min(8).saturating_sub(1));
             if self.has_keys() {
                 doubled(Duration::from_secs(1)).min(Duration::from_secs(60))
             } else {
@@ -245,7 +264,10 @@ impl Source {
     async fn first_keys(&self) -> Refresh {
         let mut ring = self.ring.subscribe();
         let held = ring
-            .wait_for(|ring| ring.held(self.index).is_some_and(|h| clock::now() < h.good_until))
+            .wait_for(|ring| {
+                ring.held(self.index)
+                    .is_some_and(|h| clock::now() < h.good_until)
+            })
             .await;
         match held {
             Ok(_) => Refresh::Fetched,
@@ -280,7 +302,10 @@ impl Source {
         let mut rounds = self.rounds.subscribe();
         match rounds.wait_for(|r| r.finished >= round).await {
             Ok(ended) => ended.clone(),
-            Err(_) => Round { finished: round, error: Some("shutting down".into()) },
+            Err(_) => Round {
+                finished: round,
+                error: Some("shutting down".into()),
+            },
         }
     }
 
@@ -290,13 +315,14 @@ impl Source {
         let held = ring.held(self.index);
         let now = clock::now();
         SourceStatus {
-            name: self.what.name.clone(),
-            issuer: self.what.issuer.clone(),
+            name: Arc::from(&*self.what.name),
+            issuer: Arc::from(&*self.what.issuer),
             url: self.what.location.url().into(),
             keys: held.map_or(0, |held| held.keys.len()),
             fetched_at: held.map(|held| held.fetched_at),
             age: held.map(|held| now.since(held.fetched_at)),
             usable: held.is_some_and(|held| now < held.good_until),
+            detail: detail(held.map(AsRef::as_ref), facts.last_error.as_deref(), now),
             last_error: facts.last_error,
             fetches_ok: facts.fetches_ok,
             fetches_failed: facts.fetches_failed,
@@ -305,21 +331,48 @@ impl Source {
     }
 
     fn publish(&self, held: HeldKeys) {
-        self.ring.send_modify(|ring| *ring = Arc::new(ring.with(self.index, held)));
+        self.ring
+            .send_modify(|ring| *ring = Arc::new(ring.with(self.index, held)));
     }
 
     fn has_keys(&self) -> bool {
         let now = clock::now();
-        self.ring.borrow().held(self.index).is_some_and(|held| now < held.good_until)
+        self.ring
+            .borrow()
+            .held(self.index)
+            .is_some_and(|held| now < held.good_until)
     }
 
     fn has_key(&self, kid: &str) -> bool {
-        self.ring.borrow().held(self.index).is_some_and(|held| held.keys.key(kid).is_some())
+        self.ring
+            .borrow()
+            .held(self.index)
+            .is_some_and(|held| held.keys.key(kid).is_some())
     }
 
     /// A panic while the lock was held leaves plain figures behind, which are still usable.
     fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `2 keys, fetched 3 s ago; last fetch: <what went wrong>`.
+fn detail(held: Option<&HeldKeys>, error: Option<&str>, now: Timestamp) -> String {
+    let keys = match held {
+        Some(held) => {
+            let age = now.since(held.fetched_at).as_secs();
+            let old = if now < held.good_until {
+                ""
+            } else {
+                ", too old to be used"
+            };
+            format!("{} keys, fetched {age} s ago{old}", held.keys.len())
+        }
+        None => "no keys yet".to_owned(),
+    };
+    match error {
+        Some(error) => format!("{keys}; last fetch: {error}"),
+        None => keys,
     }
 }
 

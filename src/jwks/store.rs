@@ -57,7 +57,11 @@ pub(super) enum StoreError {
 impl Store {
     pub(super) fn new(folder: &Path, source: &KeySource) -> Self {
         let digest = Sha256::digest(format!("{}\n{}", source.issuer, source.location.url()));
-        let name: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+        let name: String = digest
+            .iter()
+            .take(12)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         Self {
             path: folder.join(format!("{name}.jwks.json")),
             location: source.location.url().into(),
@@ -87,8 +91,7 @@ impl Store {
         {
             return Err(StoreError::Content);
         }
-        let keys =
-            KeySet::parse(written.document.as_bytes()).map_err(|_| StoreError::Content)?;
+        let keys = KeySet::parse(written.document.as_bytes()).map_err(|_| StoreError::Content)?;
         Ok(Some(Kept {
             keys,
             cloud: written.cloud,
@@ -113,11 +116,16 @@ impl Store {
         };
         let bytes = serde_json::to_vec(&written).map_err(|_| StoreError::Content)?;
         if let Some(folder) = self.path.parent() {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)?;
         }
         // Unique within the process and among processes, so that two writers never share a half-written file.
         let turn = TURN.fetch_add(1, Ordering::Relaxed);
-        let beside = self.path.with_extension(format!("{}.{turn}.new", std::process::id()));
+        let beside = self
+            .path
+            .with_extension(format!("{}.{turn}.new", std::process::id()));
         let result = write_beside(&beside, &bytes).and_then(|()| fs::rename(&beside, &self.path));
         if result.is_err() {
             // The file of before stays; a leftover beside it would only be litter.
@@ -128,7 +136,11 @@ impl Store {
 }
 
 fn write_beside(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }

@@ -20,7 +20,12 @@ pub(super) struct Bucket {
 
 impl Bucket {
     pub(super) const fn new(burst: u32, interval: Duration, now: Instant) -> Self {
-        Self { burst, interval, tokens: burst, since: now }
+        Self {
+            burst,
+            interval,
+            tokens: burst,
+            since: now,
+        }
     }
 
     /// Takes a token, or says how long until there is one.
@@ -34,13 +39,14 @@ impl Bucket {
                 self.tokens = rest;
                 Ok(())
             }
-            None => Err(self.interval.saturating_sub(now.saturating_duration_since(self.since))),
+            None => Err(self
+                .interval
+                .saturating_sub(now.saturating_duration_since(self.since))),
         }
     }
 
     fn refill(&mut self, now: Instant) {
-        while self.tokens < self.burst
-            && now.saturating_duration_since(self.since) >= self.interval
+        while self.tokens < self.burst && now.saturating_duration_since(self.since) >= self.interval
         {
             self.tokens = self.tokens.saturating_add(1);
             self.since += self.interval;
@@ -62,11 +68,17 @@ pub(super) struct Absent {
 
 impl Absent {
     pub(super) fn new(most: usize, lifetime: Duration) -> Self {
-        Self { most, lifetime, names: HashMap::new() }
+        Self {
+            most,
+            lifetime,
+            names: HashMap::new(),
+        }
     }
 
     pub(super) fn contains(&mut self, kid: &str, now: Instant) -> bool {
-        let Some(at) = self.names.get(kid) else { return false };
+        let Some(at) = self.names.get(kid) else {
+            return false;
+        };
         if now.saturating_duration_since(*at) < self.lifetime {
             return true;
         }
@@ -77,10 +89,15 @@ impl Absent {
     pub(super) fn insert(&mut self, kid: &str, now: Instant) {
         if self.names.len() >= self.most {
             let lifetime = self.lifetime;
-            self.names.retain(|_, at| now.saturating_duration_since(*at) < lifetime);
+            self.names
+                .retain(|_, at| now.saturating_duration_since(*at) < lifetime);
         }
         if self.names.len() >= self.most
-            && let Some(oldest) = self.names.iter().min_by_key(|(_, at)| **at).map(|(k, _)| k.clone())
+            && let Some(oldest) = self
+                .names
+                .iter()
+                .min_by_key(|(_, at)| **at)
+                .map(|(k, _)| k.clone())
         {
             self.names.remove(&oldest);
         }

@@ -12,6 +12,7 @@ mod drain;
 mod lane;
 mod log;
 mod observed;
+mod process;
 mod pump;
 mod reload;
 mod sessions;
@@ -40,6 +41,7 @@ use crate::session::{CONNECT_REFUSALS, CloseReason, Limits};
 use crate::tls::ServerTls;
 use crate::upstream::Upstreams;
 use crate::wire::ServerInfo;
+pub use process::run;
 use sessions::Sessions;
 use slots::Slots;
 

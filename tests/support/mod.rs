@@ -4,7 +4,9 @@
 //! the test that needs it.
 #![allow(dead_code, reason = "every test program uses a part of it")]
 
+pub mod proxy;
 pub mod relay;
 pub mod servers;
 pub mod tokens;
 pub mod tools;
+pub mod wire;

@@ -9,6 +9,7 @@ use super::Output;
 use super::output::{self, Table};
 use crate::audit::{Destination, WhenFull};
 use crate::config::{Config, Mistake, Mistakes, show_path};
+use crate::identity::KeyLocation;
 use crate::policy::document::Role;
 use crate::upstream::Auth;
 
@@ -113,11 +114,12 @@ fn summary(config: &Config) -> String {
         None => table.row(["admin", "off"]),
     }
     for source in config.trust.expectations.sources() {
-        table.row([
-            "issuer",
-            &source.issuer,
-            &format!("keys from {}", source.location.url()),
-        ]);
+        match &source.location {
+            KeyLocation::Metadata(_) => table.row(["issuer", &source.issuer]),
+            KeyLocation::Keys(url) => {
+                table.row(["issuer", &format!("{}, keys from {url}", source.issuer)]);
+            }
+        }
     }
     for upstream in &config.upstreams {
         let servers: Vec<String> = upstream.servers.iter().map(ToString::to_string).collect();
@@ -161,7 +163,11 @@ fn listening(config: &Config) -> String {
     let tls = match &config.listen.tls {
         None => "plain".to_owned(),
         Some(tls) => {
-            let first = "before or after INFO";
+            let first = if tls.first_wait.is_zero() {
+                "after INFO"
+            } else {
+                "before or after INFO"
+            };
             let client = if tls.client_ca.is_some() {
                 ", client certificates required"
             } else {

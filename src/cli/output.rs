@@ -34,7 +34,7 @@ pub(super) fn is_closed_pipe(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Rows in columns that are as wide as their widest cell.
+/// Rows in columns that are as wide as their widest cell, last cells of rows apart.
 #[derive(Default)]
 pub(super) struct Table(Vec<Vec<String>>);
 
@@ -50,6 +50,8 @@ impl Table {
         let width = |column: usize| {
             self.0
                 .iter()
+                // A last cell may be as long as it likes.
+                .filter(|row| row.len() > column.saturating_add(1))
                 .filter_map(|row| row.get(column))
                 .map(|cell| cell.chars().count())
                 .max()

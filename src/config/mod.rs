@@ -7,6 +7,7 @@
 //! file -> tree (positions, duplicate keys) -> document (serde; what is wrong is noted and taken out) -> resolve -> Config
 //! ```
 
+mod described;
 mod deserialize;
 pub mod document;
 mod mistake;
@@ -17,6 +18,8 @@ pub mod secret;
 mod source;
 mod suggest;
 mod tree;
+#[cfg(test)]
+mod tests;
 
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -29,6 +32,7 @@ use crate::policy::{self, Policy};
 use crate::time::Timestamp;
 use crate::upstream::UpstreamConfig;
 
+pub use described::described_identity;
 pub use document::{Document, Limits};
 pub use mistake::{Mistake, Mistakes, Path, Position, show_path};
 pub use resolve::{ListenConfig, ListenTls, ProxyProtocolConfig, TrustConfig};

@@ -151,6 +151,13 @@ fn sentence(text: &str, found: &Explanation) -> String {
     }
 }
 
+impl TestIdentity {
+    /// The identity that is described, with a token that was issued and signed in for at that moment.
+    pub fn identity(&self, now: Timestamp) -> Identity {
+        identity(self, now)
+    }
+}
+
 /// The identity that a test describes, with a token that was issued and signed in for at that moment.
 fn identity(who: &TestIdentity, now: Timestamp) -> Identity {
     let boxed = |text: &Option<String>| text.as_deref().map(Box::from);

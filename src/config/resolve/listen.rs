@@ -28,7 +28,7 @@ pub struct ListenTls {
     pub key: Pem,
     /// CAs of client certificates; where present, clients must show one.
     pub client_ca: Option<Pem>,
-    /// How long to wait for a client that begins TLS before INFO.
+    /// How long to wait for a client that begins TLS before INFO; zero: INFO first, at once.
     pub first_wait: Duration,
 }
 

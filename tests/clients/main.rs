@@ -66,4 +66,6 @@ directly! {
     nats_go_works_with_2_15_1: NatsGo on V2_15_1;
     nats_cli_works_with_2_9_10: NatsCli on V2_9_10;
     nats_cli_works_with_2_15_1: NatsCli on V2_15_1;
+    nats_c_works_with_2_9_10: NatsC on V2_9_10;
+    nats_c_works_with_2_15_1: NatsC on V2_15_1;
 }

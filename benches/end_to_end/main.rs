@@ -11,6 +11,7 @@
 
 mod contenders;
 mod load;
+mod natsentry;
 mod options;
 mod procfs;
 mod report;

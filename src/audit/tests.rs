@@ -69,6 +69,7 @@ fn denied() -> EventKind {
         size: 12,
         reason: DenialReason::Denied,
         rule: Some("roles.writer.deny.publish[0]".into()),
+        observed: false,
     })
 }
 
@@ -342,6 +343,24 @@ async fn a_full_disk_blocks_or_drops_as_configured() {
             .is_err()
     );
     assert!(audit.flush(Duration::from_millis(50)).await.is_err());
+}
+
+#[tokio::test]
+async fn what_observe_mode_lets_through_is_not_called_denied() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let audit = Audit::start(settings(&path)).unwrap();
+    let EventKind::Denied(mut operation) = denied() else {
+        unreachable!("a denial")
+    };
+    operation.observed = true;
+    audit.record(&event(0, EventKind::Denied(operation))).await;
+    flush(&audit).await;
+    let line = &lines(&path)[0];
+    assert_eq!(
+        (&line["event"], &line["verdict"]),
+        (&"observed".into(), &"observe".into())
+    );
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ pub(super) struct Families {
     pub(super) session_seconds: Histogram,
     pub(super) refusals: IntCounterVec,
     pub(super) denials: IntCounterVec,
+    pub(super) observed: IntCounterVec,
     pub(super) messages: IntCounterVec,
     pub(super) bytes: IntCounterVec,
     pub(super) filtered: IntCounterVec,
@@ -106,6 +107,11 @@ impl Families {
             denials: r.counters(
                 "denials_total",
                 "Operations denied in sessions that live on.",
+                &["op", "reason"],
+            )?,
+            observed: r.counters(
+                "observed_denials_total",
+                "Operations let through in roles of mode observe that enforcing would deny.",
                 &["op", "reason"],
             )?,
             messages: r.counters(

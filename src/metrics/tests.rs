@@ -91,12 +91,40 @@ fn each_denial_is_counted_under_its_operation_and_reason() {
                 size: 0,
                 reason,
                 rule: None,
+                observed: false,
             })));
             let (op, reason) = (operation.label(), reason.label());
             let series = format!("natsentry_denials_total{{op=\"{op}\",reason=\"{reason}\"}}");
             assert_eq!(value(&metrics, &series), "1");
         }
     }
+}
+
+#[test]
+fn what_observe_mode_lets_through_is_no_denial() {
+    let metrics = metrics();
+    metrics.record(&event(EventKind::Denied(Denied {
+        operation: Operation::Subscribe,
+        subject: Box::from(&b"a"[..]),
+        reply: None,
+        queue: None,
+        size: 0,
+        reason: DenialReason::NotGranted,
+        rule: None,
+        observed: true,
+    })));
+    let labels = "{op=\"subscribe\",reason=\"not_granted\"}";
+    assert_eq!(
+        value(&metrics, &format!("natsentry_denials_total{labels}")),
+        "0"
+    );
+    assert_eq!(
+        value(
+            &metrics,
+            &format!("natsentry_observed_denials_total{labels}")
+        ),
+        "1"
+    );
 }
 
 #[test]

@@ -101,7 +101,7 @@ impl Stream {
     }
 
     /// Lets it run, and returns how long it did.
-    pub(crate) fn run_for(&mut self, time: Duration) -> Result<Duration> {
+    pub(crate) fn run_for(&self, time: Duration) -> Result<Duration> {
         let begun = Instant::now();
         while begun.elapsed() < time {
             if self.publisher.is_finished() || self.subscriber.is_finished() {

@@ -40,6 +40,7 @@ pub(super) struct Families {
 }
 
 impl Families {
+    #[expect(clippy::too_many_lines, reason = "a list of families")]
     pub(super) fn register(registry: &Registry) -> Result<Self, MetricsError> {
         let r = Register(registry);
         Ok(Self {

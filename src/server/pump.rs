@@ -102,10 +102,8 @@ impl Pump {
             if let Some(need) = self.session.poll_need() {
                 return Poll::Ready(Outcome::Need(need));
             }
-            if !moved {
-                if self.poll_timer(cx, now).is_pending() {
-                    return Poll::Pending;
-                }
+            if !moved && self.poll_timer(cx, now).is_pending() {
+                return Poll::Pending;
             }
         }
         cx.waker().wake_by_ref();

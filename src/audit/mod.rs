@@ -235,6 +235,7 @@ impl Audit {
         let name = match &event.kind {
             EventKind::Connected(_) => "connected",
             EventKind::Refused { .. } => "refused",
+            EventKind::Denied(denied) if denied.observed => "observed",
             EventKind::Denied(_) => "denied",
             EventKind::Closed(_) => "closed",
         };

@@ -99,15 +99,13 @@ impl Connection {
         let shaking = self.shared.metrics.handshake_begun();
         let greeting = session.greeting();
         let tls = self.shared.listen.tls.as_ref();
-        let greeted = match timeout_at(self.deadline, greet(tcp, tls, &greeting)).await {
-            Ok(Ok(greeted)) => greeted,
-            Ok(Err(_)) | Err(_) => {
-                session.handle_client_lost(clock::now());
-                while let Some(event) = session.poll_event(clock::now()) {
-                    self.record(&event).await;
-                }
-                return;
+        let greeting = timeout_at(self.deadline, greet(tcp, tls, &greeting)).await;
+        let Ok(Ok(greeted)) = greeting else {
+            session.handle_client_lost(clock::now());
+            while let Some(event) = session.poll_event(clock::now()) {
+                self.record(&event).await;
             }
+            return;
         };
         if matches!(greeted.stream, ClientStream::Tls(_)) {
             session.handle_tls_established();

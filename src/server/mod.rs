@@ -36,6 +36,7 @@ use crate::config::{Config, TrustConfig};
 use crate::identity::Code;
 use crate::jwks::{self, Jwks};
 use crate::metrics::{Metrics, Names};
+use crate::policy::units::ByteSize;
 use crate::policy::{self, InboxRegistry, Policy};
 use crate::session::{CONNECT_REFUSALS, CloseReason, Limits};
 use crate::tls::ServerTls;
@@ -349,7 +350,7 @@ fn session_limits(config: &Config) -> Limits {
     }
 }
 
-fn bytes(size: crate::policy::units::ByteSize) -> usize {
+fn bytes(size: ByteSize) -> usize {
     usize::try_from(size.bytes()).unwrap_or(usize::MAX)
 }
 

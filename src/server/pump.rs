@@ -110,10 +110,8 @@ impl Pump {
                 self.told_lame_duck = true;
                 return Poll::Ready(Outcome::LameDuck);
             }
-            if !moved {
-                if self.poll_timer(cx, now).is_pending() {
-                    return Poll::Pending;
-                }
+            if !moved && self.poll_timer(cx, now).is_pending() {
+                return Poll::Pending;
             }
         }
         cx.waker().wake_by_ref();

@@ -28,7 +28,10 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(
     test,
-    allow(clippy::disallowed_methods, reason = "tests spawn tasks and wait by the clock")
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests spawn tasks and wait by the clock"
+    )
 )]
 
 // L0: grammar

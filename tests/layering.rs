@@ -94,9 +94,9 @@ const LONGER: [(&str, usize, &str); 4] = [
         "small grammars of numbers with units, all of one kind",
     ),
     (
-        "session/serve.rs",
-        520,
-        "one state of the machine, every operation of it",
+        "subject/set.rs",
+        450,
+        "one trie: its nodes, its making and its walks",
     ),
     (
         "upstream/dial.rs",

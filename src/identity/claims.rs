@@ -3,7 +3,6 @@
 //! Owns: types, sizes and spelling of every claim that the gate or a policy looks at. Must never: convert a type, or
 //! fail on a claim that nobody here has heard of.
 
-
 use super::cloud::is_guid;
 use super::error::{Code, TokenError};
 use super::expectations::Shape;

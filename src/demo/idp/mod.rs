@@ -166,7 +166,10 @@ impl DevIdp {
         });
         let router = http::router(Arc::clone(&shared));
         let stop = shared.stop.clone();
-        #[expect(clippy::disallowed_methods, reason = "the handle is kept and waited for")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the handle is kept and waited for"
+        )]
         let task = tokio::spawn(async move {
             let served =
                 axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());

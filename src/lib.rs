@@ -30,7 +30,8 @@
     test,
     allow(
         clippy::disallowed_methods,
-        reason = "tests spawn tasks and wait by the clock"
+        clippy::too_many_lines,
+        reason = "tests spawn tasks, wait by the clock, and hold tables"
     )
 )]
 

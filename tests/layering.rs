@@ -82,7 +82,8 @@ const NOT_IN_THE_CORE: [(&str, &str); 11] = [
 const LINES: usize = 420;
 
 /// Files that may be longer: path, lines, why.
-const LONGER: [(&str, usize, &str); 4] = [
+const LONGER: [(&str, usize, &str); 5] = [
+    ("subject/set.rs", 450, "one trie: build, match, cover, overlap"),
     (
         "policy/compile.rs",
         490,

@@ -4,15 +4,17 @@
 //! pattern". Subjects need not be UTF-8; they are compared byte by byte, as nats-server does. Must never: allocate
 //! while it answers a question, recurse on the length of a subject, or know what a permission is.
 
+mod build;
 mod pattern;
 mod set;
 
 #[cfg(test)]
 mod tests;
 
+pub use build::PatternSetBuilder;
 pub use pattern::{Pattern, PatternError, TokenGlob};
+pub use set::PatternSet;
 pub(crate) use set::mix_bytes;
-pub use set::{PatternSet, PatternSetBuilder};
 
 /// The byte between two tokens.
 const DOT: u8 = b'.';

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::set::{EMPTY_SLOT, GlobEdge, NONE, Node, PatternSet, Slot, hash};
+use super::set::{EMPTY_SLOT, GlobEdge, NONE, Node, PatternSet, Slot, hash, head};
 use super::{Pattern, TokenGlob};
 
 /// Collects patterns, then compiles them.
@@ -133,11 +133,13 @@ impl PatternSet {
             .get(start as usize..(start as usize).saturating_add(len as usize))
             .unwrap_or_default();
         let mask = self.slots.len().wrapping_sub(1);
-        let mut at = hash(parent, token) as usize & mask;
+        let head = head(token);
+        let mut at = hash(parent, head, token) as usize & mask;
         // The table is at most half full, so a free slot is always found.
         while let Some(slot) = self.slots.get_mut(at) {
             if slot.child == NONE {
                 *slot = Slot {
+                    head,
                     parent,
                     child,
                     start,

@@ -60,6 +60,8 @@ impl Node {
 /// One literal edge. `child` is NONE in an empty slot.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Slot {
+    /// The first eight bytes of the token; most tokens are no longer, and one comparison tells them apart.
+    pub(super) head: u64,
     pub(super) parent: u32,
     pub(super) child: u32,
     pub(super) start: u32,
@@ -67,6 +69,7 @@ pub(super) struct Slot {
 }
 
 pub(super) const EMPTY_SLOT: Slot = Slot {
+    head: 0,
     parent: NONE,
     child: NONE,
     start: 0,
@@ -210,17 +213,23 @@ impl PatternSet {
     /// The walk behind `matches` and `covers`: calls `visit` for each pattern that fits, until it says stop.
     #[inline]
     fn walk(&self, subject: &[u8], reading: Reading, mut visit: impl FnMut(u32) -> bool) {
-        if self.is_empty() || has_empty_token(subject) {
+        if self.is_empty() {
             return;
         }
         let mut branches = Branches::new();
         let (mut index, mut at) = (0_u32, 0_usize);
         loop {
             if let Some(node) = self.nodes.get(index as usize) {
-                if node.rest != NONE && visit(node.rest) {
+                let (token, next) = token_at(subject, at);
+                if token.is_empty() {
                     return;
                 }
-                let (token, next) = token_at(subject, at);
+                if node.rest != NONE {
+                    let tail = next.and_then(|next| subject.get(next..));
+                    if tail.is_some_and(has_empty_token) || visit(node.rest) {
+                        return;
+                    }
+                }
                 // A `>` asks for everything below, which only a `>` contains.
                 let fits_one = reading == Reading::Literal || !(token == b">" && next.is_none());
                 if node.star != NONE && fits_one {
@@ -230,16 +239,14 @@ impl PatternSet {
                         None => {}
                     }
                 }
-                if node.globs.0 != node.globs.1 {
-                    for edge in self.globs_of(node) {
-                        if !edge.glob.matches(token) {
-                            continue;
-                        }
-                        match next {
-                            Some(next) => branches.push((edge.child, next)),
-                            None if self.value_of(edge.child).is_some_and(&mut visit) => return,
-                            None => {}
-                        }
+                for edge in self.globs_of(node) {
+                    if !edge.glob.matches(token) {
+                        continue;
+                    }
+                    match next {
+                        Some(next) => branches.push((edge.child, next)),
+                        None if self.value_of(edge.child).is_some_and(&mut visit) => return,
+                        None => {}
                     }
                 }
                 if let Some(child) = self.child(index, token) {
@@ -276,13 +283,17 @@ impl PatternSet {
     #[inline]
     fn child(&self, parent: u32, token: &[u8]) -> Option<u32> {
         let mask = self.slots.len().wrapping_sub(1);
-        let mut at = hash(parent, token) as usize & mask;
+        let head = head(token);
+        let mut at = hash(parent, head, token) as usize & mask;
         loop {
             let slot = self.slots.get(at)?;
             if slot.child == NONE {
                 return None;
             }
-            if slot.parent == parent && slot.len as usize == token.len() {
+            if slot.head == head && slot.parent == parent && slot.len as usize == token.len() {
+                if token.len() <= 8 {
+                    return Some(slot.child);
+                }
                 let start = slot.start as usize;
                 let known = self.text.get(start..start.wrapping_add(token.len()))?;
                 if known == token {
@@ -298,7 +309,7 @@ impl PatternSet {
 #[inline]
 fn token_at(subject: &[u8], at: usize) -> (&[u8], Option<usize>) {
     let left = subject.get(at..).unwrap_or_default();
-    match left.iter().position(|byte| *byte == DOT) {
+    match find_dot(left) {
         Some(end) => (
             left.get(..end).unwrap_or_default(),
             Some(at.wrapping_add(end).wrapping_add(1)),
@@ -307,11 +318,51 @@ fn token_at(subject: &[u8], at: usize) -> (&[u8], Option<usize>) {
     }
 }
 
+/// Where the first dot is. Tokens are short, so eight bytes at a time in a register beat a call into a vector search.
+#[inline]
+fn find_dot(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let mut at = 0_usize;
+    let mut left = bytes;
+    while let Some((word, rest)) = left.split_first_chunk::<8>() {
+        // A byte that is a dot becomes zero, and the lowest zero byte is the lowest one whose top bit is set here.
+        let word = u64::from_le_bytes(*word) ^ (ONES * DOT as u64);
+        let zeros = word.wrapping_sub(ONES) & !word & (ONES << 7);
+        if zeros != 0 {
+            return Some(at.wrapping_add((zeros.trailing_zeros() / 8) as usize));
+        }
+        at = at.wrapping_add(8);
+        left = rest;
+    }
+    let in_rest = left.iter().position(|byte| *byte == DOT)?;
+    Some(at.wrapping_add(in_rest))
+}
+
+/// The first eight bytes of a token, or all of a shorter one. With the length it is exact for tokens of up to eight.
+#[inline]
+pub(super) fn head(token: &[u8]) -> u64 {
+    if let Some(first) = token.first_chunk::<8>() {
+        u64::from_le_bytes(*first)
+    } else if let (Some(first), Some(last)) = (token.first_chunk::<4>(), token.last_chunk::<4>()) {
+        u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last))
+    } else {
+        token
+            .iter()
+            .fold(0, |word, byte| word << 8 | u64::from(*byte))
+    }
+}
+
 /// A fast mix of parent and token. Not keyed: whoever sends subjects cannot insert into the table.
 #[inline]
-pub(super) fn hash(parent: u32, token: &[u8]) -> u64 {
+pub(super) fn hash(parent: u32, head: u64, token: &[u8]) -> u64 {
     let seed = u64::from(parent).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ token.len() as u64;
-    mix_bytes(seed, token)
+    match token.get(8..) {
+        Some(rest) if !rest.is_empty() => mix_bytes(seed ^ head.rotate_left(17), rest),
+        _ => {
+            let mixed = fold(seed ^ head);
+            mixed ^ mixed >> 32
+        }
+    }
 }
 
 /// Folds bytes into a seed, eight at a time; the last eight overlap the ones before.

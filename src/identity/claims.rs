@@ -338,7 +338,13 @@ fn strings<'a>(
                 Shown(text)
             ),
         )),
-        None => Err(wrong_type(code, name, Some(item), "in each entry a string")),
+        None => {
+            let what = item.type_name();
+            Err(TokenError::new(
+                code,
+                format!("an entry of {name} is {what}; each must be a string"),
+            ))
+        }
     };
     items.iter().map(entry).collect()
 }

@@ -3,6 +3,7 @@
 //! Owns: discovery, keys, a token endpoint and minting for invented people. Must never: listen on anything but loopback,
 //! be started by `natsentry run`, or be part of a package.
 
+pub mod forge;
 mod http;
 mod keys;
 mod mint;

@@ -69,6 +69,7 @@ fn denied() -> EventKind {
         size: 12,
         reason: DenialReason::Denied,
         rule: Some("roles.writer.deny.publish[0]".into()),
+        observed: false,
     })
 }
 

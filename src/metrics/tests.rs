@@ -91,6 +91,7 @@ fn each_denial_is_counted_under_its_operation_and_reason() {
                 size: 0,
                 reason,
                 rule: None,
+                observed: false,
             })));
             let (op, reason) = (operation.label(), reason.label());
             let series = format!("natsentry_denials_total{{op=\"{op}\",reason=\"{reason}\"}}");

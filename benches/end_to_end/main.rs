@@ -4,13 +4,15 @@
 //! `cargo bench --bench end_to_end` answers it on loopback with a real nats-server. Contenders alternate in one run, so
 //! that a busy machine is unfair to all of them alike, and ratios are taken within a round. See `benches/README.md`.
 #![expect(
+    clippy::disallowed_methods,
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a report is what this is for"
+    reason = "times things and reports them"
 )]
 
 mod contenders;
 mod load;
+mod natsentry;
 mod options;
 mod procfs;
 mod report;
@@ -102,7 +104,7 @@ fn throughput(
     options: &Options,
     report: &mut Report,
 ) -> Result<()> {
-    let mut stream = load::Stream::start(contender, size)?;
+    let stream = load::Stream::start(contender, size)?;
     stream.run_for(options.warm_up())?;
     let (messages, proxy, server) = (
         stream.received(),

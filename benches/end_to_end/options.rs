@@ -11,8 +11,8 @@ cargo bench --bench end_to_end -- [options]
   --rounds N            rounds (5)
   --seconds S           length of one cell (2)
   --sizes A,B           payload sizes in bytes (16,128,1024,16384,262144)
-  --contenders A,B      direct, haproxy, nginx, envoy, natsentry (pass-through role), natsentry-typical,
-                        natsentry-filter (deny armed) and natsentry-tls (direct,haproxy,natsentry)
+  --contenders A,B      direct, haproxy, nginx, envoy, natsentry (pass-through role), natsentry-typical
+                        and natsentry-filter (deny armed) (direct,haproxy,natsentry)
   --only A,B            throughput, latency, connects, idle (all)
   --idle N              idle sessions to hold (2000)
   --svg FILE            writes the CPU ratios as a plot too";

@@ -235,6 +235,7 @@ impl Audit {
         let name = match &event.kind {
             EventKind::Connected(_) => "connected",
             EventKind::Refused { .. } => "refused",
+            EventKind::Denied(denied) if denied.observed => "observed",
             EventKind::Denied(_) => "denied",
             EventKind::Closed(_) => "closed",
         };
@@ -327,7 +328,7 @@ fn event_record<'a>(event: &'a Event, name: &'static str, bound: Option<&'a Boun
             record.bound = BoundFields::library(library);
         }
         EventKind::Denied(denied) => {
-            record.verdict = Some("deny");
+            record.verdict = Some(if denied.observed { "observe" } else { "deny" });
             record.reason = Some(denied.reason.label());
             record.rule = denied.rule.as_deref();
             record.operation = Some(OperationFields::of(denied));

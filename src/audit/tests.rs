@@ -346,6 +346,24 @@ async fn a_full_disk_blocks_or_drops_as_configured() {
 }
 
 #[tokio::test]
+async fn what_observe_mode_lets_through_is_not_called_denied() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let audit = Audit::start(settings(&path)).unwrap();
+    let EventKind::Denied(mut operation) = denied() else {
+        unreachable!("a denial")
+    };
+    operation.observed = true;
+    audit.record(&event(0, EventKind::Denied(operation))).await;
+    flush(&audit).await;
+    let line = &lines(&path)[0];
+    assert_eq!(
+        (&line["event"], &line["verdict"]),
+        (&"observed".into(), &"observe".into())
+    );
+}
+
+#[tokio::test]
 async fn without_a_destination_decisions_are_numbered_all_the_same() {
     let mut settings = settings(Path::new("unused"));
     settings.destination = Destination::Off;

@@ -129,7 +129,7 @@ pub(crate) fn audience(claims: &Claims<'_>, authority: &Authority) -> Result<(),
             .iter()
             .any(|known| **known == **audience)
     };
-    if claims.audiences.iter().any(|audience| ours(&audience)) {
+    if claims.audiences.iter().any(ours) {
         return Ok(());
     }
     let audience = claims.audiences.first().copied().unwrap_or_default();
@@ -234,11 +234,11 @@ fn groups(claims: &Claims<'_>, entra: bool) -> Groups {
 }
 
 fn taken(payload: &Object<'_>, names: &[Box<str>]) -> BTreeMap<Box<str>, Box<str>> {
-    let value = |name: &Box<str>| match payload.member(name) {
+    let value = |name: &str| match payload.member(name) {
         Some(Value::String(text)) if text.len() <= 256 => {
-            Some((name.clone(), Box::<str>::from(text.as_ref())))
+            Some((name.into(), Box::<str>::from(text.as_ref())))
         }
         _ => None,
     };
-    names.iter().filter_map(value).collect()
+    names.iter().filter_map(|name| value(name)).collect()
 }

@@ -3,7 +3,6 @@
 //! Owns: types, sizes and spelling of every claim that the gate or a policy looks at. Must never: convert a type, or
 //! fail on a claim that nobody here has heard of.
 
-use std::borrow::Cow;
 
 use super::cloud::is_guid;
 use super::error::{Code, TokenError};
@@ -380,14 +379,10 @@ fn confirmation<'a>(value: &'a Value<'_>) -> Result<Confirmation<'a>, TokenError
     let mut members = object.iter();
     match (members.next(), members.next()) {
         (Some(("x5t#S256", Value::String(thumbprint))), None) => {
-            Ok(Confirmation::Certificate(thumbprint_of(thumbprint)))
+            Ok(Confirmation::Certificate(thumbprint))
         }
         _ => Ok(Confirmation::Other),
     }
-}
-
-fn thumbprint_of<'a>(text: &'a Cow<'_, str>) -> &'a str {
-    text.as_ref()
 }
 
 fn missing(code: Code, name: &str) -> TokenError {

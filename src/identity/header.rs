@@ -2,7 +2,6 @@
 //!
 //! Must never: take a key, an address or an algorithm from a token.
 
-use std::borrow::Cow;
 
 use super::error::{Code, TokenError};
 use super::keys::is_kid;
@@ -116,8 +115,8 @@ fn key_name(header: &Object<'_>) -> Result<Box<str>, TokenError> {
     Err(TokenError::new(Code::HeaderKid, sentence))
 }
 
-fn owned(text: &Cow<'_, str>) -> Box<str> {
-    text.as_ref().into()
+fn owned(text: &str) -> Box<str> {
+    text.into()
 }
 
 fn unreadable(error: &JsonError) -> TokenError {

@@ -104,6 +104,7 @@ impl Absent {
         self.names.insert(kid.into(), now);
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.names.len()
     }

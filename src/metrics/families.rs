@@ -27,6 +27,7 @@ pub(super) struct Families {
     pub(super) session_seconds: Histogram,
     pub(super) refusals: IntCounterVec,
     pub(super) denials: IntCounterVec,
+    pub(super) observed: IntCounterVec,
     pub(super) messages: IntCounterVec,
     pub(super) bytes: IntCounterVec,
     pub(super) filtered: IntCounterVec,
@@ -39,6 +40,7 @@ pub(super) struct Families {
 }
 
 impl Families {
+    #[expect(clippy::too_many_lines, reason = "a list of families")]
     pub(super) fn register(registry: &Registry) -> Result<Self, MetricsError> {
         let r = Register(registry);
         Ok(Self {
@@ -106,6 +108,11 @@ impl Families {
             denials: r.counters(
                 "denials_total",
                 "Operations denied in sessions that live on.",
+                &["op", "reason"],
+            )?,
+            observed: r.counters(
+                "observed_denials_total",
+                "Operations let through in roles of mode observe that enforcing would deny.",
                 &["op", "reason"],
             )?,
             messages: r.counters(

@@ -9,7 +9,7 @@ mod labels;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{Encoder, IntCounter, IntGauge, Registry, TextEncoder};
+use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 
 use self::families::Families;
 pub use self::labels::{AuditFigures, HandshakeResult, KeyFigures, Names, SlotLimit};
@@ -34,8 +34,12 @@ pub struct Metrics {
     registry: Registry,
     families: Families,
     closed: [IntCounter; CloseReason::ALL.len()],
-    denied: [[IntCounter; DenialReason::ALL.len()]; Operation::ALL.len()],
+    denied: Denials,
+    observed: Denials,
 }
+
+/// Counters by operation and reason.
+type Denials = [[IntCounter; DenialReason::ALL.len()]; Operation::ALL.len()];
 
 impl Metrics {
     /// Registers every family and makes the series of every label value known beforehand.
@@ -58,18 +62,19 @@ impl Metrics {
                 .closed
                 .with_label_values(&[reason.label(), reason.blame().label()])
         });
-        let denied = Operation::ALL.map(|op| {
-            DenialReason::ALL.map(|reason| {
-                families
-                    .denials
-                    .with_label_values(&[op.label(), reason.label()])
+        let of = |family: &IntCounterVec| {
+            Operation::ALL.map(|op| {
+                DenialReason::ALL
+                    .map(|reason| family.with_label_values(&[op.label(), reason.label()]))
             })
-        });
+        };
+        let (denied, observed) = (of(&families.denials), of(&families.observed));
         let metrics = Self {
             registry,
             families,
             closed,
             denied,
+            observed,
         };
         metrics.prepare(names);
         Ok(metrics)
@@ -140,7 +145,12 @@ impl Metrics {
                 self.families.refusals.with_label_values(&[code]).inc()
             }
             EventKind::Denied(denied) => {
-                let by_reason = self.denied.get(denied.operation as usize);
+                let counters = if denied.observed {
+                    &self.observed
+                } else {
+                    &self.denied
+                };
+                let by_reason = counters.get(denied.operation as usize);
                 if let Some(counter) = by_reason.and_then(|row| row.get(denied.reason as usize)) {
                     counter.inc();
                 }

@@ -101,6 +101,33 @@ fn each_denial_is_counted_under_its_operation_and_reason() {
 }
 
 #[test]
+fn what_observe_mode_lets_through_is_no_denial() {
+    let metrics = metrics();
+    metrics.record(&event(EventKind::Denied(Denied {
+        operation: Operation::Subscribe,
+        subject: Box::from(&b"a"[..]),
+        reply: None,
+        queue: None,
+        size: 0,
+        reason: DenialReason::NotGranted,
+        rule: None,
+        observed: true,
+    })));
+    let labels = "{op=\"subscribe\",reason=\"not_granted\"}";
+    assert_eq!(
+        value(&metrics, &format!("natsentry_denials_total{labels}")),
+        "0"
+    );
+    assert_eq!(
+        value(
+            &metrics,
+            &format!("natsentry_observed_denials_total{labels}")
+        ),
+        "1"
+    );
+}
+
+#[test]
 fn a_session_leaves_the_gauges_when_it_is_dropped() {
     let metrics = metrics();
     let roles: [Arc<str>; 2] = ["writer".into(), "reader".into()];

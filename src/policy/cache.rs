@@ -3,6 +3,10 @@
 //! Owns: which subjects are known to be granted. Must never: grow with what a peer sends beyond [`LARGE`] slots, or be
 //! asked across a change of policy (the judge clears it). Keys live inside the slots, so a hit or a miss allocates
 //! nothing; a session that never asks has no table at all.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "subjects of more than 255 bytes are not kept; hashes are meant to be cut"
+)]
 
 use crate::subject::mix_bytes;
 

@@ -176,6 +176,7 @@ impl RoleWriter<'_> {
         let binds = self.binds(&role.bind);
         let require = role.require.clone().unwrap_or_default();
         self.within(&["require"], |writer| writer.check_require(&require));
+        let sound = self.mistakes.len();
         self.core_grants(role);
         self.at("stream", |writer| {
             for (stream, grant) in &role.stream {
@@ -209,12 +210,7 @@ impl RoleWriter<'_> {
             });
         }
         self.check_limits(&role.limits);
-        // Where a grant is there and wrong, that was said already.
-        let wrong = |mistake: &Mistake| {
-            mistake.path.len() > self.path.len() && mistake.path.starts_with(&self.path)
-        };
-        let nothing = self.grants.is_empty() && role.respond.is_none();
-        if nothing && !self.mistakes.iter().any(wrong) {
+        if self.grants.is_empty() && role.respond.is_none() && self.mistakes.len() == sound {
             self.mistake("the role grants nothing and denies nothing; write publish, subscribe, request, stream, kv, object or deny, or remove the role");
         }
         let jetstream = !(role.stream.is_empty() && role.kv.is_empty() && role.object.is_empty());

@@ -18,6 +18,8 @@ mod rights;
 mod selftest;
 mod streams;
 mod template;
+#[cfg(test)]
+mod tests;
 pub mod units;
 mod verdict;
 

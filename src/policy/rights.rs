@@ -5,6 +5,10 @@
 //!
 //! Rights come in two layers. The grants without templates of a set of roles are compiled once and shared by everybody
 //! who has that set; the grants with templates are compiled for each identity and are few.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "rules and queue groups of a policy are far fewer than 2^32"
+)]
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -6,14 +6,12 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Shared, to_usize};
 use super::sessions::Entry;
+use super::{Shared, to_usize};
 use crate::clock;
 use crate::identity::{Identity, TokenError};
 use crate::policy::{Assignment, Circumstances, Judge, Policy};
-use crate::session::{
-    Admission, ClientOptions, CloseReason, ConnectRequest, Refusal, RoleLimits,
-};
+use crate::session::{Admission, ClientOptions, CloseReason, ConnectRequest, Refusal, RoleLimits};
 use crate::time::Timestamp;
 use crate::upstream::{ConnectOptions, Link};
 use crate::wire::ServerInfo;
@@ -51,7 +49,10 @@ pub(super) async fn admit(
     facts: &ClientFacts,
 ) -> Result<Admitted, Turned> {
     let options = request.options.clone();
-    let Judged { mut admission, connections } = judge(shared, entry, request, facts).await?;
+    let Judged {
+        mut admission,
+        connections,
+    } = judge(shared, entry, request, facts).await?;
     let identity = &admission.identity;
     if !entry.count(&identity.tid, &identity.oid, connections) {
         return Err(Turned::Unavailable(CloseReason::TooManyConnections));
@@ -103,7 +104,9 @@ pub(super) async fn judge(
         server: "".into(),
         judge,
         limits: RoleLimits {
-            payload: limits.payload.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX)),
+            payload: limits
+                .payload
+                .map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX)),
             subscriptions: limits.subscriptions.map(to_usize),
             messages_per_second: limits.messages_per_s,
             bytes_per_second: limits.bytes_per_s,
@@ -111,7 +114,10 @@ pub(super) async fn judge(
         ends_at,
         info: ServerInfo::default(),
     };
-    Ok(Judged { admission, connections: limits.connections.map(to_usize) })
+    Ok(Judged {
+        admission,
+        connections: limits.connections.map(to_usize),
+    })
 }
 
 /// The roles of an identity, under the circumstances of its connection.
@@ -122,9 +128,16 @@ pub(super) fn assign(
     requested_role: Option<&str>,
     now: Timestamp,
 ) -> Result<Assignment, Turned> {
-    let circumstances = Circumstances { source: client.ip().to_canonical(), now, requested_role };
+    let circumstances = Circumstances {
+        source: client.ip().to_canonical(),
+        now,
+        requested_role,
+    };
     policy.assign(identity, &circumstances).map_err(|refusal| {
-        Turned::Refused(Refusal { code: refusal.code(), sentence: refusal.sentence().into() })
+        Turned::Refused(Refusal {
+            code: refusal.code(),
+            sentence: refusal.sentence().into(),
+        })
     })
 }
 
@@ -134,15 +147,26 @@ async fn validate(
     facts: &ClientFacts,
 ) -> Result<Identity, Turned> {
     let (token, thumbprint) = (request.token.expose(), facts.thumbprint.as_deref());
-    shared.jwks.validate(token, thumbprint, &shared.trust.expectations).await.map_err(turned)
+    shared
+        .jwks
+        .validate(token, thumbprint, &shared.trust.expectations)
+        .await
+        .map_err(turned)
 }
 
 fn turned(error: TokenError) -> Turned {
     if error.is_unavailable() {
-        tracing::warn!(code = error.code(), "cannot judge a token now: {}", error.sentence());
+        tracing::warn!(
+            code = error.code(),
+            "cannot judge a token now: {}",
+            error.sentence()
+        );
         return Turned::Unavailable(CloseReason::IdentityUnavailable);
     }
-    Turned::Refused(Refusal { code: error.code(), sentence: error.sentence().into() })
+    Turned::Refused(Refusal {
+        code: error.code(),
+        sentence: error.sentence().into(),
+    })
 }
 
 async fn dial(
@@ -164,7 +188,9 @@ async fn dial(
     };
     let started = Instant::now();
     let result = shared.upstreams.dial(upstream, &connect).await;
-    shared.metrics.dialled(upstream, result.is_ok(), started.elapsed());
+    shared
+        .metrics
+        .dialled(upstream, result.is_ok(), started.elapsed());
     result.map_err(|error| {
         tracing::warn!(upstream, "cannot bind an upstream connection: {error}");
         Turned::Unavailable(CloseReason::UpstreamUnavailable)

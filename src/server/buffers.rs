@@ -27,15 +27,16 @@ const fn class(size: usize) -> Option<usize> {
 
 /// A buffer of `size` bytes, from the spare ones where `size` is one of the two usual ones.
 pub(super) fn take(size: usize) -> Box<[u8]> {
-    let spare = class(size).and_then(|class| {
-        SPARE.with_borrow_mut(|spare| spare.get_mut(class).and_then(Vec::pop))
-    });
+    let spare = class(size)
+        .and_then(|class| SPARE.with_borrow_mut(|spare| spare.get_mut(class).and_then(Vec::pop)));
     spare.unwrap_or_else(|| vec![0; size].into_boxed_slice())
 }
 
 /// Gives a buffer back.
 pub(super) fn give(buffer: Box<[u8]>) {
-    let Some(class) = class(buffer.len()) else { return };
+    let Some(class) = class(buffer.len()) else {
+        return;
+    };
     SPARE.with_borrow_mut(|spare| {
         if let Some(kept) = spare.get_mut(class)
             && kept.len() < SPARE_MAX

@@ -12,17 +12,17 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::ListenTls;
 use super::Shared;
 use super::admission::{self, ClientFacts, Turned};
 use super::client_stream::ClientStream;
-use super::ListenTls;
 use super::pump::{Outcome, Pump};
 use super::sessions::{Bound, Entry};
 use super::slots::Slot;
 use crate::clock;
 use crate::metrics::{HandshakeResult, SessionMetrics};
 use crate::session::{
-    CloseReason, ConnectRequest, Event, EventKind, Need, Opening, Session,
+    Blame, CloseReason, ConnectRequest, Event, EventKind, Need, Opening, Session,
 };
 use crate::tls;
 use crate::wire::Listener;
@@ -47,7 +47,9 @@ pub(super) async fn serve(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr,
     let _slot = slot;
     // Without it, small answers wait for acknowledgements of earlier ones. Where it fails the connection still works.
     let _ = tcp.set_nodelay(true);
-    let Ok(address) = tcp.local_addr() else { return };
+    let Ok(address) = tcp.local_addr() else {
+        return;
+    };
     let entry = shared.sessions.enter(peer, accepted_at);
     let tls = shared.listen.tls.as_ref();
     let session = Session::new(Opening {
@@ -63,7 +65,15 @@ pub(super) async fn serve(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr,
         greeting: shared.greeting(),
         accepted_at,
     });
-    let connection = Connection { shared, entry, peer, address, deadline, metrics: None, requested_role: None };
+    let connection = Connection {
+        shared,
+        entry,
+        peer,
+        address,
+        deadline,
+        metrics: None,
+        requested_role: None,
+    };
     connection.run(session, tcp).await;
 }
 
@@ -89,15 +99,13 @@ impl Connection {
         let shaking = self.shared.metrics.handshake_begun();
         let greeting = session.greeting();
         let tls = self.shared.listen.tls.as_ref();
-        let greeted = match timeout_at(self.deadline, greet(tcp, tls, &greeting)).await {
-            Ok(Ok(greeted)) => greeted,
-            Ok(Err(_)) | Err(_) => {
-                session.handle_client_lost(clock::now());
-                while let Some(event) = session.poll_event(clock::now()) {
-                    self.record(&event).await;
-                }
-                return;
+        let greeting = timeout_at(self.deadline, greet(tcp, tls, &greeting)).await;
+        let Ok(Ok(greeted)) = greeting else {
+            session.handle_client_lost(clock::now());
+            while let Some(event) = session.poll_event(clock::now()) {
+                self.record(&event).await;
             }
+            return;
         };
         if matches!(greeted.stream, ClientStream::Tls(_)) {
             session.handle_tls_established();
@@ -115,7 +123,9 @@ impl Connection {
                     if let Some(result) = handshake_result(&event)
                         && shaking.take().is_some()
                     {
-                        self.shared.metrics.handshake_ended(result, started.elapsed());
+                        self.shared
+                            .metrics
+                            .handshake_ended(result, started.elapsed());
                     }
                     self.record(&event).await;
                 }
@@ -125,6 +135,7 @@ impl Connection {
                 Outcome::Need(Need::Readmission(request)) => {
                     self.readmit(&mut pump, *request, &facts).await;
                 }
+                Outcome::LameDuck => self.shun_lame_duck(),
                 Outcome::Closed(reason) => break reason,
             }
         };
@@ -152,7 +163,10 @@ impl Connection {
 
     fn bind(&mut self, pump: &mut Pump, admitted: admission::Admitted) {
         let admission::Admitted { admission, link } = admitted;
-        let metrics = self.shared.metrics.session(&admission.upstream, &admission.roles);
+        let metrics = self
+            .shared
+            .metrics
+            .session(&admission.upstream, &admission.roles);
         pump.bind(link.stream, link.leftover, metrics.traffic.clone());
         self.metrics = Some(metrics);
         pump.session.handle_admitted(admission, clock::now());
@@ -169,7 +183,9 @@ impl Connection {
             Ok(Ok(judged)) => pump.session.handle_readmitted(judged.admission, now),
             Ok(Err(Turned::Refused(refusal))) => pump.session.handle_refused(refusal, now),
             Ok(Err(Turned::Unavailable(reason))) => pump.session.handle_unavailable(reason, now),
-            Err(_) => pump.session.handle_unavailable(CloseReason::IdentityUnavailable, now),
+            Err(_) => pump
+                .session
+                .handle_unavailable(CloseReason::IdentityUnavailable, now),
         }
     }
 
@@ -188,21 +204,39 @@ impl Connection {
         super::log::event(event, decision);
     }
 
-    async fn close(self, mut pump: Pump, reason: CloseReason) {
-        let lame_duck = pump.session.upstream_is_lame_duck();
-        if let Some(bound) = self.entry.handle.bound()
-            && (lame_duck || reason == CloseReason::UpstreamError)
-        {
-            let said = pump.session.upstream_said().map(|text| text.escape_ascii().to_string());
-            tracing::warn!(
-                session = self.entry.handle.id.0,
-                upstream = %bound.connected.upstream,
-                server = %bound.connected.server,
-                said,
-                lame_duck,
-                "the upstream server ended a session",
-            );
+    /// No new sessions go to a server that is about to go away; this one stays until the server ends it.
+    fn shun_lame_duck(&self) {
+        if let Some(bound) = self.entry.handle.bound() {
+            let connected = &bound.connected;
+            self.shared
+                .upstreams
+                .lame_duck(&connected.upstream, &connected.server);
         }
+    }
+
+    /// Where the upstream ended a session, it is looked at now, and the log says what it said.
+    fn blame_upstream(&self, pump: &Pump, reason: CloseReason) {
+        let Some(bound) = self.entry.handle.bound() else {
+            return;
+        };
+        if reason.blame() != Blame::Upstream {
+            return;
+        }
+        let connected = &bound.connected;
+        self.shared
+            .upstreams
+            .suspect(&connected.upstream, &connected.server);
+        tracing::warn!(
+            session = self.entry.handle.id.0,
+            upstream = %connected.upstream,
+            server = %connected.server,
+            said = pump.session.upstream_said().map(|text| text.escape_ascii().to_string()),
+            "the upstream server ended a session",
+        );
+    }
+
+    async fn close(self, mut pump: Pump, reason: CloseReason) {
+        self.blame_upstream(&pump, reason);
         // Whatever is not taken within the time is lost: the session has ended.
         let _ = timeout(FINISH, pump.finish()).await;
         let (mut client, upstream) = pump.into_streams();
@@ -252,11 +286,14 @@ async fn greet(
 ) -> io::Result<Greeted> {
     let Some(tls) = tls else {
         tcp.write_all(greeting).await?;
-        return Ok(Greeted { stream: ClientStream::Plain(tcp), thumbprint: None });
+        return Ok(Greeted {
+            stream: ClientStream::Plain(tcp),
+            thumbprint: None,
+        });
     };
     let wait = tls.first_wait;
-    let first = !wait.is_zero()
-        && matches!(timeout(wait, first_byte(&tcp)).await, Ok(Ok(TLS_HANDSHAKE)));
+    let first =
+        !wait.is_zero() && matches!(timeout(wait, first_byte(&tcp)).await, Ok(Ok(TLS_HANDSHAKE)));
     if !first {
         tcp.write_all(greeting).await?;
         if first_byte(&tcp).await? != TLS_HANDSHAKE {
@@ -275,7 +312,10 @@ async fn greet(
         .peer_certificates()
         .and_then(<[_]>::first)
         .map(|certificate| tls::thumbprint_s256(certificate));
-    Ok(Greeted { stream: ClientStream::Tls(Box::new(stream)), thumbprint })
+    Ok(Greeted {
+        stream: ClientStream::Tls(Box::new(stream)),
+        thumbprint,
+    })
 }
 
 /// The first byte that the client sends, left where it is.

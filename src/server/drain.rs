@@ -18,7 +18,13 @@ pub(super) async fn run(shared: &Shared) {
     shared.metrics.set_draining(true);
     let live = shared.sessions.len();
     tracing::info!(sessions = live, "draining");
-    act(shared, ActKind::Draining, "process", &format!("{live} sessions")).await;
+    act(
+        shared,
+        ActKind::Draining,
+        "process",
+        &format!("{live} sessions"),
+    )
+    .await;
     end_all(shared, CloseReason::Drained);
     wait(shared, shared.drain_time).await;
     let left = shared.sessions.len();

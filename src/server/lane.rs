@@ -37,7 +37,11 @@ impl Lane {
     /// A lane that begins with bytes that were read already.
     pub(super) fn with(bytes: Vec<u8>) -> Self {
         let filled = bytes.len();
-        Self { buffer: Some(bytes.into_boxed_slice()), filled, ..Self::default() }
+        Self {
+            buffer: Some(bytes.into_boxed_slice()),
+            filled,
+            ..Self::default()
+        }
     }
 
     /// The whole buffer, which spans of the outbox refer to.
@@ -47,7 +51,12 @@ impl Lane {
 
     /// What is not handled yet, and where it stands in the buffer.
     pub(super) fn unhandled(&self) -> (&[u8], usize) {
-        (self.buffer().get(self.start..self.filled).unwrap_or_default(), self.start)
+        (
+            self.buffer()
+                .get(self.start..self.filled)
+                .unwrap_or_default(),
+            self.start,
+        )
     }
 
     /// Whether there is something to handle without reading more.
@@ -65,14 +74,22 @@ impl Lane {
     /// Makes room for at least one more byte, and for what is wanted. Only while no span refers to the buffer.
     fn make_room(&mut self) {
         let held = self.filled.saturating_sub(self.start);
-        let usual = if self.full_reads >= FULL_READS { LARGE_BUFFER } else { BUFFER };
+        let usual = if self.full_reads >= FULL_READS {
+            LARGE_BUFFER
+        } else {
+            BUFFER
+        };
         let needed = self.wants.max(held.saturating_add(1));
         let len = self.buffer().len();
         let fits = len.saturating_sub(self.start) >= needed && self.filled < len;
         if held > 0 && fits {
             return;
         }
-        let size = if needed > usual { needed.next_multiple_of(BUFFER) } else { usual };
+        let size = if needed > usual {
+            needed.next_multiple_of(BUFFER)
+        } else {
+            usual
+        };
         match &mut self.buffer {
             Some(buffer) if buffer.len() >= needed.max(usual) => {
                 buffer.copy_within(self.start..self.filled, 0);
@@ -100,7 +117,11 @@ impl Lane {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         self.make_room();
-        let Some(space) = self.buffer.as_deref_mut().and_then(|b| b.get_mut(self.filled..)) else {
+        let Some(space) = self
+            .buffer
+            .as_deref_mut()
+            .and_then(|b| b.get_mut(self.filled..))
+        else {
             return Poll::Ready(Err(io::Error::from(io::ErrorKind::OutOfMemory)));
         };
         let room = space.len();
@@ -116,7 +137,11 @@ impl Lane {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Ready(Ok(())) => {
                 self.filled = self.filled.saturating_add(count);
-                self.full_reads = if count == room { self.full_reads.saturating_add(1) } else { 0 };
+                self.full_reads = if count == room {
+                    self.full_reads.saturating_add(1)
+                } else {
+                    0
+                };
                 Poll::Ready(Ok(count))
             }
         }
@@ -128,7 +153,9 @@ impl Lane {
         if held > PARK_MAX || self.buffer().len() <= held {
             return;
         }
-        let Some(buffer) = self.buffer.take() else { return };
+        let Some(buffer) = self.buffer.take() else {
+            return;
+        };
         if held > 0 {
             let kept = buffer.get(self.start..self.filled).unwrap_or_default();
             self.buffer = Some(kept.into());

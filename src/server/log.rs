@@ -19,8 +19,19 @@ pub(super) fn event(event: &Event, decision: Option<DecisionId>) {
             ends_at = %connected.ends_at,
             "connected",
         ),
-        EventKind::Refused { code, sentence, library } => {
-            tracing::warn!(session, client, code, library, decision, "refused: {sentence}");
+        EventKind::Refused {
+            code,
+            sentence,
+            library,
+        } => {
+            tracing::warn!(
+                session,
+                client,
+                code,
+                library,
+                decision,
+                "refused: {sentence}"
+            );
         }
         EventKind::Denied(denied) => {
             if decision.is_some() {

@@ -33,9 +33,10 @@ use crate::admin::{Admin, AdminState};
 use crate::audit::{Act, ActKind, Audit};
 use crate::clock;
 use crate::config::{Config, TrustConfig};
+use crate::identity::Code;
 use crate::jwks::{self, Jwks};
 use crate::metrics::{Metrics, Names};
-use crate::identity::Code;
+use crate::policy::units::ByteSize;
 use crate::policy::{self, InboxRegistry, Policy};
 use crate::session::{CONNECT_REFUSALS, CloseReason, Limits};
 use crate::tls::ServerTls;
@@ -95,12 +96,19 @@ impl Shared {
     /// INFO of the first upstream that was ever reached: who the client is, and so which upstream it will have, is not
     /// known yet. What differs is told after the first PONG.
     fn greeting(&self) -> Arc<ServerInfo> {
-        let Some(source) = self.upstream_names.iter().find_map(|name| self.upstreams.info(name))
+        let Some(source) = self
+            .upstream_names
+            .iter()
+            .find_map(|name| self.upstreams.info(name))
         else {
             return Arc::clone(&self.unknown);
         };
         let cached = self.greetings.load();
-        if cached.source.as_ref().is_some_and(|known| Arc::ptr_eq(known, &source)) {
+        if cached
+            .source
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, &source))
+        {
             return Arc::clone(&cached.info);
         }
         let mut info = ServerInfo::parse(&source).unwrap_or_else(|_| ServerInfo::unknown());
@@ -108,8 +116,10 @@ impl Shared {
         info.connect_info = false;
         info.ldm = false;
         let info = Arc::new(info);
-        self.greetings
-            .store(Arc::new(Greeting { source: Some(source), info: Arc::clone(&info) }));
+        self.greetings.store(Arc::new(Greeting {
+            source: Some(source),
+            info: Arc::clone(&info),
+        }));
         info
     }
 }
@@ -136,8 +146,11 @@ impl Server {
             Some(address) => Some(bind(address).await.context("admin.listen")?),
             None => None,
         };
-        let upstream_names: Vec<_> =
-            config.upstreams.iter().map(|upstream| Arc::clone(&upstream.name)).collect();
+        let upstream_names: Vec<_> = config
+            .upstreams
+            .iter()
+            .map(|upstream| Arc::clone(&upstream.name))
+            .collect();
         let roles: Vec<_> = config.policy.role_names().cloned().collect();
         let sources = config.trust.expectations.sources();
         let issuers: Vec<Arc<str>> = sources.iter().map(|source| (*source.name).into()).collect();
@@ -155,13 +168,23 @@ impl Server {
         audit.set_policy(config.policy.hash());
         metrics.policy_loaded(Some(config.policy.hash()));
         let stop_keys = CancellationToken::new();
-        let settings = jwks::Settings { cache: keys_folder(), ..jwks::Settings::default() };
-        let jwks =
-            Jwks::start(&config.trust.expectations, &settings, None, &tasks, &stop_keys)?;
+        let settings = jwks::Settings {
+            cache: keys_folder(),
+            ..jwks::Settings::default()
+        };
+        let jwks = Jwks::start(
+            &config.trust.expectations,
+            &settings,
+            None,
+            &tasks,
+            &stop_keys,
+        )?;
         let upstreams = Upstreams::start(config.upstreams.clone(), &tasks)?;
         let limits = session_limits(&config);
         let shared = Arc::new(Shared {
-            listen: Listening { tls: listen_tls(&config)? },
+            listen: Listening {
+                tls: listen_tls(&config)?,
+            },
             slots: Slots::new(
                 to_usize(config.limits.connections),
                 to_usize(config.limits.connections_per_address),
@@ -183,7 +206,12 @@ impl Server {
             greetings: ArcSwap::default(),
             draining: std::sync::atomic::AtomicBool::new(false),
         });
-        Ok(Self { shared, listener, admin, config_path })
+        Ok(Self {
+            shared,
+            listener,
+            admin,
+            config_path,
+        })
     }
 
     /// The address that clients connect to, with the port that was really bound.
@@ -196,7 +224,9 @@ impl Server {
 
     /// The address of the admin interface, where there is one.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().and_then(|listener| listener.local_addr().ok())
+        self.admin
+            .as_ref()
+            .and_then(|listener| listener.local_addr().ok())
     }
 
     /// Serves until `shutdown`, then drains: no new clients, a notice to every session, and an end for all of them.
@@ -204,10 +234,21 @@ impl Server {
     /// # Errors
     /// When the audit could not be written to its end.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { shared, listener, admin, config_path } = self;
+        let Self {
+            shared,
+            listener,
+            admin,
+            config_path,
+        } = self;
         let stop = CancellationToken::new();
         let admin_stop = CancellationToken::new();
-        act(&shared, ActKind::Started, "process", env!("CARGO_PKG_VERSION")).await;
+        act(
+            &shared,
+            ActKind::Started,
+            "process",
+            env!("CARGO_PKG_VERSION"),
+        )
+        .await;
         if let Some(listener) = admin {
             let state = AdminState {
                 metrics: Arc::clone(&shared.metrics),
@@ -221,9 +262,13 @@ impl Server {
             });
         }
         let accepting =
-            shared.tasks.spawn(accept::run(Arc::clone(&shared), listener, stop.clone()));
+            shared
+                .tasks
+                .spawn(accept::run(Arc::clone(&shared), listener, stop.clone()));
         if let Some(path) = config_path {
-            shared.tasks.spawn(reload::on_hangup(Arc::clone(&shared), path, stop.clone()));
+            shared
+                .tasks
+                .spawn(reload::on_hangup(Arc::clone(&shared), path, stop.clone()));
         }
         shutdown.await;
         stop.cancel();
@@ -242,12 +287,19 @@ impl Server {
 /// Every code that a refusal can have, so that each has a series from the first scrape on.
 fn refusal_codes() -> Vec<&'static str> {
     let token = Code::ALL.iter().map(|code| code.as_str());
-    token.chain(policy::Refusal::CODES).chain(CONNECT_REFUSALS).collect()
+    token
+        .chain(policy::Refusal::CODES)
+        .chain(CONNECT_REFUSALS)
+        .collect()
 }
 
 /// Where the last good key sets are kept: systemd's `CacheDirectory=`, else the user's cache folder.
 fn keys_folder() -> Option<PathBuf> {
-    let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let folder = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     folder("CACHE_DIRECTORY")
         .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("natsentry")))
         .or_else(|| folder("HOME").map(|home| home.join(".cache").join("natsentry")))
@@ -255,7 +307,15 @@ fn keys_folder() -> Option<PathBuf> {
 }
 
 async fn act(shared: &Shared, kind: ActKind, by: &str, detail: &str) {
-    shared.audit.record_act(Act { at: clock::now(), kind, by, detail }).await;
+    shared
+        .audit
+        .record_act(Act {
+            at: clock::now(),
+            kind,
+            by,
+            detail,
+        })
+        .await;
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -265,7 +325,9 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 fn listen_tls(config: &Config) -> anyhow::Result<Option<ListenTls>> {
-    let Some(tls) = &config.listen.tls else { return Ok(None) };
+    let Some(tls) = &config.listen.tls else {
+        return Ok(None);
+    };
     let server = ServerTls::new(&tls.cert, &tls.key, tls.client_ca.as_ref())?;
     Ok(Some(ListenTls {
         server,
@@ -288,7 +350,7 @@ fn session_limits(config: &Config) -> Limits {
     }
 }
 
-fn bytes(size: crate::policy::units::ByteSize) -> usize {
+fn bytes(size: ByteSize) -> usize {
     usize::try_from(size.bytes()).unwrap_or(usize::MAX)
 }
 

@@ -19,7 +19,9 @@ impl Observed for View {
         checks.push(Check {
             name: "audit".to_owned(),
             ok: health.failing.is_none(),
-            detail: health.failing.unwrap_or_else(|| format!("{} lines written", health.written)),
+            detail: health
+                .failing
+                .unwrap_or_else(|| format!("{} lines written", health.written)),
         });
         if self.0.draining.load(Ordering::Relaxed) {
             checks.push(Check {
@@ -28,15 +30,21 @@ impl Observed for View {
                 detail: format!("{} sessions are leaving", self.0.sessions.len()),
             });
         }
-        Readiness { ready: checks.iter().all(|check| check.ok), checks }
+        Readiness {
+            ready: checks.iter().all(|check| check.ok),
+            checks,
+        }
     }
 
     fn sessions(&self, page: Page) -> SessionList {
         let all = self.0.sessions.all();
         let rows: Vec<_> = all.iter().filter_map(|handle| row(handle)).collect();
         let total = rows.len();
-        let sessions =
-            rows.into_iter().filter(|row| row.id > page.after).take(page.limit).collect();
+        let sessions = rows
+            .into_iter()
+            .filter(|row| row.id > page.after)
+            .take(page.limit)
+            .collect();
         SessionList { total, sessions }
     }
 

@@ -12,7 +12,9 @@ use crate::config::Config;
 /// # Errors
 /// As [`Server::build`] and [`Server::run`].
 pub fn run(config: Config, config_path: PathBuf) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let server = Server::build(config, Some(config_path)).await?;
         tracing::info!(

@@ -30,6 +30,8 @@ pub(super) enum Outcome {
     Need(Need),
     /// A fact to count and to audit.
     Event(Event),
+    /// The upstream server said that it is about to go away. Said once.
+    LameDuck,
     /// The session has ended and said all it had to say that could be written at once.
     Closed(CloseReason),
 }
@@ -50,6 +52,7 @@ pub(super) struct Pump {
     armed: Option<Timestamp>,
     client_blocked: bool,
     upstream_blocked: bool,
+    told_lame_duck: bool,
 }
 
 impl Pump {
@@ -67,6 +70,7 @@ impl Pump {
             armed: None,
             client_blocked: false,
             upstream_blocked: false,
+            told_lame_duck: false,
         }
     }
 
@@ -102,10 +106,12 @@ impl Pump {
             if let Some(need) = self.session.poll_need() {
                 return Poll::Ready(Outcome::Need(need));
             }
-            if !moved {
-                if self.poll_timer(cx, now).is_pending() {
-                    return Poll::Pending;
-                }
+            if !self.told_lame_duck && self.session.upstream_is_lame_duck() {
+                self.told_lame_duck = true;
+                return Poll::Ready(Outcome::LameDuck);
+            }
+            if !moved && self.poll_timer(cx, now).is_pending() {
+                return Poll::Pending;
             }
         }
         cx.waker().wake_by_ref();
@@ -159,7 +165,9 @@ impl Pump {
         if !self.flush_client(cx, now) {
             return false;
         }
-        let Some(upstream) = &mut self.upstream else { return moved };
+        let Some(upstream) = &mut self.upstream else {
+            return moved;
+        };
         if self.session.wants_upstream() {
             if !self.from_upstream.is_ready() {
                 match self.from_upstream.poll_read(upstream, cx) {
@@ -184,7 +192,9 @@ impl Pump {
 
     /// Returns whether everything for the upstream is written.
     fn flush_upstream(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
-        let Some(upstream) = &mut self.upstream else { return true };
+        let Some(upstream) = &mut self.upstream else {
+            return true;
+        };
         let outbox = self.session.to_upstream();
         let result = self.from_client.poll_flush(outbox, upstream, cx);
         let blocked = result.is_pending();
@@ -259,7 +269,11 @@ impl Pump {
                 }
                 None => Poll::Ready(Ok(())),
             };
-            if client.is_pending() || upstream.is_pending() { Poll::Pending } else { Poll::Ready(()) }
+            if client.is_pending() || upstream.is_pending() {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
         })
         .await;
     }

@@ -34,12 +34,20 @@ async fn reload(shared: &Shared, path: &std::path::Path) {
         Err(mistakes) => {
             tracing::error!("the new configuration has mistakes; the old one stays\n{mistakes}");
             shared.metrics.policy_loaded(None);
-            act(shared, ActKind::PolicyRejected, "SIGHUP", "the file has mistakes").await;
+            act(
+                shared,
+                ActKind::PolicyRejected,
+                "SIGHUP",
+                "the file has mistakes",
+            )
+            .await;
             return;
         }
     };
     if let (Some(ours), Some(tls)) = (&shared.listen.tls, &config.listen.tls)
-        && let Err(error) = ours.server.reload(&tls.cert, &tls.key, tls.client_ca.as_ref())
+        && let Err(error) = ours
+            .server
+            .reload(&tls.cert, &tls.key, tls.client_ca.as_ref())
     {
         tracing::error!(%error, "the certificate was not exchanged");
     }

@@ -91,9 +91,18 @@ impl Handle {
     }
 
     pub(super) fn traffic(&self) -> Traffic {
-        let [messages_in, bytes_in, messages_out, bytes_out, denied] =
-            self.traffic.each_ref().map(|slot| slot.load(Ordering::Relaxed));
-        Traffic { messages_in, bytes_in, messages_out, bytes_out, denied, filtered: 0 }
+        let [messages_in, bytes_in, messages_out, bytes_out, denied] = self
+            .traffic
+            .each_ref()
+            .map(|slot| slot.load(Ordering::Relaxed));
+        Traffic {
+            messages_in,
+            bytes_in,
+            messages_out,
+            bytes_out,
+            denied,
+            filtered: 0,
+        }
     }
 
     pub(super) fn subscriptions(&self) -> usize {
@@ -128,7 +137,11 @@ impl Sessions {
             subscriptions: AtomicUsize::new(0),
         });
         lock(&self.live).insert(id, Arc::clone(&handle));
-        Entry { sessions: Arc::clone(self), handle, identity: None }
+        Entry {
+            sessions: Arc::clone(self),
+            handle,
+            identity: None,
+        }
     }
 
     /// Every live session, admitted or not, in the order of their numbers.
@@ -166,7 +179,9 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         lock(&self.sessions.live).remove(&self.handle.id.0);
-        let Some(key) = self.identity.take() else { return };
+        let Some(key) = self.identity.take() else {
+            return;
+        };
         let mut by_identity = lock(&self.sessions.by_identity);
         if let Some(count) = by_identity.get_mut(&key) {
             *count = count.saturating_sub(1);

@@ -35,13 +35,20 @@ impl Slots {
         permit: OwnedSemaphorePermit,
         address: IpAddr,
     ) -> Option<Slot> {
-        let mut per_address = self.per_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut per_address = self
+            .per_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let count = per_address.entry(address).or_default();
         if *count >= self.per_address_max {
             return None;
         }
         *count += 1;
-        Some(Slot { slots: Arc::clone(self), address, _permit: permit })
+        Some(Slot {
+            slots: Arc::clone(self),
+            address,
+            _permit: permit,
+        })
     }
 }
 
@@ -55,7 +62,11 @@ pub(super) struct Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut per_address = self.slots.per_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut per_address = self
+            .slots
+            .per_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = per_address.get_mut(&self.address) {
             *count = count.saturating_sub(1);
             if *count == 0 {

@@ -240,7 +240,9 @@ impl Session {
             Ok(permit) => permit,
             Err(denial) => {
                 let overruled =
-                    serving.judge.overrule_publish(publish.subject, publish.reply, &denial);
+                    serving
+                        .judge
+                        .overrule_publish(publish.subject, publish.reply, &denial);
                 let Some(permit) = overruled else {
                     self.deny_publish(&publish, denial);
                     return false;
@@ -250,7 +252,9 @@ impl Session {
                 permit
             }
         };
-        let Some(serving) = &mut self.serving else { return false };
+        let Some(serving) = &mut self.serving else {
+            return false;
+        };
         if publish.header_len.is_some()
             && let Some(block) = input.get(line..header_end)
             && let Some((name, denial)) = judge_headers(serving, block)
@@ -414,7 +418,9 @@ impl Session {
                 permit
             }
         };
-        let Some(serving) = &mut self.serving else { return };
+        let Some(serving) = &mut self.serving else {
+            return;
+        };
         let refusal = if !subject::is_valid_subject(subject) {
             Some(ErrText::InvalidSubject)
         } else if serving.subs.len() >= serving.subscriptions_max {

@@ -7,6 +7,10 @@
 //! Literal children of all nodes share one open-addressing table keyed by (parent, token): a step costs one hash of the
 //! token and one probe, whether a node has ten children or a hundred thousand. Only the operator's patterns are ever
 //! inserted, so a hostile subject cannot make the table worse.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "indexes count the tokens of a policy, which are far fewer than 2^32; hashes are meant to be cut"
+)]
 
 use std::collections::{BTreeMap, HashMap};
 

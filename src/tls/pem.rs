@@ -3,7 +3,7 @@
 use rustls_pki_types::pem::{Error as PemFault, PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::TlsError;
+use super::{CertificateFacts, TlsError, certificate_facts};
 use crate::secret::Secret;
 
 /// PEM bytes and the place they came from, `file:tls.key` for example.
@@ -26,6 +26,18 @@ impl Pem {
     #[must_use]
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// What the first certificate says about itself, so that a check can warn of one that runs out.
+    ///
+    /// # Errors
+    /// When there is no certificate in it.
+    pub fn certificate_facts(&self) -> Result<CertificateFacts, TlsError> {
+        let certificates = self.certificates()?;
+        Ok(certificates
+            .first()
+            .map(|der| certificate_facts(der))
+            .unwrap_or_default())
     }
 
     /// Every certificate, in file order; at least one.

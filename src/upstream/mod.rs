@@ -2,25 +2,29 @@
 //! INFO they greet with.
 //!
 //! ```text
-//! Upstreams -> Upstream -> Servers -> Server     health, order, pauses
-//!                 |           \-> probe          a watch per server: health without clients, INFO template
-//!                 \-> dial -> handshake          TCP, PROXY v2, INFO and TLS in either order, CONNECT, PONG
+//! Upstreams -> failover -> servers                health, order, pauses
+//!                 |-> probe                       a watch per server: health without clients, INFO template
+//!                 \-> dial -> transport           TCP, PROXY v2, INFO and TLS in either order
+//!                       \-> handshake, documents  CONNECT, PONG; credentials of our own
 //! ```
 //!
 //! Never carries a client's token: [`ConnectOptions`] has no field for it. Never forwards bytes of a client's CONNECT:
 //! ours is built from an allow-list. A link is bound to one session for its life; there is no pool.
 
+mod blame;
 mod config;
 mod credentials;
 mod dial;
 mod documents;
 mod error;
+mod failover;
 mod handshake;
 mod probe;
 mod proxy_header;
 mod servers;
 mod stream;
 mod template;
+mod transport;
 
 pub use config::{
     Auth, ConfigError, DEFAULT_DIAL_TIMEOUT, Scheme, ServerUrl, TlsDial, TlsFirst, UpstreamConfig,
@@ -32,22 +36,13 @@ pub use stream::LinkStream;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use credentials::Credentials;
-use dial::{Dial, Dialled, Purpose};
-use documents::Info;
-use servers::{Change, Server, Servers};
-use template::Template;
-
-use crate::clock;
+use failover::Upstream;
 
 /// What of the client's CONNECT reaches the server, and the addresses for the PROXY header.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +70,7 @@ pub struct ConnectOptions<'a> {
 impl ConnectOptions<'_> {
     /// For connections of our own.
     const fn probe() -> ConnectOptions<'static> {
-        let nowhere = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
         ConnectOptions {
             client_addr: nowhere,
             listener_addr: nowhere,
@@ -121,16 +116,6 @@ pub struct Upstreams {
 }
 
 type Set = HashMap<Arc<str>, Arc<Upstream>>;
-
-/// One upstream. Its watches end when it is dropped.
-struct Upstream {
-    config: UpstreamConfig,
-    credentials: Credentials,
-    servers: Servers,
-    template: Template,
-    stop: CancellationToken,
-    _stops: DropGuard,
-}
 
 impl Upstreams {
     /// Checks the configuration and begins to watch every server. Must be called inside a tokio runtime; the watches
@@ -207,7 +192,22 @@ impl Upstreams {
             let error = DialError::LameDuck {
                 server: server.to_owned(),
             };
-            upstream.report(known, Some(&error), None);
+            upstream.failed(known, &error);
+        }
+    }
+
+    /// A live link broke: the server is looked at now, not at the next probe.
+    pub fn suspect(&self, upstream: &str, server: &str) {
+        let set = self.current.load();
+        let Some(upstream) = set.get(upstream) else {
+            return;
+        };
+        for known in upstream
+            .servers
+            .iter()
+            .filter(|known| &*known.label == server)
+        {
+            known.suspect();
         }
     }
 
@@ -254,148 +254,8 @@ fn build(configs: Vec<UpstreamConfig>, old: Option<&Set>) -> Result<Set, ConfigE
     Ok(set)
 }
 
-impl Upstream {
-    fn new(config: UpstreamConfig) -> Result<Self, ConfigError> {
-        let credentials = config.prepare()?;
-        let servers = Servers::new(&config.servers, clock::now());
-        let stop = CancellationToken::new();
-        let stops = stop.clone().drop_guard();
-        Ok(Self {
-            config,
-            credentials,
-            servers,
-            template: Template::new(),
-            stop,
-            _stops: stops,
-        })
-    }
-
-    /// Goes on where the upstream of this name was.
-    fn inherit(&self, before: &Self) {
-        self.template.inherit(&before.template);
-        for server in self.servers.iter() {
-            let same = before.servers.iter().find(|known| known.url == server.url);
-            if let Some(same) = same {
-                server.inherit(same);
-            }
-        }
-    }
-
-    async fn dial(&self, options: &ConnectOptions<'_>) -> Result<Link, DialError> {
-        let deadline = Instant::now() + self.config.dial_timeout;
-        let recovery = self.servers.recovered.notified();
-        match self.pass(options, deadline).await {
-            // Others are finding out whether a server is back: many clients come at once when one was away.
-            Err(DialError::Down { .. }) => {}
-            result => return result,
-        }
-        drop(timeout_at(deadline.min(Instant::now() + RECOVERY_PATIENCE), recovery).await);
-        self.pass(options, deadline).await
-    }
-
-    /// Every server that may be tried, once.
-    async fn pass(
-        &self,
-        options: &ConnectOptions<'_>,
-        deadline: Instant,
-    ) -> Result<Link, DialError> {
-        let order = self.servers.order(Instant::now());
-        let mut worst: Option<DialError> = None;
-
-        for (index, server) in order.iter().enumerate() {
-            let Some(turn) = server.turn() else { continue };
-            let left = deadline.saturating_duration_since(Instant::now());
-            let others = order.len().saturating_sub(index);
-            let dial = Dial {
-                config: &self.config,
-                credentials: &self.credentials,
-                server: &turn.server,
-                purpose: Purpose::Session(options),
-                deadline: Instant::now() + share(left, others),
-                connect_limit: left,
-            };
-            let result = dial.run().await;
-            self.report(
-                server,
-                result.as_ref().err(),
-                result.as_ref().ok().map(|d| &d.info),
-            );
-            match result {
-                Ok(Dialled { link, info, .. }) => {
-                    self.template.dialled(&link.info, &info);
-                    return Ok(link);
-                }
-                Err(error) => {
-                    if worst
-                        .as_ref()
-                        .is_none_or(|worst| worst.weight() <= error.weight())
-                    {
-                        worst = Some(error);
-                    }
-                }
-            }
-            if Instant::now() >= deadline {
-                break;
-            }
-        }
-        Err(worst.unwrap_or_else(|| DialError::Down {
-            upstream: self.config.name.to_string(),
-            last: self
-                .servers
-                .last_error()
-                .as_deref()
-                .unwrap_or("not tried yet")
-                .to_owned(),
-        }))
-    }
-
-    /// Notes how a dial or probe went, and logs what changed by it.
-    fn report(&self, server: &Server, error: Option<&DialError>, info: Option<&Info>) {
-        let upstream = &*self.config.name;
-        match (error, info) {
-            // Nothing was learned about the server.
-            (Some(DialError::Local { .. }), _) | (None, None) => {}
-            (Some(error), _) => {
-                if server.failed(error, Instant::now(), clock::now()) == Change::WentDown {
-                    tracing::warn!(upstream, server = &*server.label, %error, "server is down");
-                }
-            }
-            (None, Some(info)) => {
-                if server.succeeded(&info.version, clock::now()) == Change::WentUp {
-                    self.servers.recovered.notify_waiters();
-                    tracing::info!(
-                        upstream,
-                        server = &*server.label,
-                        version = &*info.version,
-                        "server is up"
-                    );
-                }
-            }
-        }
-    }
-
-    fn status(&self) -> UpstreamStatus {
-        let servers: Vec<_> = self.servers.iter().map(|server| server.status()).collect();
-        let ready = servers.iter().any(|server| server.state == ServerState::Up);
-        UpstreamStatus {
-            name: Arc::clone(&self.config.name),
-            ready,
-            servers,
-        }
-    }
-}
-
 impl fmt::Debug for Upstreams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.status()).finish()
     }
 }
-
-/// How much of the time left one server may take when others wait behind it: an even part, but at least a second.
-fn share(left: Duration, candidates: usize) -> Duration {
-    let part = left / u32::try_from(candidates.max(1)).unwrap_or(u32::MAX);
-    part.max(Duration::from_secs(1)).min(left)
-}
-
-/// How long a dial waits for a server that another dial or probe is trying.
-const RECOVERY_PATIENCE: Duration = Duration::from_secs(1);

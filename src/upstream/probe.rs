@@ -5,12 +5,13 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Upstream;
-use super::dial::{Dial, Dialled, Purpose, resolve};
+use super::dial::{Dial, Dialled, Purpose};
+use super::failover::Upstream;
 use super::servers::Server;
+use super::transport::resolve;
 
 /// Looks after `server` until `stop`, or until the upstream is gone.
 pub(super) async fn watch(upstream: Weak<Upstream>, server: Arc<Server>, stop: CancellationToken) {
@@ -38,34 +39,32 @@ pub(super) async fn watch(upstream: Weak<Upstream>, server: Arc<Server>, stop: C
 }
 
 async fn probe(upstream: &Upstream, server: &Server) {
-    let deadline = Instant::now() + upstream.config.dial_timeout;
-    // Fresh addresses, unless the resolver is in trouble: then those we have.
-    let resolved = timeout_at(deadline, resolve(server)).await;
-    drop(resolved);
+    // Fresh addresses, unless the resolver is in trouble: then those we have. Without any, the dial asks.
+    if !server.addresses.load().is_empty() {
+        drop(timeout(RESOLVE_LIMIT, resolve(server)).await);
+    }
     let dial = Dial {
         config: &upstream.config,
         credentials: &upstream.credentials,
         server,
         purpose: Purpose::Probe,
-        deadline,
+        deadline: Instant::now() + upstream.config.dial_timeout,
         connect_limit: CONNECT_LIMIT,
     };
-    let result = dial.run().await;
-    upstream.report(
-        server,
-        result.as_ref().err(),
-        result.as_ref().ok().map(|dialled| &dialled.info),
-    );
-    if let Ok(Dialled {
-        mut link,
-        info,
-        round_trip,
-    }) = result
-    {
-        server.measured(round_trip);
-        upstream.template.probed(&link.info, &info);
-        // A goodbye, so that a TLS server does not log a broken connection.
-        drop(timeout(GOODBYE, link.stream.shutdown()).await);
+    match dial.run().await {
+        Ok(Dialled {
+            mut link,
+            info,
+            round_trip,
+        }) => {
+            server.measured(round_trip);
+            // Before the report: whoever sees the upstream ready finds a template.
+            upstream.template.probed(&link.info, &info);
+            upstream.succeeded(server, &info);
+            // A goodbye, so that a TLS server does not log a broken connection.
+            drop(timeout(GOODBYE, link.stream.shutdown()).await);
+        }
+        Err(error) => upstream.failed(server, &error),
     }
 }
 
@@ -74,5 +73,7 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 
 /// A lost SYN is repeated after a second: a server that is back answers that one, or the next probe's.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+
+const RESOLVE_LIMIT: Duration = Duration::from_secs(1);
 
 const GOODBYE: Duration = Duration::from_millis(500);

@@ -77,6 +77,8 @@ pub(super) struct Server {
     pub(super) wake: Notify,
     style: AtomicU8,
     trial: AtomicBool,
+    /// A live link to it broke: it is to be probed at once.
+    suspected: AtomicBool,
     health: Mutex<Health>,
 }
 
@@ -163,6 +165,7 @@ impl Server {
             addresses: ArcSwap::from_pointee(addresses.into_iter().collect()),
             url,
             wake: Notify::new(),
+            suspected: AtomicBool::new(false),
             style: AtomicU8::new(0),
             trial: AtomicBool::new(false),
             health: Mutex::new(Health {
@@ -245,8 +248,17 @@ impl Server {
         if another { Change::WentDown } else { change }
     }
 
+    /// A live link to it broke. Many links that break together cause one probe.
+    pub(super) fn suspect(&self) {
+        self.suspected.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
     /// When the prober looks at it next: soon while it is not up.
     pub(super) fn next_probe(&self, at: Instant) -> Duration {
+        if self.suspected.swap(false, Ordering::AcqRel) {
+            return Duration::ZERO;
+        }
         let health = self.health();
         match health.state {
             ServerState::Unknown => Duration::ZERO,

@@ -85,8 +85,11 @@ pub(super) fn header_publish(line: &[u8]) -> Option<Publish<'_>> {
     })
 }
 
+/// Subject, queue, sid.
+type SubscribeArguments<'a> = (&'a [u8], Option<&'a [u8]>, &'a [u8]);
+
 /// Arguments of SUB: `subject [queue] sid`.
-pub(super) fn subscribe(line: &[u8]) -> Option<(&[u8], Option<&[u8]>, &[u8])> {
+pub(super) fn subscribe(line: &[u8]) -> Option<SubscribeArguments<'_>> {
     match *arguments(line)?.as_slice() {
         [subject, sid] => Some((subject, None, sid)),
         [subject, queue, sid] => Some((subject, Some(queue), sid)),

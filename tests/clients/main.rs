@@ -14,6 +14,17 @@
 //!
 //! Every expectation is first held against nats-server itself, with its own users and permissions: what passes there
 //! and fails through the proxy is the proxy's doing.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::large_futures,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test may be loud, and reads the clock"
+)]
 #![cfg(feature = "demo")]
 
 mod cli_client;
@@ -66,4 +77,6 @@ directly! {
     nats_go_works_with_2_15_1: NatsGo on V2_15_1;
     nats_cli_works_with_2_9_10: NatsCli on V2_9_10;
     nats_cli_works_with_2_15_1: NatsCli on V2_15_1;
+    nats_c_works_with_2_9_10: NatsC on V2_9_10;
+    nats_c_works_with_2_15_1: NatsC on V2_15_1;
 }

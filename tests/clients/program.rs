@@ -24,6 +24,7 @@ pub enum Client {
     NatsJs,
     NatsGo,
     NatsCli,
+    NatsC,
 }
 
 impl fmt::Display for Client {
@@ -34,6 +35,7 @@ impl fmt::Display for Client {
             Self::NatsJs => "nats.js",
             Self::NatsGo => "nats.go",
             Self::NatsCli => "nats CLI",
+            Self::NatsC => "nats.c",
         })
     }
 }
@@ -61,7 +63,11 @@ impl Client {
 
     /// Whether the client has no way to do this.
     pub fn lacks(self, op: &str) -> bool {
-        self == Self::NatsCli && matches!(op, "drain" | "same_session")
+        match self {
+            Self::NatsCli => matches!(op, "drain" | "same_session"),
+            Self::NatsC => matches!(op, "object" | "object_put_get"),
+            _ => false,
+        }
     }
 
     /// Starts it. None where its toolchain is absent and not ours to fetch; a panic where it is ours and cannot be had.
@@ -75,6 +81,7 @@ impl Client {
             Self::NatsPy => python().map(Some),
             Self::NatsJs => javascript().map(Some),
             Self::NatsGo => go(),
+            Self::NatsC => c(),
             Self::NatsCli => {
                 let (url, token_url) = (target.url.clone(), target.token_url.clone());
                 let program = cli().unwrap_or_else(|error| panic!("{error}"))?;
@@ -139,6 +146,15 @@ fn cli() -> Result<Option<PathBuf>, ProvisionError> {
         return Ok(None);
     };
     tools::go_install(&go, "github.com/nats-io/natscli/nats", "v0.5.1").map(Some)
+}
+
+fn c() -> Result<Option<Command>, ProvisionError> {
+    let Some(built) = tools::c_program(&sources().join("c"))? else {
+        return Ok(None);
+    };
+    let mut command = command(built.program);
+    command.env("LD_LIBRARY_PATH", built.libraries);
+    Ok(Some(command))
 }
 
 /// A client at work.

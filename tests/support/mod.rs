@@ -7,6 +7,7 @@
 pub mod proxy;
 pub mod relay;
 pub mod servers;
+pub mod tap;
 pub mod tokens;
 pub mod tools;
 pub mod wire;

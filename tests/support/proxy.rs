@@ -101,17 +101,21 @@ roles:
 
 /// A development identity provider with its usual people.
 pub async fn idp() -> DevIdp {
-    DevIdp::start(IdpConfig::default()).await.expect("the development identity provider starts")
+    DevIdp::start(IdpConfig::default())
+        .await
+        .expect("the development identity provider starts")
 }
 
 /// An ordinary token of somebody.
 pub fn token(idp: &DevIdp, who: &str) -> String {
-    idp.mint(&TokenRequest::of(who)).expect("the directory knows them")
+    idp.mint(&TokenRequest::of(who))
+        .expect("the directory knows them")
 }
 
 /// A token that ends soon.
 pub fn short_token(idp: &DevIdp, who: &str, lifetime: Duration) -> String {
-    idp.mint(&TokenRequest::of(who).lifetime(lifetime)).expect("the directory knows them")
+    idp.mint(&TokenRequest::of(who).lifetime(lifetime))
+        .expect("the directory knows them")
 }
 
 impl Proxy {
@@ -131,7 +135,9 @@ impl Proxy {
         std::fs::write(&path, &text).expect("a configuration file");
         let config = Config::parse(&text, "natsentry.yaml", folder.path(), clock::now())
             .unwrap_or_else(|mistakes| panic!("{mistakes}"));
-        let server = Server::build(config, Some(path)).await.expect("the server starts");
+        let server = Server::build(config, Some(path))
+            .await
+            .expect("the server starts");
         let address = server.client_address().expect("a client address");
         let admin = server.admin_address().expect("an admin address");
         let (stop, stopped) = oneshot::channel::<()>();
@@ -140,7 +146,13 @@ impl Proxy {
             let _ = stopped.await;
         });
         let task = tokio::spawn(async move { run.await.map_err(|error| format!("{error:#}")) });
-        Self { address, admin, folder, stop: Some(stop), task: Some(task) }
+        Self {
+            address,
+            admin,
+            folder,
+            stop: Some(stop),
+            task: Some(task),
+        }
     }
 
     /// The audit file.
@@ -151,7 +163,9 @@ impl Proxy {
     /// The audit lines so far.
     pub fn audit(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.audit_file()).unwrap_or_default();
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        text.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
     }
 
     /// Begins the drain without waiting for its end.
@@ -163,7 +177,9 @@ impl Proxy {
     pub async fn stop(mut self) {
         self.begin_drain();
         if let Some(task) = self.task.take() {
-            task.await.expect("the server does not panic").expect("the server ends well");
+            task.await
+                .expect("the server does not panic")
+                .expect("the server ends well");
         }
     }
 
@@ -177,7 +193,8 @@ impl Proxy {
         let (_, text) = self.get("/metrics").await;
         text.lines()
             .filter(|line| {
-                line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                line.strip_prefix(name)
+                    .is_some_and(|rest| rest.starts_with(['{', ' ']))
                     && line.contains(labels)
             })
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
@@ -188,14 +205,23 @@ impl Proxy {
 /// A GET over a plain connection.
 pub async fn http_get(address: SocketAddr, path: &str) -> (u16, String) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut tcp = tokio::net::TcpStream::connect(address).await.expect("the admin interface");
+    let mut tcp = tokio::net::TcpStream::connect(address)
+        .await
+        .expect("the admin interface");
     let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
     tcp.write_all(request.as_bytes()).await.expect("a request");
     let mut answer = Vec::new();
     tcp.read_to_end(&mut answer).await.expect("an answer");
     let text = String::from_utf8_lossy(&answer).into_owned();
-    let status = text.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
-    let body = text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    let status = text
+        .split(' ')
+        .nth(1)
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(0);
+    let body = text
+        .split_once("\r\n\r\n")
+        .map(|(_, body)| body.to_owned())
+        .unwrap_or_default();
     (status, body)
 }
 

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use natsentry::demo::provision::apt;
 use natsentry::demo::provision::pip::Python;
 use natsentry::demo::provision::{Cache, ProvisionError, command, make_executable, on_path, run};
 use sha2::{Digest, Sha256};
@@ -140,6 +141,65 @@ pub fn go_install(go: &Path, package: &str, version: &str) -> Result<PathBuf> {
         run(install.current_dir(aside), "Go has to work").map(drop)
     })?;
     Ok(place.join(name))
+}
+
+/// A C program built against Debian 12's nats.c, and what its `LD_LIBRARY_PATH` has to hold.
+pub struct CProgram {
+    pub program: PathBuf,
+    pub libraries: PathBuf,
+}
+
+/// Builds the C program in the folder `source`, once. None where there is no C compiler, or the release is another
+/// one: the library is not ours to build.
+pub fn c_program(source: &Path) -> Result<Option<CProgram>> {
+    let Some(compiler) = on_path("cc", |_| true) else {
+        return Ok(None);
+    };
+    if apt::release().is_none_or(|release| release != "bookworm") {
+        return Ok(None);
+    }
+    let files = ["client.c"];
+    let cache = Cache::open()?;
+    let place = cache.entry(&format!("c-{}", digest_of(source, &files)?), |aside| {
+        copy(source, &files, aside)?;
+        apt::unpack(
+            &["libnats-dev", "libnats3.4", "libprotobuf-c1", "libssl3"],
+            aside,
+        )?;
+        let libraries = libraries_below(aside)?;
+        let mut build = command(&compiler);
+        build.args([
+            "-std=c11",
+            "-D_DEFAULT_SOURCE",
+            "-Wall",
+            "-Wextra",
+            "-O1",
+            "client.c",
+        ]);
+        build
+            .args(["-o", "client", "-Iusr/include", "-L"])
+            .arg(&libraries);
+        build
+            .arg(format!("-Wl,-rpath-link,{}", libraries.display()))
+            .args(["-lnats", "-lpthread"]);
+        run(build.current_dir(aside), "the C compiler has to work").map(drop)
+    })?;
+    let libraries = libraries_below(&place)?;
+    Ok(Some(CProgram {
+        program: place.join("client"),
+        libraries,
+    }))
+}
+
+/// `usr/lib/<machine>` of an unpacked Debian package.
+fn libraries_below(root: &Path) -> Result<PathBuf> {
+    let lib = root.join("usr/lib");
+    let entries = fs::read_dir(&lib).map_err(ProvisionError::file("read", &lib))?;
+    let mut folders = entries
+        .filter_map(std::result::Result::ok)
+        .map(|entry| entry.path());
+    let found = folders.find(|folder| folder.join("libnats.so").exists());
+    found.ok_or_else(|| ProvisionError::Incomplete(PathBuf::from("libnats.so")))
 }
 
 /// Copies `files` of `source` into `into`.

@@ -20,7 +20,10 @@ impl Wire {
     /// Connects; INFO is not read yet.
     pub async fn connect(address: SocketAddr) -> Self {
         let tcp = TcpStream::connect(address).await.expect("a connection");
-        Self { tcp, buffer: Vec::new() }
+        Self {
+            tcp,
+            buffer: Vec::new(),
+        }
     }
 
     /// Connects with a token and waits for the first PONG. Returns the connection and the first INFO.
@@ -53,7 +56,9 @@ impl Wire {
                 return Some(String::from_utf8_lossy(text).into_owned());
             }
             let mut piece = [0_u8; 65_536];
-            let read = timeout(PATIENCE, self.tcp.read(&mut piece)).await.expect("an answer in time");
+            let read = timeout(PATIENCE, self.tcp.read(&mut piece))
+                .await
+                .expect("an answer in time");
             match read {
                 Ok(count) if count > 0 => self.buffer.extend_from_slice(&piece[..count]),
                 Ok(_) | Err(_) => return None,

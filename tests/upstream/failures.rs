@@ -107,6 +107,18 @@ async fn a_server_that_never_speaks_is_given_up_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn a_server_that_never_speaks_leaves_time_for_the_next() {
+    let silent = scripted("nats", Script::Send(Vec::new())).await;
+    let well = scripted("nats", Script::Answer(b"PONG\r\nPONG\r\n".to_vec())).await;
+    let servers = [silent.servers, well.servers.clone()].concat();
+    let upstreams = upstreams(config(servers, Auth::None));
+    for _ in 0..2 {
+        let link = dial(&upstreams).await.unwrap();
+        assert_eq!(*link.server, *well.servers[0].to_string());
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_closes_is_told_from_one_that_is_not_there() {
     for bytes in [&b""[..], b"INFO {\"ser"] {
         let error = failure(Script::SendAndClose(bytes.to_vec())).await;

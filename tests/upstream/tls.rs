@@ -2,7 +2,7 @@
 
 use natsentry::demo::servers::Version;
 use natsentry::upstream::{
-    Auth, DialError, Link, ServerState, ServerUrl, TlsDial, TlsFirst, UpstreamConfig,
+    Auth, DialError, Link, LinkStream, ServerState, ServerUrl, TlsDial, TlsFirst, UpstreamConfig,
 };
 
 use crate::certificates::Certificates;
@@ -76,6 +76,20 @@ async fn what_was_found_out_is_remembered_and_forgotten_when_the_server_changes(
         assert_tls(&link);
         carries(&mut link).await;
     }
+}
+
+#[tokio::test]
+async fn the_second_dial_resumes_the_session_of_the_first() {
+    let certificates = Certificates::new();
+    let server = start(Version::LATEST, &certificates.server(""));
+    let upstreams = upstreams(secured(tls_url(&server), certificates.dial(TlsFirst::Auto)));
+    become_states(&upstreams, &[ServerState::Up]).await;
+    let link = dial(&upstreams).await.unwrap();
+    let LinkStream::Tls(stream) = &link.stream else {
+        panic!("in clear")
+    };
+    let kind = stream.get_ref().1.handshake_kind();
+    assert_eq!(kind, Some(rustls::HandshakeKind::Resumed));
 }
 
 #[tokio::test]

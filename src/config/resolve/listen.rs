@@ -123,15 +123,11 @@ fn resolve_tls(context: &mut Context<'_>, document: &Document) -> Option<ListenT
         let path = blamed(&error, &candidates, TLS);
         context.mistake(path, error.to_string());
     }
-    let first_wait = match written.mode {
-        TlsMode::Auto => written.first_wait.get(),
-        TlsMode::Required | TlsMode::Off => Duration::ZERO,
-    };
     Some(ListenTls {
         cert,
         key,
         client_ca,
-        first_wait,
+        first_wait: written.first_wait.get(),
     })
 }
 

@@ -204,6 +204,7 @@ fn audiences(context: &mut Context<'_>, path: &[&str], audiences: &[String]) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one key after the other")]
 fn issuer(
     context: &mut Context<'_>,
     index: usize,

@@ -166,6 +166,7 @@ impl DevIdp {
         });
         let router = http::router(Arc::clone(&shared));
         let stop = shared.stop.clone();
+        #[expect(clippy::disallowed_methods, reason = "the handle is kept and waited for")]
         let task = tokio::spawn(async move {
             let served =
                 axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
@@ -310,12 +311,12 @@ impl Shared {
     fn mint(&self, request: &TokenRequest) -> Result<String, IdpError> {
         let form = request.form.unwrap_or(self.form);
         let key = self.signing_key(request.kid.as_deref())?;
-        let mut payload = mint::claims(&self.directory, &self.base, request, form, clock::now())?;
-        mint::patch(&mut payload, &request.claims);
-        let mut header = mint::header(&key, form);
-        mint::patch(&mut header, &request.header);
+        let mut payload = claims(&self.directory, &self.base, request, form, clock::now())?;
+        patch(&mut payload, &request.claims);
+        let mut head = header(&key, form);
+        patch(&mut head, &request.header);
         let text = |members| serde_json::Value::Object(members).to_string();
-        mint::sign(text(header).as_bytes(), text(payload).as_bytes(), &key)
+        sign(text(head).as_bytes(), text(payload).as_bytes(), &key)
     }
 
     fn signing_key(&self, kid: Option<&str>) -> Result<Arc<SigningKey>, IdpError> {

@@ -1,0 +1,118 @@
+//! natsentry as a contender: the release binary with a configuration of its own, and the development identity provider
+//! that mints what its clients say.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use ::natsentry::demo::idp::{DevIdp, IdpConfig, TokenRequest};
+use ::natsentry::demo::servers::NatsServer;
+use tokio::runtime::Runtime;
+
+use super::contenders::{Contender, Process, free_port};
+use super::procfs;
+
+/// What the sessions of a contender may do.
+#[derive(Clone, Copy)]
+pub(crate) enum Role {
+    /// Everything.
+    PassThrough,
+    /// A dozen grants with templates and wildcards.
+    Typical,
+    /// The same, and a deny that overlaps the subscription, so that each delivery is judged.
+    Filter,
+}
+
+/// Issues the tokens; answers as long as it lives.
+pub(crate) struct Issuer {
+    idp: DevIdp,
+    _runtime: Runtime,
+}
+
+impl Issuer {
+    pub(crate) fn start() -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let idp = runtime.block_on(DevIdp::start(IdpConfig::default()))?;
+        Ok(Self { idp, _runtime: runtime })
+    }
+
+    fn token(&self) -> Result<String> {
+        let request = TokenRequest::of("alice")
+            .claim("roles", vec!["Bench".to_owned()])
+            .lifetime(Duration::from_secs(6 * 3600));
+        Ok(self.idp.mint(&request)?)
+    }
+}
+
+/// Starts the binary that cargo built beside this benchmark, in the same profile.
+pub(crate) fn start(
+    name: &str,
+    role: Role,
+    issuer: &Issuer,
+    server: &NatsServer,
+    place: &Path,
+) -> Result<Contender> {
+    let port = free_port()?;
+    let file = place.join("natsentry.yaml");
+    fs::write(&file, config(role, issuer, server, port)?)?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_natsentry"));
+    command.args(["run", "--log", "warn", "--config"]).arg(&file);
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let process = Process::start(&mut command, place, address)?;
+    let token = issuer.token().context("minting")?;
+    Ok(Contender {
+        name: name.to_owned(),
+        version: format!("natsentry {}", env!("CARGO_PKG_VERSION")),
+        address,
+        pid: Some(process.id()),
+        connect: format!(
+            r#"{{"verbose":false,"pedantic":false,"lang":"bench","version":"0","protocol":1,"headers":true,"auth_token":"{token}"}}"#
+        ),
+        // A plain subscription below a wildcard is what a deny entry can overlap.
+        subscription: match role {
+            Role::PassThrough | Role::Typical => "bench.stream",
+            Role::Filter => "bench.*",
+        },
+        _process: Some(process),
+    })
+}
+
+fn config(role: Role, issuer: &Issuer, server: &NatsServer, port: u16) -> Result<String> {
+    let directory = issuer.idp.directory();
+    let mut text = format!(
+        "version: 1\n\
+         listen: {{ client: '127.0.0.1:{port}' }}\n\
+         admin: {{ listen: '127.0.0.1:{}' }}\n\
+         issuers:\n\
+         - {{ issuer: '{}', profile: entra, tenant: {}, audiences: ['{}', '{}'] }}\n\
+         upstreams: {{ nats: {{ servers: ['{}'] }} }}\n\
+         limits: {{ connections: {}, connections_per_address: 1000000, payload: 8MiB, drain: 1s }}\n\
+         roles:\n  bench:\n    bind: [{{ app_role: Bench }}]\n    upstream: nats\n",
+        free_port()?,
+        issuer.idp.base(),
+        directory.tid,
+        directory.api,
+        directory.app_id_uri,
+        server.url(),
+        procfs::open_files()?.saturating_sub(100) / 2,
+    );
+    match role {
+        Role::PassThrough => text.push_str("    broad: true\n    publish: ['>']\n    subscribe: ['>']\n"),
+        Role::Typical | Role::Filter => {
+            let mut grants = String::from("'bench.*', 'bench.idle.*'");
+            for n in 0..10 {
+                // Writing to a String cannot fail.
+                let _ = write!(grants, ", 'plant.{n}.{{oid}}.>'");
+            }
+            let _ = writeln!(text, "    publish: [{grants}]\n    subscribe: [{grants}]");
+        }
+    }
+    if matches!(role, Role::Filter) {
+        text.push_str("    deny: { subscribe: ['bench.secret'] }\n");
+    }
+    Ok(text)
+}

@@ -1,0 +1,159 @@
+//! One upstream: a dial goes to the best of its servers and, when that fails, to the next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::config::{ConfigError, UpstreamConfig};
+use super::credentials::Credentials;
+use super::dial::{Dial, Dialled, Purpose};
+use super::documents::Info;
+use super::error::DialError;
+use super::servers::{Change, Server, ServerState, Servers};
+use super::template::Template;
+use super::{ConnectOptions, Link, UpstreamStatus};
+use crate::clock;
+
+/// One upstream. Its watches end when it is dropped.
+pub(super) struct Upstream {
+    pub(super) config: UpstreamConfig,
+    pub(super) credentials: Credentials,
+    pub(super) servers: Servers,
+    pub(super) template: Template,
+    pub(super) stop: CancellationToken,
+    _stops: DropGuard,
+}
+
+impl Upstream {
+    pub(super) fn new(config: UpstreamConfig) -> Result<Self, ConfigError> {
+        let credentials = config.prepare()?;
+        let servers = Servers::new(&config.servers, clock::now());
+        let stop = CancellationToken::new();
+        let stops = stop.clone().drop_guard();
+        Ok(Self {
+            config,
+            credentials,
+            servers,
+            template: Template::new(),
+            stop,
+            _stops: stops,
+        })
+    }
+
+    /// Goes on where the upstream of this name was.
+    pub(super) fn inherit(&self, before: &Self) {
+        self.template.inherit(&before.template);
+        for server in self.servers.iter() {
+            let same = before.servers.iter().find(|known| known.url == server.url);
+            if let Some(same) = same {
+                server.inherit(same);
+            }
+        }
+    }
+
+    pub(super) async fn dial(&self, options: &ConnectOptions<'_>) -> Result<Link, DialError> {
+        let deadline = Instant::now() + self.config.dial_timeout;
+        let recovery = self.servers.recovered.notified();
+        match self.pass(options, deadline).await {
+            // Others are finding out whether a server is back: many clients come at once when one was away.
+            Err(DialError::Down { .. }) => {}
+            result => return result,
+        }
+        drop(timeout_at(deadline.min(Instant::now() + RECOVERY_PATIENCE), recovery).await);
+        self.pass(options, deadline).await
+    }
+
+    /// Every server that may be tried, once.
+    async fn pass(
+        &self,
+        options: &ConnectOptions<'_>,
+        deadline: Instant,
+    ) -> Result<Link, DialError> {
+        let order = self.servers.order(Instant::now());
+        let mut worst: Option<DialError> = None;
+
+        for (index, server) in order.iter().enumerate() {
+            let Some(turn) = server.turn() else { continue };
+            let left = deadline.saturating_duration_since(Instant::now());
+            let others = order.len().saturating_sub(index);
+            let dial = Dial {
+                config: &self.config,
+                credentials: &self.credentials,
+                server: &turn.server,
+                purpose: Purpose::Session(options),
+                deadline: Instant::now() + share(left, others),
+                connect_limit: left,
+            };
+            match dial.run().await {
+                Ok(Dialled { link, info, .. }) => {
+                    self.template.dialled(&link.info, &info);
+                    self.succeeded(server, &info);
+                    return Ok(link);
+                }
+                Err(error) => {
+                    self.failed(server, &error);
+                    if worst
+                        .as_ref()
+                        .is_none_or(|worst| worst.weight() <= error.weight())
+                    {
+                        worst = Some(error);
+                    }
+                }
+            }
+            if Instant::now() >= deadline {
+                break;
+            }
+        }
+        Err(worst.unwrap_or_else(|| DialError::Down {
+            upstream: self.config.name.to_string(),
+            last: self
+                .servers
+                .last_error()
+                .as_deref()
+                .unwrap_or("not tried yet")
+                .to_owned(),
+        }))
+    }
+
+    /// A dial or probe went through.
+    pub(super) fn succeeded(&self, server: &Server, info: &Info) {
+        if server.succeeded(&info.version, clock::now()) == Change::WentUp {
+            self.servers.recovered.notify_waiters();
+            let (upstream, version) = (&*self.config.name, &*info.version);
+            tracing::info!(upstream, server = &*server.label, version, "server is up");
+        }
+    }
+
+    /// A dial or probe failed, or a live link said that the server is about to stop.
+    pub(super) fn failed(&self, server: &Server, error: &DialError) {
+        // That this machine is short of something says nothing about a server that was well.
+        let ours = matches!(error, DialError::Local { .. });
+        if ours && server.status().state == ServerState::Up {
+            return;
+        }
+        if server.failed(error, Instant::now(), clock::now()) == Change::WentDown {
+            tracing::warn!(upstream = &*self.config.name, server = &*server.label, %error, "server is down");
+        }
+    }
+
+    pub(super) fn status(&self) -> UpstreamStatus {
+        let servers: Vec<_> = self.servers.iter().map(|server| server.status()).collect();
+        let ready = servers.iter().any(|server| server.state == ServerState::Up);
+        UpstreamStatus {
+            name: Arc::clone(&self.config.name),
+            ready,
+            servers,
+        }
+    }
+}
+
+/// How much of the time left one server may take when others wait behind it: an even part, but at least a second.
+fn share(left: Duration, candidates: usize) -> Duration {
+    let part = left / u32::try_from(candidates.max(1)).unwrap_or(u32::MAX);
+    part.max(Duration::from_secs(1)).min(left)
+}
+
+/// How long a dial waits for a server that another dial or probe is trying.
+const RECOVERY_PATIENCE: Duration = Duration::from_secs(1);

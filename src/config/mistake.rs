@@ -133,7 +133,7 @@ pub fn show_path(path: &[Box<str>]) -> String {
 }
 
 /// Names of keys whose values are secrets, and what people write for them.
-const SECRET_KEYS: [&str; 12] = [
+const SECRET_KEYS: [&str; 10] = [
     "auth",
     "password",
     "pass",
@@ -143,8 +143,6 @@ const SECRET_KEYS: [&str; 12] = [
     "seed",
     "nkey",
     "creds",
-    "credential",
-    "credentials",
     "trusted_proxy_nkey",
 ];
 
@@ -184,7 +182,30 @@ fn mask(line: &str) -> String {
         }
     }
     shown.push_str(rest);
-    mask_words(&shown)
+    mask_words(&mask_user_info(&shown))
+}
+
+/// Masks what stands before the `@` of an address (`nats://user:password@host`).
+fn mask_user_info(line: &str) -> String {
+    let mut shown = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(start) = rest.find("://") {
+        let (before, after) = rest.split_at(start.saturating_add(3));
+        shown.push_str(before);
+        let end = after.find(|c: char| c.is_whitespace() || ",]}'\"".contains(c));
+        let (address, tail) = after.split_at(end.unwrap_or(after.len()));
+        match address.rsplit_once('@') {
+            Some((user, host)) => {
+                shown.push_str(&"*".repeat(user.chars().count()));
+                shown.push('@');
+                shown.push_str(host);
+            }
+            None => shown.push_str(address),
+        }
+        rest = tail;
+    }
+    shown.push_str(rest);
+    shown
 }
 
 fn is_reference(value: &str) -> bool {
@@ -237,6 +258,7 @@ mod tests {
         assert_eq!(mask("  passwrod: hunter2"), "  passwrod: *******");
         assert_eq!(mask("  password: file:/run/x"), "  password: file:/run/x");
         assert_eq!(mask("  v1_tokens: maybe"), "  v1_tokens: maybe");
+        assert_eq!(mask("  - nats://u:p@h:1, tls://h:2"), "  - nats://***@h:1, tls://h:2");
         let seed = format!("  note: S{}", "A".repeat(57));
         assert!(!mask(&seed).contains("AAAA"));
     }

@@ -1,0 +1,356 @@
+//! The real program on configuration files: every mistake at its line and column, and exit codes that scripts can use.
+#![cfg(feature = "shell")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const EXAMPLE: &str = include_str!("../deploy/natsentry.example.yaml");
+
+/// Runs the program in `folder`.
+fn natsentry(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_natsentry"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .env("NATS_USER", "svc")
+        .env("LAB_TOKEN", "lab")
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A folder with certificates and secrets as the example names them.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()])
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
+    for name in ["tls.crt", "clients.pem", "ca.pem", "client.crt"] {
+        write(name, &certificate.pem());
+    }
+    for name in ["tls.key", "client.key"] {
+        write(name, &key.serialize_pem());
+    }
+    write("other.key", &rcgen::KeyPair::generate().unwrap().serialize_pem());
+    write("not-a-seed", "SUNOTASEED\n");
+    fs::create_dir(folder.path().join("secrets")).unwrap();
+    write("secrets/nats-password", "hunter2\n");
+    write("secrets/proxy.nk", &nkeys::KeyPair::new_user().seed().unwrap());
+    write("secrets/cloud.creds", &creds());
+    write("natsentry.yaml", EXAMPLE);
+    folder
+}
+
+/// A creds file: a user JWT that nobody has to believe, and the seed it is for.
+fn creds() -> String {
+    use base64::Engine as _;
+    let user = nkeys::KeyPair::new_user();
+    let part = |json: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json);
+    let claims = format!(r#"{{"sub":"{}","nats":{{"type":"user","version":2}}}}"#, user.public_key());
+    let jwt = format!(
+        "{}.{}.{}",
+        part(r#"{"typ":"JWT","alg":"ed25519-nkey"}"#),
+        part(&claims),
+        part("signature")
+    );
+    format!(
+        "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
+         -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
+        user.seed().unwrap()
+    )
+}
+
+/// `LINE:COLUMN path` of every mistake of a text, and the whole complaint.
+fn mistakes(text: &str) -> (Vec<String>, String) {
+    let folder = folder();
+    fs::write(folder.path().join("natsentry.yaml"), text).unwrap();
+    let output = natsentry(folder.path(), &["check", "-c", "natsentry.yaml"]);
+    assert_eq!(output.status.code(), Some(1), "{}{}", stdout(&output), stderr(&output));
+    let complaint = stderr(&output);
+    let places = complaint
+        .lines()
+        .filter_map(|line| line.strip_prefix("natsentry.yaml:"))
+        .filter_map(|line| {
+            let (line_number, rest) = line.split_once(':')?;
+            let (column, rest) = rest.split_once(": ")?;
+            let path = rest.split_once(": ").map_or("", |(path, _)| path);
+            let path = if path.contains(' ') && !path.contains('.') { "" } else { path };
+            Some(format!("{line_number}:{column} {path}"))
+        })
+        .collect();
+    (places, complaint)
+}
+
+#[test]
+fn the_example_passes_and_says_what_it_comes_to() {
+    let folder = folder();
+    let output = natsentry(folder.path(), &["check", "-c", "natsentry.yaml"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let shown = stdout(&output);
+    assert!(shown.starts_with("natsentry.yaml: no mistakes\n"), "{shown}");
+    for part in ["0.0.0.0:4222", "plant-a", "telemetry-writer", "3 passed", "audit.jsonl"] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    assert!(!shown.contains("hunter2") && !shown.contains("warning"), "{shown}");
+}
+
+#[test]
+fn the_result_for_scripts_is_json() {
+    let folder = folder();
+    let output = natsentry(folder.path(), &["-o", "json", "check", "-c", "natsentry.yaml"]);
+    let report: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(report["ok"], true);
+    assert_eq!(report["counts"]["tests_passed"], 3);
+    fs::write(folder.path().join("natsentry.yaml"), "version: 1\nlisten: 3\n").unwrap();
+    let output = natsentry(folder.path(), &["check", "-o", "json", "-c", "natsentry.yaml"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(report["ok"], false);
+    let mistakes = report["mistakes"].as_array().unwrap();
+    let listen = mistakes.iter().find(|mistake| mistake["path"] == "listen").unwrap();
+    assert_eq!((&listen["line"], &listen["column"]), (&2.into(), &9.into()));
+}
+
+#[test]
+fn a_file_with_many_mistakes_shows_them_all_at_once() {
+    let (places, complaint) = mistakes(include_str!("config/ten-mistakes.yaml"));
+    let expected = [
+        "1:10 version",
+        "3:11 listen.client",
+        "4:8 listen.tls",
+        "4:16 listen.tls.cert",
+        "4:39 listen.tls.mode",
+        "5:34 admin.listen",
+        "7:13 entra.tenants[0]",
+        "7:21 entra.tenants[1]",
+        "8:3 entra.audience",
+        "9:18 entra.accept[1]",
+        "11:15 issuers[0].issuer",
+        "11:52 issuers[0].audiences",
+        "14:38 upstreams.plant-a.servers[1]",
+        "15:35 upstreams.plant-a.auth.password",
+        "16:3 upstreams.plant-b",
+        "17:11 upstreams.plant-b.auth",
+        "17:20 upstreams.plant-b.auth.token",
+        "17:52 upstreams.plant-b.auth.nkey",
+        "21:15 roles.writer.upstream",
+        "23:24 roles.writer.limits.payload",
+        "24:5 roles.writer.colour",
+        "25:16 audit.file",
+        "25:54 audit.when_full",
+        "26:22 limits.handshake",
+    ];
+    assert_eq!(places, expected, "{complaint}");
+    assert!(complaint.trim_end().ends_with("24 mistakes in natsentry.yaml"), "{complaint}");
+    assert!(!complaint.contains("hunter2"), "{complaint}");
+    for advice in [
+        "did you mean `off`?",
+        "did you mean `audiences`?",
+        "did you mean `plant-a`?",
+        "write env:NAME or file:PATH",
+        "`key` is missing; write `key: file:tls.key`",
+        "list tenant ids explicitly",
+        "write 100ms to 1m",
+    ] {
+        assert!(complaint.contains(advice), "{advice} in {complaint}");
+    }
+}
+
+#[test]
+fn what_is_wrong_between_keys_is_found_too() {
+    let (places, complaint) = mistakes(include_str!("config/between-keys.yaml"));
+    let expected = [
+        "5:35 listen.tls.key",
+        "6:19 listen.proxy_protocol",
+        "7:14 listen.websocket",
+        "8:18 admin.listen",
+        "10:13 entra.tenants[0]",
+        "10:28 entra.tenants[1]",
+        "11:15 entra.audiences[0]",
+        "11:44 entra.audiences[1]",
+        "12:11 entra.accept",
+        "13:16 entra.max_session",
+        "14:19 entra.required_scope",
+        "15:10 entra.graph",
+        "17:15 issuers[0].issuer",
+        "17:70 issuers[0].jwks",
+        "18:65 issuers[1].tenant",
+        "20:15 issuers[3].issuer",
+        "22:3 upstreams.plant a",
+        "23:14 upstreams.plant a.servers",
+        "25:15 upstreams.plant-b.servers[0]",
+        "25:31 upstreams.plant-b.servers[1]",
+        "26:23 upstreams.plant-b.auth.password",
+        "26:23 upstreams.plant-b.auth.password",
+        "27:25 upstreams.plant-b.trusted_proxy_nkey",
+        "29:32 upstreams.plant-c.servers[1]",
+        "30:19 upstreams.plant-c.auth.nkey",
+        "31:18 upstreams.plant-c.tls.cert",
+        "31:39 upstreams.plant-c.tls.first",
+        "31:57 upstreams.plant-c.tls.server_name",
+        "33:63 roles.r1.publish[0]",
+        "33:68 roles.r1.publish[1]",
+        "34:7 roles.r2",
+        "34:29 roles.r2.upstream",
+        "34:69 roles.r2.subscribe[0].subjet",
+        "35:16 audit.file",
+        "35:27 audit.queue",
+        "35:49 audit.sampling.first",
+        "35:57 audit.sampling.per",
+        "36:24 limits.connections",
+        "36:41 limits.connect_line",
+        "36:54 limits.payload",
+        "36:66 limits.drain",
+    ];
+    assert_eq!(places, expected, "{complaint}");
+    for secret in ["hunter2", "HUNTER2", "SUNOTASEED"] {
+        assert!(!complaint.contains(secret), "{secret} in {complaint}");
+    }
+    for advice in ["not available in this version", "is taken by `listen.client`", "did you mean `plant-b`?"] {
+        assert!(complaint.contains(advice), "{advice} in {complaint}");
+    }
+}
+
+#[test]
+fn a_test_that_does_not_hold_is_a_mistake_at_its_line() {
+    let text = EXAMPLE.replace(
+        "      - pub telemetry.shared.admin\n",
+        "      - pub telemetry.shared.temp\n",
+    );
+    let line = text.lines().position(|line| line.contains("- pub telemetry.shared.temp")).unwrap() + 1;
+    let (places, complaint) = mistakes(&text);
+    assert_eq!(places, [format!("{line}:9 tests[0].deny[1]")], "{complaint}");
+    assert!(complaint.contains("roles.telemetry-writer.publish[1]"), "{complaint}");
+}
+
+#[test]
+fn what_only_follows_from_another_mistake_is_not_reported() {
+    // The role of the tests is gone with its bind; the upstream keeps its name though its servers are wrong.
+    let text = EXAMPLE
+        .replace("    bind:                         # any one line", "    bind: 3 #")
+        .replace("    servers: [nats://10.0.0.11:4222, tls://10.0.0.12:4222]", "    servers: 5");
+    let text: String = text
+        .lines()
+        .filter(|line| !line.starts_with("      - { app_") && !line.starts_with("      - { group"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let (places, complaint) = mistakes(&text);
+    assert_eq!(places.len(), 2, "{complaint}");
+}
+
+#[test]
+fn files_that_are_no_configuration_are_refused_in_one_sentence() {
+    for (text, sentence) in [
+        ("a: [1, 2\nb: 3\n", "not valid YAML"),
+        ("", "`version` is missing"),
+        ("- 1\n", "expected a mapping"),
+        ("version: 1\n---\nversion: 1\n", "a second document"),
+        (&"[".repeat(100), "nested deeper than 32"),
+    ] {
+        let (_, complaint) = mistakes(text);
+        assert!(complaint.contains(sentence), "{sentence} in {complaint}");
+    }
+    let folder = folder();
+    fs::write(folder.path().join("natsentry.yaml"), b"version: 1\n# \xff\n").unwrap();
+    let output = natsentry(folder.path(), &["check", "-c", "natsentry.yaml"]);
+    assert!(stderr(&output).contains("not UTF-8 text on line 2"), "{}", stderr(&output));
+    fs::write(folder.path().join("natsentry.yaml"), vec![b'#'; (4 << 20) + 1]).unwrap();
+    let output = natsentry(folder.path(), &["check", "-c", "natsentry.yaml"]);
+    assert!(stderr(&output).contains("larger than 4 MiB"), "{}", stderr(&output));
+    let output = natsentry(folder.path(), &["check", "-c", "absent.yaml"]);
+    assert!(stderr(&output).contains("absent.yaml:1:1: cannot read the file: no such file"));
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn what_works_and_is_probably_not_meant_is_a_warning() {
+    let folder = folder();
+    let text = "version: 1\nlisten: { client: 0.0.0.0:4222 }\nissuers:\n  - { issuer: https://a.example.com, \
+                audiences: [nats] }\nupstreams: { a: { servers: [nats://127.0.0.1:4333] } }\n";
+    fs::write(folder.path().join("natsentry.yaml"), text).unwrap();
+    let output = natsentry(folder.path(), &["check", "-c", "natsentry.yaml"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let shown = stdout(&output);
+    assert!(shown.contains("natsentry.yaml:2:19: warning: listen.client: without TLS"), "{shown}");
+    assert!(shown.contains("there are no `roles`"), "{shown}");
+    assert!(shown.contains("there is no `audit`"), "{shown}");
+}
+
+#[test]
+fn wrong_usage_ends_with_2_and_the_rest_of_the_commands_answer() {
+    let folder = folder();
+    for wrong in [&["check"][..], &["no-such-command"], &["check", "-c", "a", "--nonsense"], &[]] {
+        let output = natsentry(folder.path(), wrong);
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
+    let schema = natsentry(folder.path(), &["schema"]);
+    let schema: serde_json::Value = serde_json::from_str(&stdout(&schema)).unwrap();
+    assert_eq!(schema["title"], "natsentry configuration");
+    let version = natsentry(folder.path(), &["version", "-o", "json"]);
+    let version: serde_json::Value = serde_json::from_str(&stdout(&version)).unwrap();
+    assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(version["config_version"], 1);
+}
+
+/// Asks about the writer of the example.
+fn explain(more: &[&str]) -> (Option<i32>, String) {
+    let folder = folder();
+    let who = "oid=aaaaaaaa-0000-4000-8000-000000000001,app_roles=Nats.Telemetry.Write,source=10.1.1.1,at=2026-12-01";
+    let mut arguments = vec!["explain", "-c", "natsentry.yaml", "--as", who];
+    arguments.extend(more);
+    let output = natsentry(folder.path(), &arguments);
+    (output.status.code(), stdout(&output) + &stderr(&output))
+}
+
+fn line_of(text: &str) -> usize {
+    EXAMPLE.lines().position(|line| line.contains(text)).unwrap() + 1
+}
+
+#[test]
+fn explain_names_the_line_that_decides() {
+    let publish = line_of("publish: [\"telemetry.{oid}.>\"");
+    let deny = line_of("publish: [\"telemetry.shared.admin\"]");
+    let oid = "aaaaaaaa-0000-4000-8000-000000000001";
+    for (question, code, parts) in [
+        (vec!["--publish", "telemetry.shared.x"], 0, vec!["allowed: publish", "publish[1]", &format!("natsentry.yaml:{publish}\n")]),
+        (vec!["--publish", "telemetry.shared.admin"], 1, vec!["denied: publish", "deny.publish[0]", &format!("natsentry.yaml:{deny}\n")]),
+        (vec!["--publish", "other"], 1, vec!["denied: publish other", "not_granted", "no role of this identity (telemetry-writer)"]),
+        (vec!["--subscribe", &format!("cmd.{oid}.>")], 0, vec!["allowed: subscribe", "subscribe[0]"]),
+        (vec!["--subscribe", "jobs.a", "--queue", "hist-1"], 0, vec!["allowed: subscribe jobs.a queue hist-1"]),
+        (vec!["--subscribe", "jobs.a"], 1, vec!["denied: subscribe jobs.a\n"]),
+        (vec!["--subscribe", "_INBOX.abcdefghijklmnopqrstuv.*"], 0, vec!["allowed: subscribe _INBOX", "inbox of the session's own"]),
+        (vec!["--publish", "telemetry.shared.x", "--source", "192.0.2.1"], 1, vec!["refused: publish", "authz.condition"]),
+        (vec!["--publish", "telemetry.shared.x", "--at", "2028-01-01"], 1, vec!["refused: publish", "authz.window"]),
+        (vec![], 0, vec!["allowed: connect", "telemetry-writer", "plant-a"]),
+    ] {
+        let (status, shown) = explain(&question);
+        assert_eq!(status, Some(code), "{question:?} {shown}");
+        for part in parts {
+            assert!(shown.contains(part), "{question:?}: {part} in {shown}");
+        }
+    }
+}
+
+#[test]
+fn explain_says_what_is_wrong_with_the_question() {
+    let folder = folder();
+    let output = natsentry(folder.path(), &["explain", "-c", "natsentry.yaml", "--as", "app_role=x", "--publish", "a"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("did you mean `app_roles`?"), "{}", stderr(&output));
+    let output = natsentry(folder.path(), &["explain", "-c", "natsentry.yaml", "--publish", "a"]);
+    assert_eq!(output.status.code(), Some(2));
+    let output = natsentry(folder.path(), &["explain", "-c", "natsentry.yaml", "--as", "oid=x", "--publish", "a", "--queue", "q"]);
+    assert_eq!(output.status.code(), Some(2));
+}

@@ -41,7 +41,11 @@ fn sentence(line: &Value) -> Option<String> {
         (name, _) => name,
     };
     let what = match text("event") {
-        "connected" => format!("connected as {} with {}", line.get("roles")?, text("library")),
+        "connected" => format!(
+            "connected as {} with {}",
+            line.get("roles")?,
+            text("library")
+        ),
         "denied" => {
             let rule = match text("rule") {
                 "" => text("reason"),

@@ -36,7 +36,9 @@ pub struct Options {
 /// # Errors
 /// When a part does not start, or something is not as the story tells it.
 pub fn run(options: Options) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let shown = runtime.block_on(show(options));
     // A look for nats-server that a signal interrupted is not worth waiting for.
     runtime.shutdown_background();
@@ -44,8 +46,10 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 }
 
 async fn show(options: Options) -> anyhow::Result<()> {
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
     let mut stopped = std::pin::pin!(async {
         tokio::select! {
             _ = interrupt.recv() => {}
@@ -70,15 +74,12 @@ async fn show(options: Options) -> anyhow::Result<()> {
     played.and(cleared)
 }
 
-async fn play(
-    stage: &Stage,
-    terminal: Terminal,
-    once: bool,
-    begun: Instant,
-) -> anyhow::Result<()> {
+async fn play(stage: &Stage, terminal: Terminal, once: bool, begun: Instant) -> anyhow::Result<()> {
     story::tell(stage, terminal).await?;
     let seconds = begun.elapsed().as_secs_f64();
-    terminal.heading(&format!("Every ✓ was checked in this run, which took {seconds:.1} s."))?;
+    terminal.heading(&format!(
+        "Every ✓ was checked in this run, which took {seconds:.1} s."
+    ))?;
     if once {
         return Ok(());
     }

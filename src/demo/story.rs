@@ -46,8 +46,14 @@ struct Cast {
 /// # Errors
 /// When something is not as told, or the reader of standard output has gone.
 pub(super) async fn tell(stage: &Stage, terminal: Terminal) -> anyhow::Result<()> {
-    let mut story =
-        Story { stage, terminal, steps: 0, tokens: Vec::new(), denied: 0, refused: 0 };
+    let mut story = Story {
+        stage,
+        terminal,
+        steps: 0,
+        tokens: Vec::new(),
+        denied: 0,
+        refused: 0,
+    };
     let told = story.all().await;
     told.with_context(|| format!("step {}", story.steps))
 }
@@ -103,7 +109,8 @@ impl Story<'_> {
         let seen = inspect(token.as_bytes());
         self.terminal.fact("token", &shorten(&token))?;
         for claim in claims {
-            self.terminal.fact("", &format!("{claim:<9} {}", fact(&seen, claim)))?;
+            self.terminal
+                .fact("", &format!("{claim:<9} {}", fact(&seen, claim)))?;
         }
         self.show_role(role)?;
         let (client, heard) = self.open(name, &token, self.terminal).await?;
@@ -124,8 +131,11 @@ impl Story<'_> {
         let role = config.policy_document.roles.get(name);
         let role = role.with_context(|| format!("the configuration has no role {name}"))?;
         let line = config.source.position(&format!("roles.{name}"));
-        let line = line.with_context(|| format!("the role {name} stands nowhere"))?.line;
-        self.terminal.fact("role", &format!("{name}, natsentry.yaml:{line}"))?;
+        let line = line
+            .with_context(|| format!("the role {name} stands nowhere"))?
+            .line;
+        self.terminal
+            .fact("role", &format!("{name}, natsentry.yaml:{line}"))?;
         for (word, subjects) in grants(role) {
             self.terminal.fact("", &format!("{word:<9} {subjects}"))?;
         }
@@ -136,8 +146,12 @@ impl Story<'_> {
     async fn session(&self, oid: &str) -> anyhow::Result<Value> {
         let list: Value = serde_json::from_str(&self.stage.get("/sessions").await?)?;
         let rows = list.get("sessions").and_then(Value::as_array);
-        let row = rows.into_iter().flatten().find(|row| text(row, "oid") == oid);
-        row.cloned().with_context(|| format!("/sessions has no session of {oid}: {list}"))
+        let row = rows
+            .into_iter()
+            .flatten()
+            .find(|row| text(row, "oid") == oid);
+        row.cloned()
+            .with_context(|| format!("/sessions has no session of {oid}: {list}"))
     }
 
     /// The newest line of the audit that fits, once it is there.
@@ -184,14 +198,17 @@ fn grants(role: &Role) -> Vec<(&'static str, String)> {
     let reach = |word: &'static str, reach: &Reach| match reach {
         Reach::None | Reach::All(false) => None,
         Reach::All(true) => Some(word.to_owned()),
-        Reach::Subjects(keys) => Some(format!("{word} {}", keys.join(" "))),
+        Reach::Some(keys) => Some(format!("{word} {}", keys.join(" "))),
     };
     let buckets: Vec<String> = role
         .kv
         .iter()
         .map(|(name, grant)| {
             let words = [reach("read", &grant.read), reach("write", &grant.write)];
-            format!("{name}: {}", words.into_iter().flatten().collect::<Vec<_>>().join(", "))
+            format!(
+                "{name}: {}",
+                words.into_iter().flatten().collect::<Vec<_>>().join(", ")
+            )
         })
         .collect();
     let mut shown = vec![

@@ -5,11 +5,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{Shared, connection};
-use crate::metrics::SlotLimit;
 
 /// First pause after an error of `accept`, doubled on each further one.
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
@@ -34,14 +33,9 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, stop: Cancel
             Ok((tcp, peer)) => {
                 backoff = BACKOFF_MIN;
                 shared.metrics.connection_accepted();
-                match shared.slots.occupy(permit, peer.ip()) {
-                    Some(slot) => {
-                        let shared = Arc::clone(&shared);
-                        let tasks = shared.tasks.clone();
-                        tasks.spawn(connection::serve(shared, tcp, peer, slot));
-                    }
-                    None => refuse(&shared, tcp),
-                }
+                let slot = shared.slots.occupy(permit);
+                let tasks = shared.tasks.clone();
+                tasks.spawn(connection::serve(Arc::clone(&shared), tcp, peer, slot));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -54,12 +48,6 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, stop: Cancel
             }
         }
     }
-}
-
-/// Closes a connection of an address that holds too many, without a word: official clients back off and come back.
-fn refuse(shared: &Shared, tcp: TcpStream) {
-    shared.metrics.connection_rejected(SlotLimit::PerAddress);
-    drop(tcp);
 }
 
 /// Errors that say something of the connection that was to be accepted, not of the listener (accept(2)).

@@ -16,11 +16,12 @@ use super::ListenTls;
 use super::Shared;
 use super::admission::{self, ClientFacts, Turned};
 use super::client_stream::ClientStream;
+use super::proxy_header;
 use super::pump::{Outcome, Pump};
 use super::sessions::{Bound, Entry};
 use super::slots::Slot;
 use crate::clock;
-use crate::metrics::{HandshakeResult, SessionMetrics};
+use crate::metrics::{HandshakeResult, SessionMetrics, SlotLimit};
 use crate::session::{
     Blame, CloseReason, ConnectRequest, Event, EventKind, Need, Opening, Session,
 };
@@ -41,12 +42,27 @@ const LINGER: Duration = Duration::from_millis(500);
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Serves one accepted connection until it is closed.
-pub(super) async fn serve(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr, slot: Slot) {
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    mut tcp: TcpStream,
+    peer: SocketAddr,
+    mut slot: Slot,
+) {
     let accepted_at = clock::now();
     let deadline = Instant::now() + shared.limits.handshake;
-    let _slot = slot;
     // Without it, small answers wait for acknowledgements of earlier ones. Where it fails the connection still works.
     let _ = tcp.set_nodelay(true);
+    let header =
+        proxy_header::client_address(&mut tcp, peer, shared.listen.proxy_protocol.as_ref());
+    let Ok(Ok(peer)) = timeout_at(deadline, header).await else {
+        tracing::info!(%peer, "no valid PROXY protocol header, or not from a trusted address");
+        return;
+    };
+    if !slot.count_address(peer.ip().to_canonical()) {
+        // Without a word: official clients back off and come back.
+        shared.metrics.connection_rejected(SlotLimit::PerAddress);
+        return;
+    }
     let Ok(address) = tcp.local_addr() else {
         return;
     };

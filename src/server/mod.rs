@@ -13,6 +13,7 @@ mod lane;
 mod log;
 mod observed;
 mod process;
+mod proxy_header;
 mod pump;
 mod reload;
 mod sessions;

@@ -14,7 +14,7 @@ use super::slots::Slots;
 use super::to_usize;
 use crate::audit::Audit;
 use crate::clock;
-use crate::config::{Config, TrustConfig};
+use crate::config::{Config, ProxyProtocolConfig, TrustConfig};
 use crate::identity::Code;
 use crate::jwks::{self, Jwks};
 use crate::metrics::{Metrics, MetricsError, Names};
@@ -36,6 +36,7 @@ pub(super) struct ListenTls {
 /// How clients are listened to.
 pub(super) struct Listening {
     pub(super) tls: Option<ListenTls>,
+    pub(super) proxy_protocol: Option<ProxyProtocolConfig>,
 }
 
 /// What every connection shares.
@@ -91,6 +92,7 @@ impl Shared {
         Ok(Self {
             listen: Listening {
                 tls: listen_tls(&config)?,
+                proxy_protocol: config.listen.proxy_protocol.clone(),
             },
             slots: Slots::new(
                 to_usize(limits.connections),

@@ -29,26 +29,13 @@ impl Slots {
         Arc::clone(&self.all).acquire_owned().await.ok()
     }
 
-    /// Gives the slot to a client. None when its address holds too many.
-    pub(super) fn occupy(
-        self: &Arc<Self>,
-        permit: OwnedSemaphorePermit,
-        address: IpAddr,
-    ) -> Option<Slot> {
-        let mut per_address = self
-            .per_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let count = per_address.entry(address).or_default();
-        if *count >= self.per_address_max {
-            return None;
-        }
-        *count += 1;
-        Some(Slot {
+    /// Gives the slot to a connection, whose client is not known yet.
+    pub(super) fn occupy(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Slot {
+        Slot {
             slots: Arc::clone(self),
-            address,
+            address: None,
             _permit: permit,
-        })
+        }
     }
 }
 
@@ -56,21 +43,40 @@ impl Slots {
 #[derive(Debug)]
 pub(super) struct Slot {
     slots: Arc<Slots>,
-    address: IpAddr,
+    address: Option<IpAddr>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Drop for Slot {
-    fn drop(&mut self) {
+impl Slot {
+    /// Counts the connection as one of the client's address. False, and nothing counted, when that holds too many.
+    pub(super) fn count_address(&mut self, address: IpAddr) -> bool {
         let mut per_address = self
             .slots
             .per_address
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = per_address.get_mut(&self.address) {
+        let count = per_address.entry(address).or_default();
+        if *count >= self.slots.per_address_max {
+            return false;
+        }
+        *count = count.saturating_add(1);
+        self.address = Some(address);
+        true
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let Some(address) = self.address else { return };
+        let mut per_address = self
+            .slots
+            .per_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = per_address.get_mut(&address) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                per_address.remove(&self.address);
+                per_address.remove(&address);
             }
         }
     }

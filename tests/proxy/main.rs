@@ -14,6 +14,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod balancer;
 mod basics;
 mod outage;
 mod secrets;

@@ -61,9 +61,11 @@ impl Story<'_> {
             let (code, sentence) = self.reason(prefix).await?;
             self.terminal.fact(name, &format!("{code}: {sentence}"))?;
             let refused = heard.is(REFUSED) && end == Heard::Closed;
-            self.terminal.hold(&format!("a token that is {name} is refused"), refused, || {
-                format!("{}, {}", heard.shown(), end.shown())
-            })?;
+            self.terminal.hold(
+                &format!("a token that is {name} is refused"),
+                refused,
+                || format!("{}, {}", heard.shown(), end.shown()),
+            )?;
         }
         self.terminal.check(
             &format!("each of them saw {REFUSED} and the end of the connection"),
@@ -74,7 +76,9 @@ impl Story<'_> {
 
     /// A session ends with its token, in a way after which clients come back with a fresh one.
     pub(super) async fn short_token(&mut self) -> anyhow::Result<()> {
-        self.step(&format!("a token ends in use: bob comes with one that lives for {SHORT_SECS} s"))?;
+        self.step(&format!(
+            "a token ends in use: bob comes with one that lives for {SHORT_SECS} s"
+        ))?;
         let request = TokenRequest::of("bob").lifetime(Duration::from_secs(SHORT_SECS));
         let token = self.token(&request)?;
         let begun = Instant::now();
@@ -125,8 +129,12 @@ fn promote(token: &str) -> Option<String> {
     let mut parts = token.split('.');
     let (header, payload, signature) = (parts.next()?, parts.next()?, parts.next()?);
     let decoded = URL_SAFE_NO_PAD.decode(payload).ok()?;
-    let Value::Object(mut claims) = serde_json::from_slice(&decoded).ok()? else { return None };
-    let Value::Object(change) = json!({ "roles": ["Nats.Operator"] }) else { return None };
+    let Value::Object(mut claims) = serde_json::from_slice(&decoded).ok()? else {
+        return None;
+    };
+    let Value::Object(change) = json!({ "roles": ["Nats.Operator"] }) else {
+        return None;
+    };
     patch(&mut claims, &change);
     let payload = URL_SAFE_NO_PAD.encode(Value::Object(claims).to_string());
     Some(format!("{header}.{payload}.{signature}"))

@@ -71,7 +71,8 @@ impl QueueSetBuilder {
         let group = *self.known.entry(pattern.as_bytes().into()).or_insert(next);
         if group == next {
             self.groups.push(Vec::new());
-            self.subjects.insert(pattern, group as u32);
+            let value = u32::try_from(group).unwrap_or(u32::MAX - 1);
+            self.subjects.insert(pattern, value);
         }
         if let Some(queues) = self.groups.get_mut(group) {
             queues.push((QueuePattern(queue.as_bytes().into()), rule));

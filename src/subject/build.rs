@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::set::{EMPTY_SLOT, GlobEdge, NONE, Node, PatternSet, Slot, hash, head};
+use super::set::{EMPTY_SLOT, GlobEdge, NONE, Node, PatternSet, Slot, hash, head, slot_of};
 use super::{Pattern, TokenGlob};
 
 /// Collects patterns, then compiles them.
@@ -47,7 +47,7 @@ impl PatternSetBuilder {
         }
         let mut at = 0_u32;
         for token in tokens {
-            let fresh = self.nodes.len() as u32;
+            let fresh = place(self.nodes.len());
             let Some(node) = self.nodes.get_mut(at as usize) else {
                 return value;
             };
@@ -96,26 +96,26 @@ impl PatternSetBuilder {
         let (mut globs, mut children) = (Vec::new(), Vec::with_capacity(edges));
         let mut text = TokenTexts::default();
         for (index, draft) in self.nodes.into_iter().enumerate() {
-            let glob_start = globs.len() as u32;
+            let glob_start = place(globs.len());
             globs.extend(
                 draft
                     .globs
                     .into_iter()
                     .map(|(glob, child)| GlobEdge { glob, child }),
             );
-            let child_start = children.len() as u32;
+            let child_start = place(children.len());
             for (token, child) in draft.children {
                 children.push(child);
                 let (start, len) = text.place(token);
-                set.link(index as u32, child, start, len, text.bytes());
+                set.link(place(index), child, start, len, text.bytes());
             }
             if let Some(node) = set.nodes.get_mut(index) {
                 *node = Node {
                     value: draft.value.unwrap_or(NONE),
                     rest: draft.rest.unwrap_or(NONE),
                     star: draft.star.unwrap_or(NONE),
-                    globs: (glob_start, globs.len() as u32),
-                    children: (child_start, children.len() as u32),
+                    globs: (glob_start, place(globs.len())),
+                    children: (child_start, place(children.len())),
                 };
             }
         }
@@ -134,7 +134,7 @@ impl PatternSet {
             .unwrap_or_default();
         let mask = self.slots.len().wrapping_sub(1);
         let head = head(token);
-        let mut at = hash(parent, head, token) as usize & mask;
+        let mut at = slot_of(hash(parent, head, token), mask);
         // The table is at most half full, so a free slot is always found.
         while let Some(slot) = self.slots.get_mut(at) {
             if slot.child == NONE {
@@ -152,6 +152,11 @@ impl PatternSet {
     }
 }
 
+/// A place in one of the tables. More than `u32::MAX` entries would not fit into memory; one that did is nowhere.
+fn place(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(NONE)
+}
+
 /// The bytes of all tokens, each kept once.
 #[derive(Default)]
 struct TokenTexts {
@@ -161,8 +166,8 @@ struct TokenTexts {
 
 impl TokenTexts {
     fn place(&mut self, token: Box<[u8]>) -> (u32, u32) {
-        let len = token.len() as u32;
-        let end = self.bytes.len() as u32;
+        let len = place(token.len());
+        let end = place(self.bytes.len());
         if let Some(start) = self.known.get(&token) {
             return (*start, len);
         }

@@ -284,7 +284,7 @@ impl PatternSet {
     fn child(&self, parent: u32, token: &[u8]) -> Option<u32> {
         let mask = self.slots.len().wrapping_sub(1);
         let head = head(token);
-        let mut at = hash(parent, head, token) as usize & mask;
+        let mut at = slot_of(hash(parent, head, token), mask);
         loop {
             let slot = self.slots.get(at)?;
             if slot.child == NONE {
@@ -336,6 +336,12 @@ fn find_dot(bytes: &[u8]) -> Option<usize> {
     }
     let in_rest = left.iter().position(|byte| *byte == DOT)?;
     Some(at.wrapping_add(in_rest))
+}
+
+/// Where the probes for a hash begin; `mask` is the table's size less one.
+#[inline]
+pub(super) fn slot_of(hash: u64, mask: usize) -> usize {
+    usize::try_from(hash & mask as u64).unwrap_or(0)
 }
 
 /// The first eight bytes of a token, or all of a shorter one. With the length it is exact for tokens of up to eight.

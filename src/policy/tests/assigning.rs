@@ -117,13 +117,14 @@ fn a_deny_of_a_role_that_one_might_hold_applies() {
     }
 }
 
+fn try_with(require: Value, change: &dyn Fn(&mut Identity)) -> &'static str {
+    let mut who = identity();
+    change(&mut who);
+    code(assign(&with(require), &who))
+}
+
 #[test]
 fn every_condition_must_hold_and_a_missing_claim_never_does() {
-    let try_with = |require: Value, change: &dyn Fn(&mut Identity)| {
-        let mut who = identity();
-        change(&mut who);
-        code(assign(&with(require), &who))
-    };
     let plain = &|_: &mut Identity| {};
     for (require, good) in [
         (
@@ -165,6 +166,11 @@ fn every_condition_must_hold_and_a_missing_claim_never_does() {
             );
         }
     }
+}
+
+#[test]
+fn conditions_on_time_and_place_have_edges() {
+    let plain = &|_: &mut Identity| {};
     let old = &|who: &mut Identity| who.issued_at = NOW.minus(std::time::Duration::from_secs(301));
     assert_eq!(
         try_with(json!({ "max_token_age": "5m" }), old),

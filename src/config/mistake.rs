@@ -258,7 +258,10 @@ mod tests {
         assert_eq!(mask("  passwrod: hunter2"), "  passwrod: *******");
         assert_eq!(mask("  password: file:/run/x"), "  password: file:/run/x");
         assert_eq!(mask("  v1_tokens: maybe"), "  v1_tokens: maybe");
-        assert_eq!(mask("  - nats://u:p@h:1, tls://h:2"), "  - nats://***@h:1, tls://h:2");
+        assert_eq!(
+            mask("  - nats://u:p@h:1, tls://h:2"),
+            "  - nats://***@h:1, tls://h:2"
+        );
         let seed = format!("  note: S{}", "A".repeat(57));
         assert!(!mask(&seed).contains("AAAA"));
     }

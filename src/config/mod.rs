@@ -17,9 +17,9 @@ mod schema;
 pub mod secret;
 mod source;
 mod suggest;
-mod tree;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use std::io::Read as _;
 use std::net::SocketAddr;

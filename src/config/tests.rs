@@ -29,17 +29,32 @@ fn complaints(root: &Json, schema: &Json, node: &Node, path: &str) -> Vec<String
     let schema = follow(root, schema);
     for keyword in ["anyOf", "oneOf"] {
         if let Some(choices) = schema[keyword].as_array() {
-            let fits = choices.iter().any(|one| complaints(root, one, node, path).is_empty());
-            return if fits { vec![] } else { vec![format!("{path}: no choice of {keyword} fits")] };
+            let fits = choices
+                .iter()
+                .any(|one| complaints(root, one, node, path).is_empty());
+            return if fits {
+                vec![]
+            } else {
+                vec![format!("{path}: no choice of {keyword} fits")]
+            };
         }
     }
     if let Some(word) = schema["const"].as_str() {
         let fits = matches!(&node.value, Value::Scalar { text, .. } if **text == *word);
-        return if fits { vec![] } else { vec![format!("{path}: not {word}")] };
+        return if fits {
+            vec![]
+        } else {
+            vec![format!("{path}: not {word}")]
+        };
     }
     if let Some(words) = schema["enum"].as_array() {
-        let fits = matches!(&node.value, Value::Scalar { text, .. } if words.iter().any(|w| w == &**text));
-        return if fits { vec![] } else { vec![format!("{path}: none of {words:?}")] };
+        let fits =
+            matches!(&node.value, Value::Scalar { text, .. } if words.iter().any(|w| w == &**text));
+        return if fits {
+            vec![]
+        } else {
+            vec![format!("{path}: none of {words:?}")]
+        };
     }
     let types: Vec<&str> = match &schema["type"] {
         Json::String(one) => vec![one],
@@ -50,8 +65,14 @@ fn complaints(root: &Json, schema: &Json, node: &Node, path: &str) -> Vec<String
         Value::Mapping(_) => "object",
         Value::Sequence(_) => "array",
         Value::Scalar { .. } if node.is_null() => "null",
-        Value::Scalar { text, plain: true } if types.contains(&"integer") && text.parse::<i64>().is_ok() => "integer",
-        Value::Scalar { text, plain: true } if types.contains(&"boolean") && (&**text == "true" || &**text == "false") => {
+        Value::Scalar { text, plain: true }
+            if types.contains(&"integer") && text.parse::<i64>().is_ok() =>
+        {
+            "integer"
+        }
+        Value::Scalar { text, plain: true }
+            if types.contains(&"boolean") && (&**text == "true" || &**text == "false") =>
+        {
             "boolean"
         }
         _ => "string",
@@ -60,32 +81,39 @@ fn complaints(root: &Json, schema: &Json, node: &Node, path: &str) -> Vec<String
         return vec![format!("{path}: {kind} instead of {types:?}")];
     }
     match &node.value {
-        Value::Mapping(entries) => {
-            let mut wrong = Vec::new();
-            for entry in entries {
-                let below = format!("{path}.{}", entry.key);
-                match (&schema["properties"][&*entry.key], &schema["additionalProperties"]) {
-                    (Json::Null, Json::Bool(false)) => wrong.push(format!("{below}: not in the schema")),
-                    (Json::Null, Json::Null) => {}
-                    (Json::Null, other) => wrong.extend(complaints(root, other, &entry.node, &below)),
-                    (known, _) => wrong.extend(complaints(root, known, &entry.node, &below)),
-                }
-            }
-            let keys: Vec<&str> = entries.iter().map(|entry| &*entry.key).collect();
-            for required in schema["required"].as_array().into_iter().flatten() {
-                if !keys.contains(&required.as_str().unwrap()) {
-                    wrong.push(format!("{path}: {required} is missing"));
-                }
-            }
-            wrong
-        }
+        Value::Mapping(entries) => keys_that_do_not_fit(root, schema, entries, path),
         Value::Sequence(items) => items
             .iter()
             .enumerate()
-            .flat_map(|(index, item)| complaints(root, &schema["items"], item, &format!("{path}[{index}]")))
+            .flat_map(|(index, item)| {
+                complaints(root, &schema["items"], item, &format!("{path}[{index}]"))
+            })
             .collect(),
         _ => vec![],
     }
+}
+
+fn keys_that_do_not_fit(root: &Json, schema: &Json, entries: &[Entry], path: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for entry in entries {
+        let below = format!("{path}.{}", entry.key);
+        match (
+            &schema["properties"][&*entry.key],
+            &schema["additionalProperties"],
+        ) {
+            (Json::Null, Json::Bool(false)) => wrong.push(format!("{below}: not in the schema")),
+            (Json::Null, Json::Null) => {}
+            (Json::Null, other) => wrong.extend(complaints(root, other, &entry.node, &below)),
+            (known, _) => wrong.extend(complaints(root, known, &entry.node, &below)),
+        }
+    }
+    let keys: Vec<&str> = entries.iter().map(|entry| &*entry.key).collect();
+    for required in schema["required"].as_array().into_iter().flatten() {
+        if !keys.contains(&required.as_str().unwrap()) {
+            wrong.push(format!("{path}: {required} is missing"));
+        }
+    }
+    wrong
 }
 
 #[test]
@@ -97,7 +125,9 @@ fn the_example_fits_the_schema() {
 #[test]
 fn a_file_with_mistakes_does_not_fit_the_schema() {
     let schema = json_schema();
-    let (tree, _) = tree::parse("version: 1\nlisten: { client: 1.2.3.4:5, tls: { mode: on } }\nupstreams: []\nx: 1\n");
+    let (tree, _) = tree::parse(
+        "version: 1\nlisten: { client: 1.2.3.4:5, tls: { mode: on } }\nupstreams: []\nx: 1\n",
+    );
     let wrong = complaints(&schema, &schema, &tree.unwrap(), "");
     assert_eq!(wrong.len(), 3, "{wrong:?}");
 }
@@ -106,10 +136,22 @@ fn a_file_with_mistakes_does_not_fit_the_schema() {
 fn add_strays(node: &mut Node) {
     match &mut node.value {
         Value::Mapping(entries) => {
-            entries.iter_mut().for_each(|entry| add_strays(&mut entry.node));
+            entries
+                .iter_mut()
+                .for_each(|entry| add_strays(&mut entry.node));
             let at = Position::new(1, 1);
-            let node = Node { at, value: Value::Scalar { text: "".into(), plain: true } };
-            entries.push(Entry { key: STRAY.into(), key_at: at, node });
+            let node = Node {
+                at,
+                value: Value::Scalar {
+                    text: "".into(),
+                    plain: true,
+                },
+            };
+            entries.push(Entry {
+                key: STRAY.into(),
+                key_at: at,
+                node,
+            });
         }
         Value::Sequence(items) => items.iter_mut().for_each(add_strays),
         _ => {}
@@ -119,7 +161,13 @@ fn add_strays(node: &mut Node) {
 const STRAY: &str = "zzzzzzzzzzzz";
 
 /// Every mapping of the example with the keys that the schema has there.
-fn schema_keys(root: &Json, schema: &Json, node: &Node, path: &Path, found: &mut BTreeMap<String, BTreeSet<String>>) {
+fn schema_keys(
+    root: &Json,
+    schema: &Json,
+    node: &Node,
+    path: &Path,
+    found: &mut BTreeMap<String, BTreeSet<String>>,
+) {
     let schema = follow(root, schema);
     for keyword in ["anyOf", "oneOf"] {
         let choices = schema[keyword].as_array().into_iter().flatten();
@@ -162,11 +210,21 @@ fn the_schema_has_the_keys_that_serde_reads() {
     add_strays(&mut strays);
     let keys_of = |mistake: &Mistake| -> Option<(String, BTreeSet<String>)> {
         let (key, parent) = mistake.path.split_last()?;
-        let list = mistake.message.strip_prefix(&format!("unknown key `{STRAY}`; the keys here are "))?;
-        (**key == *STRAY).then(|| (show_path(parent), list.split(", ").map(str::to_owned).collect()))
+        let list = mistake
+            .message
+            .strip_prefix(&format!("unknown key `{STRAY}`; the keys here are "))?;
+        (**key == *STRAY).then(|| {
+            (
+                show_path(parent),
+                list.split(", ").map(str::to_owned).collect(),
+            )
+        })
     };
-    let by_serde: BTreeMap<_, _> =
-        recover::read::<Document>(&strays).mistakes.iter().filter_map(keys_of).collect();
+    let by_serde: BTreeMap<_, _> = recover::read::<Document>(&strays)
+        .mistakes
+        .iter()
+        .filter_map(keys_of)
+        .collect();
     assert!(by_serde.len() > 40, "{}", by_serde.len());
     assert_eq!(by_serde, by_schema);
 }
@@ -177,7 +235,9 @@ fn the_example_names_every_key() {
     let reserved = ["websocket", "graph"];
     let defs = schema["$defs"].as_object().unwrap();
     let objects = defs.values().chain([&schema]);
-    let keys = objects.filter_map(|object| object["properties"].as_object()).flat_map(|p| p.keys());
+    let keys = objects
+        .filter_map(|object| object["properties"].as_object())
+        .flat_map(|p| p.keys());
     let absent: BTreeSet<&String> = keys
         .filter(|key| !reserved.contains(&key.as_str()))
         .filter(|key| !EXAMPLE.contains(&format!("{key}:")))

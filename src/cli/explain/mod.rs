@@ -44,7 +44,12 @@ pub(super) struct ExplainOptions {
     #[arg(long, value_name = "SUBJECT")]
     subscribe: Option<String>,
     /// Queue group of the subscription.
-    #[arg(long, value_name = "GROUP", requires = "subscribe", conflicts_with = "publish")]
+    #[arg(
+        long,
+        value_name = "GROUP",
+        requires = "subscribe",
+        conflicts_with = "publish"
+    )]
     queue: Option<String>,
     /// Address of the client, for roles that ask where a connection comes from [default: 127.0.0.1].
     #[arg(long, value_name = "IP")]

@@ -28,7 +28,11 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(
     test,
-    allow(clippy::disallowed_methods, reason = "tests spawn tasks and wait by the clock")
+    allow(
+        clippy::disallowed_methods,
+        clippy::too_many_lines,
+        reason = "tests spawn tasks, wait by the clock, and hold tables"
+    )
 )]
 
 // L0: grammar

@@ -16,8 +16,9 @@ impl cli::Program for Program {
     }
 
     #[cfg(feature = "demo")]
-    fn demo(&self, _options: cli::DemoOptions) -> anyhow::Result<()> {
-        anyhow::bail!("this build has no demonstration")
+    fn demo(&self, options: cli::DemoOptions) -> anyhow::Result<()> {
+        let cli::DemoOptions { nats_server, port, once } = options;
+        natsentry::demo::run(natsentry::demo::Options { nats_server, port, once })
     }
 }
 

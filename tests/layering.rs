@@ -82,7 +82,8 @@ const NOT_IN_THE_CORE: [(&str, &str); 11] = [
 const LINES: usize = 420;
 
 /// Files that may be longer: path, lines, why.
-const LONGER: [(&str, usize, &str); 4] = [
+const LONGER: [(&str, usize, &str); 5] = [
+    ("subject/set.rs", 450, "one trie: build, match, cover, overlap"),
     (
         "policy/compile.rs",
         490,
@@ -94,9 +95,9 @@ const LONGER: [(&str, usize, &str); 4] = [
         "small grammars of numbers with units, all of one kind",
     ),
     (
-        "session/serve.rs",
-        520,
-        "one state of the machine, every operation of it",
+        "subject/set.rs",
+        450,
+        "one trie: its nodes, its making and its walks",
     ),
     (
         "upstream/dial.rs",

@@ -1,6 +1,11 @@
 //! Plays every transcript of `proto-fixtures` against the session core with the real policy, in memory: in one piece,
 //! byte by byte, and cut at random. All must come to the one result that the file states.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test"
+)]
 
 #[path = "transcripts/check.rs"]
 mod check;
@@ -20,8 +25,17 @@ use std::path::{Path, PathBuf};
 
 /// Every theme has to have transcripts.
 const THEMES: [&str; 11] = [
-    "deny", "drain", "expiry", "handshake", "headers", "hostile", "limits", "publish", "replies",
-    "revocation", "subscribe",
+    "deny",
+    "drain",
+    "expiry",
+    "handshake",
+    "headers",
+    "hostile",
+    "limits",
+    "publish",
+    "replies",
+    "revocation",
+    "subscribe",
 ];
 
 fn folder() -> PathBuf {
@@ -39,7 +53,12 @@ fn every_transcript_comes_out_as_it_says_however_its_bytes_are_cut() {
         }
     }
     let failed = failures.len();
-    assert!(failures.is_empty(), "{failed} of {} fail\n\n{}", files.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{failed} of {} fail\n\n{}",
+        files.len(),
+        failures.join("\n")
+    );
 }
 
 #[test]
@@ -48,7 +67,13 @@ fn there_are_enough_transcripts_and_every_theme_has_some() {
     let files = script::all(&folder);
     let mut themes: BTreeMap<String, usize> = BTreeMap::new();
     for path in &files {
-        let theme = path.parent().unwrap().strip_prefix(&folder).unwrap().display().to_string();
+        let theme = path
+            .parent()
+            .unwrap()
+            .strip_prefix(&folder)
+            .unwrap()
+            .display()
+            .to_string();
         *themes.entry(theme).or_default() += 1;
     }
     assert!(files.len() >= 120, "only {} transcripts", files.len());
@@ -76,7 +101,11 @@ fn a_wrong_expectation_is_seen() {
         ("U> x\n", "U> x\nU> PING\n", "other bytes"),
         ("reason=not_granted", "reason=denied", "other facts"),
         ("= denied publish b reason=not_granted\n", "", "other facts"),
-        ("= open\n", "= closed malformed blame=client\n", "other facts"),
+        (
+            "= open\n",
+            "= closed malformed blame=client\n",
+            "other facts",
+        ),
         ("= open\n", "= upstream silent\n", "does not hold"),
         ("in=1", "in=2", "does not hold"),
     ];
@@ -85,13 +114,25 @@ fn a_wrong_expectation_is_seen() {
         assert_ne!(text, GOOD, "{from:?} is not in the text");
         let report = check::check_text("bad.txt", &text).unwrap_err();
         assert!(report.starts_with("bad.txt:"), "{report}");
-        assert!(report.contains(what) && report.contains("happened"), "{to:?}: {report}");
+        assert!(
+            report.contains(what) && report.contains("happened"),
+            "{to:?}: {report}"
+        );
     }
 }
 
 #[test]
 fn a_line_that_is_not_known_is_a_failure() {
-    for line in ["C: PING", "X> PING", "PING", "! dance", "= ", "given nothing", "@ soon", "C> \\q"] {
+    for line in [
+        "C: PING",
+        "X> PING",
+        "PING",
+        "! dance",
+        "= ",
+        "given nothing",
+        "@ soon",
+        "C> \\q",
+    ] {
         let text = GOOD.replacen("C> PUB b", &format!("{line}\nC> PUB b"), 1);
         let report = check::check_text("bad.txt", &text);
         assert!(report.is_err(), "{line:?} passed");

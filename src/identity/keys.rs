@@ -314,3 +314,149 @@ const LIMITS: Limits = Limits {
     values: 40_000,
     names: 64,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A modulus of so many bytes: top bit set, odd.
+    fn modulus(bytes: usize) -> Vec<u8> {
+        let mut modulus = vec![0x5a; bytes];
+        modulus[0] = 0x80;
+        modulus[bytes - 1] = 0x01;
+        modulus
+    }
+
+    fn jwk(kid: &str, n: &[u8], e: &[u8]) -> serde_json::Value {
+        serde_json::json!({
+            "kty": "RSA", "use": "sig", "kid": kid,
+            "n": URL_SAFE_NO_PAD.encode(n), "e": URL_SAFE_NO_PAD.encode(e),
+        })
+    }
+
+    fn good(kid: &str) -> serde_json::Value {
+        jwk(kid, &modulus(256), &[1, 0, 1])
+    }
+
+    fn parse(keys: &[serde_json::Value]) -> Result<KeySet, KeySetError> {
+        KeySet::parse(serde_json::json!({ "keys": keys }).to_string().as_bytes())
+    }
+
+    fn with(name: &str, value: impl Into<serde_json::Value>) -> serde_json::Value {
+        let mut key = good("bad");
+        key[name] = value.into();
+        key
+    }
+
+    #[test]
+    fn a_short_key_is_skipped_and_the_others_still_load() {
+        let set = parse(&[jwk("short", &modulus(128), &[1, 0, 1]), good("good")]).unwrap();
+        assert!(set.key("good").is_some());
+        assert!(set.key("short").is_none());
+        assert_eq!(
+            set.skipped(),
+            [Skipped {
+                kid: "short".into(),
+                why: SkipReason::Modulus
+            }]
+        );
+    }
+
+    #[test]
+    fn unusable_keys_are_skipped_each_for_its_reason() {
+        let mut leading_zero = vec![0];
+        leading_zero.extend(modulus(256));
+        let mut even = modulus(256);
+        even[255] = 0x02;
+        let mut bits_2047 = modulus(256);
+        bits_2047[0] = 0x40;
+        let cases = [
+            (jwk("bad", &modulus(256), &[1]), SkipReason::Exponent),
+            (jwk("bad", &modulus(256), &[3]), SkipReason::Exponent),
+            (jwk("bad", &modulus(256), &[1, 0, 2]), SkipReason::Exponent),
+            (
+                jwk("bad", &modulus(256), &[0, 1, 0, 1]),
+                SkipReason::Exponent,
+            ),
+            (
+                jwk("bad", &modulus(256), &[1, 0, 0, 0, 1]),
+                SkipReason::Exponent,
+            ),
+            (jwk("bad", &modulus(256), &[]), SkipReason::Exponent),
+            (jwk("bad", &leading_zero, &[1, 0, 1]), SkipReason::Modulus),
+            (jwk("bad", &even, &[1, 0, 1]), SkipReason::Modulus),
+            (jwk("bad", &bits_2047, &[1, 0, 1]), SkipReason::Modulus),
+            (jwk("bad", &modulus(1025), &[1, 0, 1]), SkipReason::Modulus),
+            (jwk("bad", &[], &[1, 0, 1]), SkipReason::Modulus),
+            (with("kty", "EC"), SkipReason::Type),
+            (with("kty", "oct"), SkipReason::Type),
+            (with("use", "enc"), SkipReason::Use),
+            (with("alg", "HS256"), SkipReason::Algorithm),
+            (with("alg", "PS256"), SkipReason::Algorithm),
+            (with("kid", ""), SkipReason::Kid),
+            (with("kid", "a b"), SkipReason::Kid),
+            (with("kid", 1), SkipReason::Kid),
+            (with("n", "!!!"), SkipReason::Malformed),
+            (with("n", 5), SkipReason::Malformed),
+            (with("e", serde_json::Value::Null), SkipReason::Malformed),
+            (serde_json::json!("text"), SkipReason::Malformed),
+        ];
+        for (key, why) in cases {
+            let set = parse(&[key.clone(), good("good")]).unwrap();
+            assert_eq!(set.len(), 1, "{key}");
+            assert_eq!(
+                set.skipped().first().map(|skipped| skipped.why),
+                Some(why),
+                "{key}"
+            );
+        }
+    }
+
+    #[test]
+    fn two_keys_of_one_name_are_both_dropped() {
+        let mut other = modulus(256);
+        other[1] = 0x77;
+        let set = parse(&[good("same"), jwk("same", &other, &[1, 0, 1]), good("good")]).unwrap();
+        assert!(set.key("same").is_none());
+        assert!(set.key("good").is_some());
+        assert!(
+            set.skipped()
+                .iter()
+                .any(|skipped| skipped.why == SkipReason::Duplicate)
+        );
+        // Also when one of the two is unusable: the name is ambiguous all the same.
+        let set = parse(&[good("same"), jwk("same", &[], &[1]), good("good")]).unwrap();
+        assert!(set.key("same").is_none());
+    }
+
+    #[test]
+    fn key_names_are_case_sensitive() {
+        let set = parse(&[good("abC")]).unwrap();
+        assert!(set.key("abC").is_some());
+        assert!(set.key("abc").is_none());
+    }
+
+    #[test]
+    fn a_document_without_a_usable_key_is_refused_as_a_whole() {
+        assert!(matches!(parse(&[]), Err(KeySetError::NoneUsable(0))));
+        assert!(matches!(
+            parse(&[with("kty", "EC")]),
+            Err(KeySetError::NoneUsable(1))
+        ));
+        let parse = KeySet::parse;
+        assert!(matches!(parse(b"{}"), Err(KeySetError::NoKeys)));
+        assert!(matches!(parse(b"[]"), Err(KeySetError::NoKeys)));
+        assert!(matches!(parse(b"<html>"), Err(KeySetError::Json(_))));
+        let twice = br#"{"keys":[],"keys":[]}"#;
+        assert!(matches!(parse(twice), Err(KeySetError::Json(_))));
+        let many = vec![good("x"); MOST_KEYS + 1];
+        let many = serde_json::json!({ "keys": many }).to_string();
+        assert!(matches!(parse(many.as_bytes()), Err(KeySetError::TooMany)));
+    }
+
+    #[test]
+    fn debug_of_a_key_shows_no_key_material() {
+        let shown = format!("{:?}", parse(&[good("k")]).unwrap());
+        assert!(shown.contains("[redacted]"), "{shown}");
+    }
+}

@@ -9,7 +9,7 @@ mod source;
 mod store;
 mod throttle;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "demo"))]
 mod tests;
 
 use std::path::PathBuf;

@@ -1,1 +1,432 @@
+//! The key service against the development issuer: start, rollover, floods, outages, restarts.
 
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+use crate::demo::idp::forge::Forge;
+use crate::demo::idp::{Answers, DevIdp, IdpConfig, TokenRequest};
+use crate::identity::{Code, TokenLimits};
+
+/// One issuer, one service that trusts it, and the means to end both.
+struct Rig {
+    idp: DevIdp,
+    table: Expectations,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Rig {
+    async fn new() -> Self {
+        let idp = DevIdp::start(IdpConfig::default()).await.unwrap();
+        let table = table_of(&idp);
+        Self {
+            idp,
+            table,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    fn jwks(&self, settings: &Settings) -> Jwks {
+        Jwks::start(&self.table, settings, None, &self.tasks, &self.stop).unwrap()
+    }
+
+    async fn ready_jwks(&self, settings: &Settings) -> Jwks {
+        let jwks = self.jwks(settings);
+        until("the keys are there", || jwks.is_ready()).await;
+        jwks
+    }
+
+    fn token(&self, who: &str) -> Vec<u8> {
+        self.idp.mint(&TokenRequest::of(who)).unwrap().into_bytes()
+    }
+
+    async fn judge(&self, jwks: &Jwks, token: &[u8]) -> Result<Identity, TokenError> {
+        jwks.validate(token, None, &self.table).await
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Version 2.0 alone, so that one source makes all the fetches.
+fn table_of(idp: &DevIdp) -> Expectations {
+    let mut table = Expectations::new(TokenLimits::default());
+    table
+        .add_entra(&crate::identity::Entra {
+            v1_tokens: false,
+            ..idp.entra()
+        })
+        .unwrap();
+    table
+}
+
+/// Waits for something, looking every few milliseconds, and fails after ten seconds.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "waited in vain until {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_down_at_start_is_found_within_two_seconds_of_its_return() {
+    // Nobody listens there while the service starts.
+    let first = DevIdp::start(IdpConfig::default()).await.unwrap();
+    let address = first.base().trim_start_matches("http://").parse().unwrap();
+    let table = table_of(&first);
+    first.stop().await;
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let jwks = Jwks::start(&table, &Settings::default(), None, &tasks, &stop).unwrap();
+    until("three fetches failed", || {
+        jwks.status()[0].fetches_failed >= 3
+    })
+    .await;
+    assert!(!jwks.is_ready());
+    assert!(jwks.status()[0].last_error.is_some());
+
+    let back = DevIdp::start(IdpConfig {
+        listen: address,
+        ..IdpConfig::default()
+    })
+    .await
+    .unwrap();
+    let returned = tokio::time::Instant::now();
+    until("the keys are there", || jwks.is_ready()).await;
+    assert!(
+        returned.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        returned.elapsed()
+    );
+    let token = back.mint(&TokenRequest::of("alice")).unwrap();
+    assert!(jwks.validate(token.as_bytes(), None, &table).await.is_ok());
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn a_connection_waits_for_the_first_keys() {
+    let rig = Rig::new().await;
+    rig.idp.answer(Answers::Slow(Duration::from_millis(200)));
+    let jwks = rig.jwks(&Settings::default());
+    assert!(!jwks.is_ready());
+    assert!(rig.judge(&jwks, &rig.token("alice")).await.is_ok());
+}
+
+#[tokio::test]
+async fn without_keys_it_is_not_now_and_never_no() {
+    let rig = Rig::new().await;
+    rig.idp.set_down(true);
+    let patience = Duration::from_millis(300);
+    let jwks = rig.jwks(&Settings {
+        patience,
+        ..Settings::default()
+    });
+    let error = rig.judge(&jwks, &rig.token("alice")).await.unwrap_err();
+    assert!(error.is_unavailable());
+    assert_eq!(error.kind(), Code::KeyUnavailable);
+    assert!(error.sentence().contains("503"), "{error}");
+}
+
+#[tokio::test]
+async fn keys_beyond_their_age_are_not_now_either() {
+    let rig = Rig::new().await;
+    let short = Settings {
+        max_age: Duration::from_millis(400),
+        patience: Duration::from_millis(100),
+        ..Settings::default()
+    };
+    let jwks = rig.ready_jwks(&short).await;
+    assert!(rig.judge(&jwks, &rig.token("alice")).await.is_ok());
+    rig.idp.set_down(true);
+    until("the keys are too old", || !jwks.is_ready()).await;
+    let error = rig.judge(&jwks, &rig.token("alice")).await.unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    assert!(!jwks.status()[0].usable);
+}
+
+#[tokio::test]
+async fn a_key_that_appeared_just_now_is_accepted_after_one_fetch() {
+    let rig = Rig::new().await;
+    let jwks = rig.ready_jwks(&Settings::default()).await;
+    let before = rig.idp.key_fetches();
+    let kid = rig.idp.roll_keys().await.unwrap();
+    let identity = rig.judge(&jwks, &rig.token("alice")).await.unwrap();
+    assert_eq!(identity.display_name.as_deref(), Some("Alice Arden"));
+    assert_eq!(rig.idp.key_fetches(), before + 1);
+    assert!(jwks.ring().held(0).unwrap().keys.key(&kid).is_some());
+}
+
+#[tokio::test]
+async fn many_connections_with_one_new_key_share_one_fetch() {
+    let rig = Rig::new().await;
+    let jwks = rig.ready_jwks(&Settings::default()).await;
+    rig.idp.roll_keys().await.unwrap();
+    rig.idp.answer(Answers::Slow(Duration::from_millis(50)));
+    let before = rig.idp.key_fetches();
+    let token = rig.token("alice");
+    let all = (0..200).map(|_| rig.judge(&jwks, &token));
+    let verdicts = futures_util::future::join_all(all).await;
+    assert!(verdicts.iter().all(Result::is_ok));
+    assert_eq!(rig.idp.key_fetches(), before + 1);
+}
+
+#[tokio::test]
+async fn a_flood_of_unknown_kids_costs_the_burst_and_disturbs_nobody() {
+    let rig = Rig::new().await;
+    let jwks = rig.ready_jwks(&Settings::default()).await;
+    let before = (rig.idp.metadata_fetches(), rig.idp.key_fetches());
+    let known = rig.token("alice");
+    let (mut refused, mut not_now) = (0, 0);
+    for n in 0..10_000 {
+        let request = TokenRequest::of("alice").header("kid", format!("flood-{n}"));
+        // Minting signs, which is slow; the same few tokens do, under many names.
+        let token = if n < 4 {
+            rig.idp.mint(&request).unwrap()
+        } else {
+            renamed(&known, n)
+        };
+        match rig.judge(&jwks, token.as_bytes()).await.unwrap_err().kind() {
+            Code::KeyUnknown => refused += 1,
+            Code::KeyThrottled => not_now += 1,
+            other => panic!("{other}"),
+        }
+        if n % 1000 == 0 {
+            assert!(rig.judge(&jwks, &known).await.is_ok());
+        }
+    }
+    assert_eq!((refused, not_now), (2, 9998));
+    assert_eq!(rig.idp.metadata_fetches(), before.0 + 2);
+    assert_eq!(rig.idp.key_fetches(), before.1 + 2);
+    assert_eq!(jwks.status()[0].refreshes_throttled, 9998);
+}
+
+/// The token under another kid; its signature no longer fits, which nobody finds out without the key.
+fn renamed(token: &[u8], n: usize) -> String {
+    use base64::Engine as _;
+    let header = format!("{{\"typ\":\"JWT\",\"alg\":\"RS256\",\"kid\":\"flood-{n}\"}}");
+    let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(header);
+    let text = std::str::from_utf8(token).unwrap();
+    format!("{header}.{}", text.split_once('.').unwrap().1)
+}
+
+#[tokio::test]
+async fn a_kid_that_a_fresh_document_does_not_have_is_no_and_is_not_asked_for_again() {
+    let rig = Rig::new().await;
+    let jwks = rig.ready_jwks(&Settings::default()).await;
+    let before = rig.idp.key_fetches();
+    let token = rig
+        .idp
+        .mint(&TokenRequest::of("alice").header("kid", "nobody"))
+        .unwrap();
+    for _ in 0..5 {
+        let error = rig.judge(&jwks, token.as_bytes()).await.unwrap_err();
+        assert_eq!(error.kind(), Code::KeyUnknown);
+        assert!(!error.is_unavailable());
+    }
+    assert_eq!(rig.idp.key_fetches(), before + 1);
+}
+
+#[tokio::test]
+async fn an_unknown_kid_during_an_outage_is_not_now() {
+    let rig = Rig::new().await;
+    let jwks = rig.ready_jwks(&Settings::default()).await;
+    rig.idp.roll_keys().await.unwrap();
+    rig.idp.set_down(true);
+    let error = rig.judge(&jwks, &rig.token("alice")).await.unwrap_err();
+    assert_eq!(error.kind(), Code::KeyUnavailable);
+    assert!(error.is_unavailable());
+}
+
+#[tokio::test]
+async fn a_broken_issuer_does_not_cost_the_last_good_set() {
+    let target = DevIdp::start(IdpConfig::default()).await.unwrap();
+    let ways = [
+        Answers::Down,
+        Answers::Html,
+        Answers::Huge,
+        Answers::NoKeys,
+        Answers::Redirect(format!("{}/discovery/keys", target.base())),
+        Answers::ForeignIssuer(target.base().to_owned()),
+        Answers::ForeignKeys(format!("{}/discovery/keys", target.base())),
+        Answers::Slow(Duration::from_secs(30)),
+    ];
+    let rig = Rig::new().await;
+    for way in ways {
+        rig.idp.answer(Answers::Well);
+        let often = Settings {
+            refresh: Duration::from_millis(20),
+            timeout: Duration::from_millis(700),
+            ..Settings::default()
+        };
+        let jwks = rig.ready_jwks(&often).await;
+        rig.idp.answer(way.clone());
+        until("a fetch fails", || jwks.status()[0].last_error.is_some()).await;
+        assert!(
+            rig.judge(&jwks, &rig.token("alice")).await.is_ok(),
+            "{way:?}"
+        );
+        assert!(jwks.is_ready(), "{way:?}");
+        jwks.stop();
+    }
+    assert_eq!((target.metadata_fetches(), target.key_fetches()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_withdrawn_key_is_refused_after_the_next_fetch() {
+    let rig = Rig::new().await;
+    let often = Settings {
+        refresh: Duration::from_millis(20),
+        ..Settings::default()
+    };
+    let jwks = rig.ready_jwks(&often).await;
+    let token = rig.token("alice");
+    assert!(rig.judge(&jwks, &token).await.is_ok());
+    let kid = rig.idp.kids().pop().unwrap();
+    assert!(rig.idp.remove_key(&kid));
+    until("the key is gone", || {
+        jwks.ring().held(0).unwrap().keys.key(&kid).is_none()
+    })
+    .await;
+    assert_eq!(
+        rig.judge(&jwks, &token).await.unwrap_err().kind(),
+        Code::KeyUnknown
+    );
+}
+
+#[tokio::test]
+async fn a_restart_during_an_outage_still_admits() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("keys");
+    let settings = Settings {
+        cache: Some(cache.clone()),
+        ..Settings::default()
+    };
+    let rig = Rig::new().await;
+    let first = rig.ready_jwks(&settings).await;
+    let files = || std::fs::read_dir(&cache).map_or(0, Iterator::count);
+    until("the set is written", || files() == 1).await;
+    let fetched_at = first.status()[0].fetched_at;
+    first.stop();
+
+    rig.idp.set_down(true);
+    let second = rig.jwks(&settings);
+    assert!(second.is_ready());
+    assert_eq!(second.status()[0].fetched_at, fetched_at);
+    assert!(rig.judge(&second, &rig.token("alice")).await.is_ok());
+    second.stop();
+
+    // Too old to be used; nothing is admitted on its word.
+    let old = Settings {
+        max_age: Duration::ZERO,
+        ..settings.clone()
+    };
+    assert!(!rig.jwks(&old).is_ready());
+
+    // Others could have written it.
+    let path = std::fs::read_dir(&cache)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    assert_eq!(
+        std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+    assert!(!rig.jwks(&settings).is_ready());
+
+    // Not what we wrote.
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(&path, b"{\"version\":1}").unwrap();
+    assert!(!rig.jwks(&settings).is_ready());
+}
+
+#[tokio::test]
+async fn a_cache_that_cannot_be_written_does_not_keep_anybody_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let blocked = folder.path().join("file");
+    std::fs::write(&blocked, b"x").unwrap();
+    let rig = Rig::new().await;
+    let jwks = rig
+        .ready_jwks(&Settings {
+            cache: Some(blocked),
+            ..Settings::default()
+        })
+        .await;
+    assert!(rig.judge(&jwks, &rig.token("alice")).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_new_configuration_begins_with_the_keys_of_the_old_one() {
+    let rig = Rig::new().await;
+    let old = rig.ready_jwks(&Settings::default()).await;
+    rig.idp.set_down(true);
+    let mut table = Expectations::new(TokenLimits::default());
+    table.add_issuer(&rig.idp.issuer()).unwrap();
+    table
+        .add_entra(&crate::identity::Entra {
+            v1_tokens: false,
+            ..rig.idp.entra()
+        })
+        .unwrap();
+    let settings = Settings::default();
+    let new = Jwks::start(&table, &settings, Some(&old), &rig.tasks, &rig.stop).unwrap();
+    old.stop();
+    assert!(
+        new.validate(&rig.token("alice"), None, &table)
+            .await
+            .is_ok()
+    );
+    let usable: Vec<bool> = new.status().iter().map(|status| status.usable).collect();
+    assert_eq!(usable, [false, true]);
+}
+
+#[tokio::test]
+async fn the_tasks_end_when_told_so() {
+    let rig = Rig::new().await;
+    let jwks = rig.ready_jwks(&Settings::default()).await;
+    jwks.stop();
+    rig.tasks.close();
+    tokio::time::timeout(Duration::from_secs(5), rig.tasks.wait())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn no_token_of_the_corpus_makes_us_open_a_connection() {
+    let rig = Rig::new().await;
+    let forge = Forge::of(&rig.idp).unwrap();
+    let jwks = rig
+        .ready_jwks(&Settings {
+            unknown_burst: 0,
+            ..Settings::default()
+        })
+        .await;
+    let before = (rig.idp.metadata_fetches(), rig.idp.key_fetches());
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/tokens.json");
+    let text = std::fs::read_to_string(path).unwrap();
+    let corpus: crate::demo::idp::forge::Corpus = serde_json::from_str(&text).unwrap();
+    let mut judged = 0;
+    for row in corpus
+        .tokens
+        .iter()
+        .filter(|row| row.base.starts_with("v2"))
+    {
+        let token = forge.token(row, clock::now()).unwrap();
+        let accepted = rig.judge(&jwks, &token).await.is_ok();
+        if row.listener.thumbprint.is_none() && row.listener.scope.is_none() && row.listener.users {
+            assert_eq!(accepted, row.verdict == "accept", "{}", row.row);
+        }
+        judged += 1;
+    }
+    assert!(judged > 200);
+    assert_eq!((rig.idp.metadata_fetches(), rig.idp.key_fetches()), before);
+}

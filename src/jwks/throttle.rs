@@ -105,7 +105,7 @@ impl Absent {
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.names.len()
     }
 }

@@ -13,8 +13,8 @@ use crate::subject::mix_bytes;
 /// Slots of a fresh table: 1 KiB.
 const SMALL: usize = 16;
 
-/// Slots of a table that turned out too small: 8 KiB.
-const LARGE: usize = 128;
+/// Slots of a table that turned out too small: 16 KiB.
+const LARGE: usize = 256;
 
 /// The longest subject that is remembered; a slot is one cache line.
 const KEY_BYTES: usize = 58;

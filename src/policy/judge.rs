@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use super::cache::AnswerCache;
 use super::inbox::{Claim, HeldInboxes, InboxRegistry};
+use super::reserved::{is_reserved_reply, is_reserved_subject};
 use super::responses::OpenRequests;
-use super::rights::{Permissions, RuleId, Verdict, is_reserved_reply, is_reserved_subject};
+use super::rights::{Permissions, RuleId, Verdict};
 use super::verdict::{Denial, DenialReason, Permit, SubscribePermit};
 use crate::time::Timestamp;
 use crate::wire::SideChannel;

@@ -19,9 +19,10 @@
 //! subject does not limit the `deliver_subject` in the body of a watcher's creation.
 //! Watchers of the whole bucket can be looked at and deleted, also those of others; they make themselves anew.
 
-use super::compile::{RoleWriter, is_resource_name};
+use super::compile::is_resource_name;
 use super::document::{BucketGrant, Reach};
 use super::rights::EntryKind;
+use super::role::RoleWriter;
 use super::streams::{Api, Scope, scope, scope_below};
 use super::template::Template;
 

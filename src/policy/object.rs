@@ -12,10 +12,11 @@
 //! | `read: true` | `P.INFO`, `P.STREAM.INFO.OBJ_b`, `P.DIRECT.GET.OBJ_b`, `P.DIRECT.GET.OBJ_b.$O.b.>`, `P.STREAM.MSG.GET.OBJ_b`, `P.CONSUMER.CREATE.OBJ_b` with and without name and filter, `P.CONSUMER.INFO.OBJ_b.*`, `P.CONSUMER.DELETE.OBJ_b.*`, flow control |
 //! | `write: true` | what `read` grants, `$O.b.C.>`, `$O.b.M.>`, and `P.STREAM.PURGE.OBJ_b` (clients purge the chunks of what they replace) |
 
-use super::compile::{RoleWriter, is_resource_name};
+use super::compile::is_resource_name;
 use super::document::ObjectGrant;
 use super::kv::watchers;
 use super::rights::EntryKind;
+use super::role::RoleWriter;
 use super::streams::Api;
 use super::template::Template;
 

@@ -10,19 +10,13 @@
     reason = "rules and queue groups of a policy are far fewer than 2^32"
 )]
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::queues::{QueueSet, QueueSetBuilder};
+use super::reserved::is_reserved_subject;
 use super::verdict::DenialReason;
-use crate::subject::{Pattern, PatternSet, PatternSetBuilder, TokenGlob, has_wildcard, tokens};
-
-/// Prefixes of publish subjects that belong to the server's inside. nats-server refuses `_GR_.` and `$NRG.` itself
-/// (`client.go:processInboundClientMsg`), depending on its version; the others reach its inside when granted too widely.
-const RESERVED_SUBJECTS: [&[u8]; 5] = [b"_GR_.", b"$GR.", b"$NRG.", b"$MQTT.", b"$LDS."];
-
-/// Prefixes of reply subjects that nats-server refuses (`client.go:isReservedReply`).
-const RESERVED_REPLIES: [&[u8]; 3] = [b"_R_.", b"_GR_.", b"$JS.ACK."];
+use crate::subject::{Pattern, PatternSet, PatternSetBuilder, has_wildcard};
 
 /// The queue group of the server's own, refused to everybody.
 const SYSTEM_QUEUE: &[u8] = b"_sys_";
@@ -308,7 +302,7 @@ impl Permissions {
             let narrowed = self
                 .layers()
                 .filter_map(|(layer, _)| layer.roles.get(role))
-                .any(|rights| rights.queues.subjects.matches_literally(subject).is_some());
+                .any(|rights| rights.queues.concerns(subject));
             if narrowed {
                 return self.first(|layer| {
                     of_role(layer, &|rights| rights.queues.covering(subject, queue))
@@ -328,21 +322,6 @@ impl Permissions {
     pub(super) fn keeps_back(&self, subject: &[u8]) -> Option<RuleId> {
         self.first(|layer| layer.deny_subscribe.matches(subject))
     }
-}
-
-/// Whether a publish subject begins with a prefix of the server's inside.
-pub(super) fn is_reserved_subject(subject: &[u8]) -> bool {
-    matches!(subject.first(), Some(b'$' | b'_'))
-        && RESERVED_SUBJECTS
-            .iter()
-            .any(|prefix| subject.starts_with(prefix))
-}
-
-/// Whether nats-server would refuse this reply subject.
-pub(super) fn is_reserved_reply(reply: &[u8]) -> bool {
-    RESERVED_REPLIES
-        .iter()
-        .any(|prefix| reply.starts_with(prefix))
 }
 
 /// One layer of compiled entries.
@@ -416,113 +395,5 @@ impl Rights {
                 .collect(),
             rules: rules.into(),
         }
-    }
-}
-
-/// Subjects that are each tied to queue groups.
-#[derive(Debug, Default)]
-struct QueueSet {
-    subjects: PatternSet,
-    groups: Box<[Vec<(QueuePattern, u32)>]>,
-}
-
-impl QueueSet {
-    /// A rule whose subject matches literally and whose group fits.
-    fn literal(&self, subject: &[u8], queue: &[u8]) -> Option<u32> {
-        if self.subjects.is_empty() {
-            return None;
-        }
-        let mut found = None;
-        self.subjects.each_match(subject, |group| {
-            found = found.or_else(|| self.fitting(group, queue));
-        });
-        found
-    }
-
-    /// A rule whose subject contains the subscription and whose group fits. Asks each group by itself, since the first
-    /// subject that contains it need not be the one whose group fits.
-    fn covering(&self, subject: &[u8], queue: &[u8]) -> Option<u32> {
-        let mut found = None;
-        self.subjects.each_cover(subject, |group| {
-            found = found.or_else(|| self.fitting(group, queue));
-        });
-        found
-    }
-
-    /// A rule whose subject overlaps and whose group fits.
-    fn overlapping(&self, subject: &[u8], queue: &[u8]) -> Option<u32> {
-        let mut found = None;
-        self.subjects.each_overlap(subject, |group| {
-            found = found.or_else(|| self.fitting(group, queue));
-            found.is_some()
-        });
-        found
-    }
-
-    fn fitting(&self, group: u32, queue: &[u8]) -> Option<u32> {
-        let groups = self.groups.get(group as usize)?;
-        let fits = groups.iter().find(|(pattern, _)| pattern.matches(queue));
-        fits.map(|(_, rule)| *rule)
-    }
-}
-
-#[derive(Debug, Default)]
-struct QueueSetBuilder {
-    subjects: PatternSetBuilder,
-    groups: Vec<Vec<(QueuePattern, u32)>>,
-    known: HashMap<Box<[u8]>, usize>,
-}
-
-impl QueueSetBuilder {
-    fn insert(&mut self, pattern: &Pattern, queue: &str, rule: u32) {
-        let next = self.groups.len();
-        let group = *self.known.entry(pattern.as_bytes().into()).or_insert(next);
-        if group == next {
-            self.groups.push(Vec::new());
-            self.subjects.insert(pattern, group as u32);
-        }
-        if let Some(queues) = self.groups.get_mut(group) {
-            queues.push((QueuePattern(queue.as_bytes().into()), rule));
-        }
-    }
-
-    fn build(self) -> QueueSet {
-        QueueSet {
-            subjects: self.subjects.build(),
-            groups: self.groups.into(),
-        }
-    }
-}
-
-/// A queue group as a policy names it. As in nats-server (`client.go:queueMatches`) equality comes first and the tokens
-/// `*` and `>` are wildcards; besides, a `*` within a token stands for any part of it.
-#[derive(Debug, Clone)]
-struct QueuePattern(Box<[u8]>);
-
-impl QueuePattern {
-    fn matches(&self, queue: &[u8]) -> bool {
-        if *self.0 == *queue {
-            return true;
-        }
-        let mut given = tokens(queue);
-        for wanted in tokens(&self.0) {
-            let Some(token) = given.next() else {
-                return false;
-            };
-            if token.is_empty() || wanted.is_empty() {
-                return false;
-            }
-            if wanted == b">" {
-                return true;
-            }
-            let fits = match TokenGlob::parse(wanted) {
-                Some(glob) => glob.matches(token),
-                None => token != b">" && (wanted == b"*" || wanted == token),
-            };
-            if !fits {
-                return false;
-            }
-        }
-        given.next().is_none()
     }
 }

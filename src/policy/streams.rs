@@ -31,9 +31,10 @@
 //! also `$JS.ACK.*.*.S.C` and five or more). A `$JS.ACK.*.*.S.C.>` would contain `$JS.ACK.OTHER.CONSUMER.S.C.1.1.1`, which
 //! the server takes for an acknowledgement of `OTHER.CONSUMER`; with the body `+NXT` that reads its messages.
 
-use super::compile::{RoleWriter, is_resource_name};
+use super::compile::is_resource_name;
 use super::document::{Reach, StreamGrant};
 use super::rights::EntryKind;
+use super::role::RoleWriter;
 use super::template::Template;
 use crate::subject::TokenGlob;
 

@@ -50,7 +50,7 @@ pub(super) async fn serve(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr,
     let Ok(address) = tcp.local_addr() else {
         return;
     };
-    let entry = shared.sessions.enter(peer, accepted_at);
+    let entry = shared.sessions.enter(peer);
     let tls = shared.listen.tls.as_ref();
     let session = Session::new(Opening {
         id: entry.handle.id,

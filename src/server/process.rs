@@ -16,7 +16,7 @@ pub fn run(config: Config, config_path: PathBuf) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let server = Server::build(config, Some(config_path)).await?;
+        let server = Server::build(config, Some(config_path))?;
         tracing::info!(
             client = %server.client_address()?,
             admin = server.admin_address().map(tracing::field::display),

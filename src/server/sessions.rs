@@ -26,7 +26,6 @@ pub(super) enum Order {
 pub(super) struct Handle {
     pub(super) id: SessionId,
     pub(super) client: SocketAddr,
-    pub(super) accepted_at: Timestamp,
     pub(super) waker: AtomicWaker,
     has_orders: AtomicBool,
     orders: Mutex<VecDeque<Order>>,
@@ -123,12 +122,11 @@ pub(super) struct Sessions {
 
 impl Sessions {
     /// Enters a connection just accepted. It leaves when the entry is dropped.
-    pub(super) fn enter(self: &Arc<Self>, client: SocketAddr, now: Timestamp) -> Entry {
+    pub(super) fn enter(self: &Arc<Self>, client: SocketAddr) -> Entry {
         let id = self.next.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let handle = Arc::new(Handle {
             id: SessionId(id),
             client,
-            accepted_at: now,
             waker: AtomicWaker::new(),
             has_orders: AtomicBool::new(false),
             orders: Mutex::default(),

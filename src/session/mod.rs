@@ -20,11 +20,13 @@
 mod admission;
 mod client;
 mod close;
+mod denials;
 mod event;
 mod outbox;
 mod rate;
 mod serve;
 mod subs;
+mod subscribe;
 mod timers;
 mod upstream;
 

@@ -1,14 +1,13 @@
 //! What each client operation does while the session serves: judged, and forwarded as what was judged.
 
-use super::subs::Subscription;
 use super::timers::Timer;
-use super::{CloseReason, Denied, EventKind, Inbound, Operation, Serving, Session, Taken, event};
-use crate::policy::{Denial, DenialReason};
+use super::{CloseReason, Inbound, Operation, Serving, Session, Taken};
+use crate::policy::Denial;
 use crate::subject;
 use crate::time::Timestamp;
 use crate::wire::{
-    ClientOp, ErrText, Frame, LineFault, PermissionsViolation, Publish, SideChannel, decode_client,
-    encode, side_channels, skip_tail,
+    ClientOp, ErrText, Frame, LineFault, Publish, SideChannel, decode_client, encode,
+    side_channels, skip_tail,
 };
 
 /// A message that is not canonical and at most this long, in bytes, is copied whole: cheaper than one more piece in the
@@ -331,179 +330,6 @@ impl Session {
         }
     }
 
-    fn deny_publish(&mut self, publish: &Publish<'_>, denial: Denial) {
-        let violation = match (denial.reason, publish.reply) {
-            (DenialReason::ReservedReply | DenialReason::ReplyNotOwn, Some(reply)) => {
-                PermissionsViolation::PublishReply(reply)
-            }
-            _ => PermissionsViolation::Publish(publish.subject),
-        };
-        violation.push(&mut self.deferred);
-        self.defer_no_responders(publish);
-        self.denied(
-            Operation::Publish,
-            (publish.subject, publish.reply, None),
-            publish.size,
-            denial,
-            false,
-        );
-    }
-
-    fn deny_header(&mut self, publish: &Publish<'_>, named: &[u8], denial: Denial) {
-        PermissionsViolation::Publish(named).push(&mut self.deferred);
-        self.defer_no_responders(publish);
-        self.denied(
-            Operation::Publish,
-            (named, publish.reply, None),
-            publish.size,
-            denial,
-            false,
-        );
-    }
-
-    /// A denied request fails at once instead of timing out, where the client asked to be told.
-    fn defer_no_responders(&mut self, publish: &Publish<'_>) {
-        let (true, Some(reply), Some(serving)) =
-            (self.options.no_responders, publish.reply, &self.serving)
-        else {
-            return;
-        };
-        let waits =
-            |sub: &&Subscription| sub.queue.is_none() && subject::is_subset(reply, &sub.subject);
-        if let Some(subscription) = serving.subs.iter().find(waits) {
-            let named = serving.info.is_at_least_2_12().then_some(publish.subject);
-            encode::no_responders(&mut self.deferred, reply, &subscription.sid, named);
-        }
-    }
-
-    fn denied(
-        &mut self,
-        operation: Operation,
-        (subject, reply, queue): (&[u8], Option<&[u8]>, Option<&[u8]>),
-        size: u32,
-        denial: Denial,
-        observed: bool,
-    ) {
-        self.traffic.denied = self.traffic.denied.saturating_add(u64::from(!observed));
-        self.events.push_back(EventKind::Denied(Denied {
-            operation,
-            subject: event::clip(subject),
-            reply: reply.map(event::clip),
-            queue: queue.map(event::clip),
-            size,
-            reason: denial.reason,
-            rule: denial.rule,
-            observed,
-        }));
-    }
-
-    fn subscribe(&mut self, subject: &[u8], queue: Option<&[u8]>, sid: &[u8]) {
-        let Some(serving) = &mut self.serving else {
-            return;
-        };
-        let permit = match serving.judge.subscribe(subject, queue) {
-            Ok(permit) => permit,
-            Err(denial) => {
-                let overruled = serving.judge.overrule_subscribe(subject, queue, &denial);
-                let names = (subject, None, queue);
-                self.denied(Operation::Subscribe, names, 0, denial, overruled.is_some());
-                let Some(permit) = overruled else {
-                    let violation = match queue {
-                        Some(queue) => PermissionsViolation::QueueSubscription(subject, queue),
-                        None => PermissionsViolation::Subscription(subject),
-                    };
-                    self.to_client.interject(|out| violation.push(out));
-                    return;
-                };
-                permit
-            }
-        };
-        let Some(serving) = &mut self.serving else {
-            return;
-        };
-        let refusal = if !subject::is_valid_subject(subject) {
-            Some(ErrText::InvalidSubject)
-        } else if serving.subs.len() >= serving.subscriptions_max {
-            Some(ErrText::MaximumSubscriptionsExceeded)
-        } else {
-            None
-        };
-        if let Some(text) = refusal {
-            serving.judge.unsubscribed(subject, queue);
-            self.to_client.interject(|out| text.push(out));
-            return;
-        }
-        if serving.subs.contains(sid) {
-            // The first subscription of a sid stays; the server says nothing of the second.
-            serving.judge.unsubscribed(subject, queue);
-        } else {
-            serving.revoked.remove(sid);
-            serving.subs.insert(Subscription {
-                sid: sid.into(),
-                subject: subject.into(),
-                queue: queue.map(Into::into),
-                filtered: permit.is_filtered(),
-                max: None,
-                delivered: 0,
-            });
-            self.to_upstream
-                .interject(|out| encode::subscribe(out, permit.subject(), permit.queue(), sid));
-        }
-        self.push_ok();
-    }
-
-    fn unsubscribe(&mut self, sid: &[u8], max: Option<u32>) {
-        let Some(serving) = &mut self.serving else {
-            return;
-        };
-        if let Some(subscription) = serving.subs.find(sid) {
-            let later = max
-                .map(u64::from)
-                .filter(|max| *max > subscription.delivered);
-            subscription.max = later;
-            let filtered = subscription.filtered;
-            if later.is_none() {
-                serving.forget(sid);
-            }
-            if !(filtered && later.is_some()) {
-                let max = later.and(max);
-                self.to_upstream
-                    .interject(|out| encode::unsubscribe(out, sid, max));
-            }
-        }
-        self.push_ok();
-    }
-
-    /// Answers `$SYS.REQ.USER.INFO` for the Entra identity, on the subscription of this session that waits for it.
-    fn answer_user_info(&mut self, reply: &[u8]) {
-        let Some(serving) = &self.serving else { return };
-        let identity = &serving.identity;
-        let answer = serde_json::json!({
-            "server": {
-                "name": serving.info.server_name,
-                "id": serving.info.server_id,
-                "ver": serving.info.version,
-                "jetstream": serving.info.jetstream,
-            },
-            "data": {
-                "user": identity.oid,
-                "account": identity.tid,
-                "expires": identity.expires_at.as_secs(),
-            },
-        });
-        let payload = answer.to_string().into_bytes();
-        let listening = serving
-            .subs
-            .iter()
-            .find(|sub| subject::is_subset(reply, &sub.subject));
-        if let Some(subscription) = listening {
-            encode::message(&mut self.deferred, reply, &subscription.sid, &payload);
-        }
-        if self.verbose {
-            self.deferred.splice(0..0, *b"+OK\r\n");
-        }
-    }
-
     fn spend(&mut self, size: u32, now: Timestamp) {
         let Some(serving) = &mut self.serving else {
             return;
@@ -536,16 +362,6 @@ impl Session {
             .flatten()
         {
             budget.refill(now);
-        }
-    }
-}
-
-impl Serving {
-    /// Takes a subscription out, and lets go of the inbox it held.
-    pub(super) fn forget(&mut self, sid: &[u8]) {
-        if let Some(gone) = self.subs.remove(sid) {
-            self.judge
-                .unsubscribed(&gone.subject, gone.queue.as_deref());
         }
     }
 }

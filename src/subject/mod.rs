@@ -4,15 +4,17 @@
 //! pattern". Subjects need not be UTF-8; they are compared byte by byte, as nats-server does. Must never: allocate
 //! while it answers a question, recurse on the length of a subject, or know what a permission is.
 
+mod build;
 mod pattern;
 mod set;
 
 #[cfg(test)]
 mod tests;
 
+pub use build::PatternSetBuilder;
 pub use pattern::{Pattern, PatternError, TokenGlob};
+pub use set::PatternSet;
 pub(crate) use set::mix_bytes;
-pub use set::{PatternSet, PatternSetBuilder};
 
 /// The byte between two tokens.
 const DOT: u8 = b'.';
@@ -49,13 +51,14 @@ pub fn has_wildcard(subject: &[u8]) -> bool {
 /// Whether a token is empty: the subject is empty, begins or ends with a dot, or has two dots in a row. Such a subject
 /// matches no pattern (`sublist.go:match`).
 pub fn has_empty_token(subject: &[u8]) -> bool {
-    let mut previous = DOT;
-    let mut found = false;
-    for byte in subject {
-        found |= previous == DOT && *byte == DOT;
-        previous = *byte;
-    }
-    found || previous == DOT
+    let (Some(first), Some(last)) = (subject.first(), subject.last()) else {
+        return true;
+    };
+    let pairs = subject.iter().zip(subject.iter().skip(1));
+    let doubled = pairs.fold(false, |found, (one, next)| {
+        found | (*one == DOT && *next == DOT)
+    });
+    doubled || *first == DOT || *last == DOT
 }
 
 /// Whether every subject of pattern `inner` is a subject of pattern `outer` (`sublist.go:subjectIsSubsetMatch`). A

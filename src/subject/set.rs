@@ -12,14 +12,13 @@
     reason = "indexes count the tokens of a policy, which are far fewer than 2^32; hashes are meant to be cut"
 )]
 
-use std::collections::{BTreeMap, HashMap};
-
 use smallvec::SmallVec;
 
-use super::{DOT, Pattern, TokenGlob, has_empty_token};
+use super::build::PatternSetBuilder;
+use super::{DOT, TokenGlob, has_empty_token};
 
 /// No node, no value.
-const NONE: u32 = u32::MAX;
+pub(super) const NONE: u32 = u32::MAX;
 
 /// Open branches that a walk keeps on the stack; one is opened for each `*` edge passed by.
 const INLINE_BRANCHES: usize = 24;
@@ -27,29 +26,29 @@ const INLINE_BRANCHES: usize = 24;
 /// A compiled set of patterns; each has a value that a question answers with.
 #[derive(Debug, Clone)]
 pub struct PatternSet {
-    nodes: Box<[Node]>,
-    slots: Box<[Slot]>,
-    globs: Box<[GlobEdge]>,
-    children: Box<[u32]>,
-    text: Box<[u8]>,
-    len: usize,
+    pub(super) nodes: Box<[Node]>,
+    pub(super) slots: Box<[Slot]>,
+    pub(super) globs: Box<[GlobEdge]>,
+    pub(super) children: Box<[u32]>,
+    pub(super) text: Box<[u8]>,
+    pub(super) len: usize,
 }
 
 /// One node: all that can follow the tokens so far.
 #[derive(Debug, Clone, Copy)]
-struct Node {
+pub(super) struct Node {
     /// Value of the pattern that ends here.
-    value: u32,
+    pub(super) value: u32,
     /// Value of the pattern that goes on with `>`.
-    rest: u32,
+    pub(super) rest: u32,
     /// Node after `*`.
-    star: u32,
-    globs: (u32, u32),
-    children: (u32, u32),
+    pub(super) star: u32,
+    pub(super) globs: (u32, u32),
+    pub(super) children: (u32, u32),
 }
 
 impl Node {
-    const EMPTY: Self = Self {
+    pub(super) const EMPTY: Self = Self {
         value: NONE,
         rest: NONE,
         star: NONE,
@@ -60,14 +59,17 @@ impl Node {
 
 /// One literal edge. `child` is NONE in an empty slot.
 #[derive(Debug, Clone, Copy)]
-struct Slot {
-    parent: u32,
-    child: u32,
-    start: u32,
-    len: u32,
+pub(super) struct Slot {
+    /// The first eight bytes of the token; most tokens are no longer, and one comparison tells them apart.
+    pub(super) head: u64,
+    pub(super) parent: u32,
+    pub(super) child: u32,
+    pub(super) start: u32,
+    pub(super) len: u32,
 }
 
-const EMPTY_SLOT: Slot = Slot {
+pub(super) const EMPTY_SLOT: Slot = Slot {
+    head: 0,
     parent: NONE,
     child: NONE,
     start: 0,
@@ -76,9 +78,9 @@ const EMPTY_SLOT: Slot = Slot {
 
 /// An edge for tokens with `*` inside.
 #[derive(Debug, Clone)]
-struct GlobEdge {
-    glob: TokenGlob,
-    child: u32,
+pub(super) struct GlobEdge {
+    pub(super) glob: TokenGlob,
+    pub(super) child: u32,
 }
 
 /// How a subject's own wildcard tokens are read.
@@ -211,17 +213,23 @@ impl PatternSet {
     /// The walk behind `matches` and `covers`: calls `visit` for each pattern that fits, until it says stop.
     #[inline]
     fn walk(&self, subject: &[u8], reading: Reading, mut visit: impl FnMut(u32) -> bool) {
-        if self.is_empty() || has_empty_token(subject) {
+        if self.is_empty() {
             return;
         }
         let mut branches = Branches::new();
         let (mut index, mut at) = (0_u32, 0_usize);
         loop {
             if let Some(node) = self.nodes.get(index as usize) {
-                if node.rest != NONE && visit(node.rest) {
+                let (token, next) = token_at(subject, at);
+                if token.is_empty() {
                     return;
                 }
-                let (token, next) = token_at(subject, at);
+                if node.rest != NONE {
+                    let tail = next.and_then(|next| subject.get(next..));
+                    if tail.is_some_and(has_empty_token) || visit(node.rest) {
+                        return;
+                    }
+                }
                 // A `>` asks for everything below, which only a `>` contains.
                 let fits_one = reading == Reading::Literal || !(token == b">" && next.is_none());
                 if node.star != NONE && fits_one {
@@ -231,16 +239,14 @@ impl PatternSet {
                         None => {}
                     }
                 }
-                if node.globs.0 != node.globs.1 {
-                    for edge in self.globs_of(node) {
-                        if !edge.glob.matches(token) {
-                            continue;
-                        }
-                        match next {
-                            Some(next) => branches.push((edge.child, next)),
-                            None if self.value_of(edge.child).is_some_and(&mut visit) => return,
-                            None => {}
-                        }
+                for edge in self.globs_of(node) {
+                    if !edge.glob.matches(token) {
+                        continue;
+                    }
+                    match next {
+                        Some(next) => branches.push((edge.child, next)),
+                        None if self.value_of(edge.child).is_some_and(&mut visit) => return,
+                        None => {}
                     }
                 }
                 if let Some(child) = self.child(index, token) {
@@ -277,13 +283,17 @@ impl PatternSet {
     #[inline]
     fn child(&self, parent: u32, token: &[u8]) -> Option<u32> {
         let mask = self.slots.len().wrapping_sub(1);
-        let mut at = hash(parent, token) as usize & mask;
+        let head = head(token);
+        let mut at = hash(parent, head, token) as usize & mask;
         loop {
             let slot = self.slots.get(at)?;
             if slot.child == NONE {
                 return None;
             }
-            if slot.parent == parent && slot.len as usize == token.len() {
+            if slot.head == head && slot.parent == parent && slot.len as usize == token.len() {
+                if token.len() <= 8 {
+                    return Some(slot.child);
+                }
                 let start = slot.start as usize;
                 let known = self.text.get(start..start.wrapping_add(token.len()))?;
                 if known == token {
@@ -299,7 +309,7 @@ impl PatternSet {
 #[inline]
 fn token_at(subject: &[u8], at: usize) -> (&[u8], Option<usize>) {
     let left = subject.get(at..).unwrap_or_default();
-    match left.iter().position(|byte| *byte == DOT) {
+    match find_dot(left) {
         Some(end) => (
             left.get(..end).unwrap_or_default(),
             Some(at.wrapping_add(end).wrapping_add(1)),
@@ -308,11 +318,51 @@ fn token_at(subject: &[u8], at: usize) -> (&[u8], Option<usize>) {
     }
 }
 
+/// Where the first dot is. Tokens are short, so eight bytes at a time in a register beat a call into a vector search.
+#[inline]
+fn find_dot(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let mut at = 0_usize;
+    let mut left = bytes;
+    while let Some((word, rest)) = left.split_first_chunk::<8>() {
+        // A byte that is a dot becomes zero, and the lowest zero byte is the lowest one whose top bit is set here.
+        let word = u64::from_le_bytes(*word) ^ (ONES * DOT as u64);
+        let zeros = word.wrapping_sub(ONES) & !word & (ONES << 7);
+        if zeros != 0 {
+            return Some(at.wrapping_add((zeros.trailing_zeros() / 8) as usize));
+        }
+        at = at.wrapping_add(8);
+        left = rest;
+    }
+    let in_rest = left.iter().position(|byte| *byte == DOT)?;
+    Some(at.wrapping_add(in_rest))
+}
+
+/// The first eight bytes of a token, or all of a shorter one. With the length it is exact for tokens of up to eight.
+#[inline]
+pub(super) fn head(token: &[u8]) -> u64 {
+    if let Some(first) = token.first_chunk::<8>() {
+        u64::from_le_bytes(*first)
+    } else if let (Some(first), Some(last)) = (token.first_chunk::<4>(), token.last_chunk::<4>()) {
+        u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last))
+    } else {
+        token
+            .iter()
+            .fold(0, |word, byte| word << 8 | u64::from(*byte))
+    }
+}
+
 /// A fast mix of parent and token. Not keyed: whoever sends subjects cannot insert into the table.
 #[inline]
-fn hash(parent: u32, token: &[u8]) -> u64 {
+pub(super) fn hash(parent: u32, head: u64, token: &[u8]) -> u64 {
     let seed = u64::from(parent).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ token.len() as u64;
-    mix_bytes(seed, token)
+    match token.get(8..) {
+        Some(rest) if !rest.is_empty() => mix_bytes(seed ^ head.rotate_left(17), rest),
+        _ => {
+            let mixed = fold(seed ^ head);
+            mixed ^ mixed >> 32
+        }
+    }
 }
 
 /// Folds bytes into a seed, eight at a time; the last eight overlap the ones before.
@@ -341,175 +391,4 @@ pub(crate) fn mix_bytes(seed: u64, bytes: &[u8]) -> u64 {
 const fn fold(value: u64) -> u64 {
     let product = (value ^ 0x2D35_8DCC_AA6C_78A5) as u128 * 0x8BB8_4B93_962E_ACC9;
     (product as u64) ^ (product >> 64) as u64
-}
-
-/// Collects patterns, then compiles them.
-#[derive(Debug, Default)]
-pub struct PatternSetBuilder {
-    nodes: Vec<Draft>,
-    len: usize,
-}
-
-/// A node while patterns are still coming.
-#[derive(Debug, Default)]
-struct Draft {
-    value: Option<u32>,
-    rest: Option<u32>,
-    star: Option<u32>,
-    globs: Vec<(TokenGlob, u32)>,
-    children: BTreeMap<Box<[u8]>, u32>,
-}
-
-impl PatternSetBuilder {
-    /// Adds a pattern with its value, which must be less than `u32::MAX`. A pattern that is there already keeps its
-    /// first value. Answers with the value that the pattern has now.
-    pub fn insert(&mut self, pattern: &Pattern, value: u32) -> u32 {
-        self.insert_tokens(pattern.tokens(), value, false)
-    }
-
-    /// Adds a pattern whose tokens may be globs ([`TokenGlob`]).
-    pub fn insert_globs(&mut self, pattern: &Pattern, value: u32) -> u32 {
-        self.insert_tokens(pattern.tokens(), value, true)
-    }
-
-    fn insert_tokens<'a>(
-        &mut self,
-        tokens: impl Iterator<Item = &'a [u8]>,
-        value: u32,
-        globs: bool,
-    ) -> u32 {
-        if self.nodes.is_empty() {
-            self.nodes.push(Draft::default());
-        }
-        let mut at = 0_u32;
-        for token in tokens {
-            let fresh = self.nodes.len() as u32;
-            let Some(node) = self.nodes.get_mut(at as usize) else {
-                return value;
-            };
-            if token == b">" {
-                self.len += usize::from(node.rest.is_none());
-                return *node.rest.get_or_insert(value);
-            }
-            let glob = if globs { TokenGlob::parse(token) } else { None };
-            let child = if token == b"*" {
-                *node.star.get_or_insert(fresh)
-            } else if let Some(glob) = glob {
-                let known = node.globs.iter().find(|(known, _)| *known == glob);
-                match known {
-                    Some((_, child)) => *child,
-                    None => {
-                        node.globs.push((glob, fresh));
-                        fresh
-                    }
-                }
-            } else {
-                *node.children.entry(token.into()).or_insert(fresh)
-            };
-            if child == fresh {
-                self.nodes.push(Draft::default());
-            }
-            at = child;
-        }
-        let Some(node) = self.nodes.get_mut(at as usize) else {
-            return value;
-        };
-        self.len += usize::from(node.value.is_none());
-        *node.value.get_or_insert(value)
-    }
-
-    /// Compiles the set.
-    pub fn build(self) -> PatternSet {
-        let edges: usize = self.nodes.iter().map(|draft| draft.children.len()).sum();
-        let mut set = PatternSet {
-            nodes: vec![Node::EMPTY; self.nodes.len()].into(),
-            slots: vec![EMPTY_SLOT; (edges.saturating_mul(2)).next_power_of_two()].into(),
-            globs: Box::default(),
-            children: Box::default(),
-            text: Box::default(),
-            len: self.len,
-        };
-        let (mut globs, mut children) = (Vec::new(), Vec::with_capacity(edges));
-        let mut text = TokenTexts::default();
-        for (index, draft) in self.nodes.into_iter().enumerate() {
-            let glob_start = globs.len() as u32;
-            globs.extend(
-                draft
-                    .globs
-                    .into_iter()
-                    .map(|(glob, child)| GlobEdge { glob, child }),
-            );
-            let child_start = children.len() as u32;
-            for (token, child) in draft.children {
-                children.push(child);
-                let (start, len) = text.place(token);
-                set.link(index as u32, child, start, len, text.bytes());
-            }
-            if let Some(node) = set.nodes.get_mut(index) {
-                *node = Node {
-                    value: draft.value.unwrap_or(NONE),
-                    rest: draft.rest.unwrap_or(NONE),
-                    star: draft.star.unwrap_or(NONE),
-                    globs: (glob_start, globs.len() as u32),
-                    children: (child_start, children.len() as u32),
-                };
-            }
-        }
-        set.globs = globs.into();
-        set.children = children.into();
-        set.text = text.into_bytes();
-        set
-    }
-}
-
-impl PatternSet {
-    /// Puts one literal edge into the first free slot of its probe sequence.
-    fn link(&mut self, parent: u32, child: u32, start: u32, len: u32, text: &[u8]) {
-        let token = text
-            .get(start as usize..(start as usize).saturating_add(len as usize))
-            .unwrap_or_default();
-        let mask = self.slots.len().wrapping_sub(1);
-        let mut at = hash(parent, token) as usize & mask;
-        // The table is at most half full, so a free slot is always found.
-        while let Some(slot) = self.slots.get_mut(at) {
-            if slot.child == NONE {
-                *slot = Slot {
-                    parent,
-                    child,
-                    start,
-                    len,
-                };
-                return;
-            }
-            at = at.wrapping_add(1) & mask;
-        }
-    }
-}
-
-/// The bytes of all tokens, each kept once.
-#[derive(Default)]
-struct TokenTexts {
-    bytes: Vec<u8>,
-    known: HashMap<Box<[u8]>, u32>,
-}
-
-impl TokenTexts {
-    fn place(&mut self, token: Box<[u8]>) -> (u32, u32) {
-        let len = token.len() as u32;
-        let end = self.bytes.len() as u32;
-        if let Some(start) = self.known.get(&token) {
-            return (*start, len);
-        }
-        self.bytes.extend_from_slice(&token);
-        self.known.insert(token, end);
-        (end, len)
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    fn into_bytes(self) -> Box<[u8]> {
-        self.bytes.into()
-    }
 }

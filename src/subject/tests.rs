@@ -1,5 +1,8 @@
 //! The trie against a naive matcher written from nats-server's rules, and the statements of `sublist.go` as tables.
-#![expect(clippy::cast_possible_truncation, reason = "a test counts to a few thousand")]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "a test counts to a few thousand"
+)]
 
 use proptest::prelude::*;
 

@@ -1,10 +1,14 @@
 //! natsentry in front of real nats-servers: what goes through, what does not, and who sees what of it.
 #![allow(
+    clippy::disallowed_methods,
     clippy::expect_used,
-    clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::large_futures,
     clippy::panic,
-    reason = "tests"
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test may be loud, and reads the clock"
 )]
 
 #[path = "../support/mod.rs"]

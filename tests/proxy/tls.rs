@@ -22,7 +22,10 @@ fn certificates() -> tempfile::TempDir {
     let ca_key = KeyPair::generate().expect("a key");
     let mut ca = CertificateParams::new(Vec::<String>::new()).expect("parameters");
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    write("ca.pem", &ca.self_signed(&ca_key).expect("a certificate").pem());
+    write(
+        "ca.pem",
+        &ca.self_signed(&ca_key).expect("a certificate").pem(),
+    );
     let issuer = Issuer::new(ca, ca_key);
     for name in ["server", "client"] {
         let key = KeyPair::generate().expect("a key");
@@ -51,9 +54,15 @@ fn options(token: &str, ca: &std::path::Path) -> ConnectOptions {
 }
 
 async fn echoes(options: ConnectOptions, address: std::net::SocketAddr) {
-    let client = options.connect(format!("nats://{address}")).await.expect("a TLS session");
+    let client = options
+        .connect(format!("nats://{address}"))
+        .await
+        .expect("a TLS session");
     let mut sub = client.subscribe("tls.x").await.expect("a subscription");
-    client.publish("tls.x", "over tls".into()).await.expect("a publish");
+    client
+        .publish("tls.x", "over tls".into())
+        .await
+        .expect("a publish");
     client.flush().await.expect("a flush");
     assert_eq!(sub.next().await.expect("a message").payload, "over tls");
 }
@@ -74,7 +83,11 @@ async fn required_and_auto_serve_both_orders_on_one_port_and_no_clear_text() {
         let info = plain.line().await.expect("INFO");
         assert!(info.contains("\"tls_required\":true"), "{info}");
         plain.send(&connect_line(&token, "")).await;
-        assert_eq!(plain.rest().await, Vec::<String>::new(), "as a server: closed without a word");
+        assert_eq!(
+            plain.rest().await,
+            Vec::<String>::new(),
+            "as a server: closed without a word"
+        );
         proxy.stop().await;
     }
 }
@@ -94,8 +107,12 @@ async fn with_a_client_ca_nobody_comes_in_without_a_certificate() {
     let idp = proxy::idp().await;
     let nats = servers::start(Version::V2_15_1, STATIC_USER);
     let token = proxy::token(&idp, "alice");
-    let (proxy, files) =
-        proxy_with_tls(&idp, nats.port(), &format!("{CERT}, client_ca: file:ca.pem")).await;
+    let (proxy, files) = proxy_with_tls(
+        &idp,
+        nats.port(),
+        &format!("{CERT}, client_ca: file:ca.pem"),
+    )
+    .await;
     let with = options(&token, &files)
         .add_client_certificate(files.join("client.pem"), files.join("client.key"));
     echoes(with, proxy.address).await;

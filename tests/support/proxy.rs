@@ -135,9 +135,7 @@ impl Proxy {
         std::fs::write(&path, &text).expect("a configuration file");
         let config = Config::parse(&text, "natsentry.yaml", folder.path(), clock::now())
             .unwrap_or_else(|mistakes| panic!("{mistakes}"));
-        let server = Server::build(config, Some(path))
-            .await
-            .expect("the server starts");
+        let server = Server::build(config, Some(path)).expect("the server starts");
         let address = server.client_address().expect("a client address");
         let admin = server.admin_address().expect("an admin address");
         let (stop, stopped) = oneshot::channel::<()>();

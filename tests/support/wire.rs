@@ -55,7 +55,7 @@ impl Wire {
                 let text = line.strip_suffix(b"\r\n").unwrap_or(&line);
                 return Some(String::from_utf8_lossy(text).into_owned());
             }
-            let mut piece = [0_u8; 65_536];
+            let mut piece = vec![0_u8; 65_536];
             let read = timeout(PATIENCE, self.tcp.read(&mut piece))
                 .await
                 .expect("an answer in time");

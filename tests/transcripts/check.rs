@@ -16,11 +16,22 @@ fn is_optional(fact: &Fact) -> bool {
 }
 
 /// Words that begin something that holds, not something that happened.
-const STATES: [&str; 6] = ["subscriptions", "traffic", "open", "client", "upstream", "nothing"];
+const STATES: [&str; 6] = [
+    "subscriptions",
+    "traffic",
+    "open",
+    "client",
+    "upstream",
+    "nothing",
+];
 
 /// Plays a file in every way; what is wrong with it, or nothing.
 pub(crate) fn check_file(folder: &Path, path: &Path) -> Result<Script, String> {
-    let name = path.strip_prefix(folder).unwrap_or(path).display().to_string();
+    let name = path
+        .strip_prefix(folder)
+        .unwrap_or(path)
+        .display()
+        .to_string();
     let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
     check_text(&name, &text)
 }
@@ -30,7 +41,10 @@ pub(crate) fn check_text(name: &str, text: &str) -> Result<Script, String> {
     let script = Script::parse(name, text)
         .map_err(|mistake| format!("{name}:{}: {}", mistake.line, mistake.message))?;
     let mut first: Option<Vec<Outcome>> = None;
-    for cut in [Cut::Whole, Cut::Bytes].into_iter().chain(SEEDS.map(Cut::Random)) {
+    for cut in [Cut::Whole, Cut::Bytes]
+        .into_iter()
+        .chain(SEEDS.map(Cut::Random))
+    {
         let outcomes = play(&script, cut);
         for (block, outcome) in script.blocks.iter().zip(&outcomes) {
             check_block(&script.name, cut, block, outcome)?;
@@ -38,7 +52,9 @@ pub(crate) fn check_text(name: &str, text: &str) -> Result<Script, String> {
         match &first {
             None => first = Some(outcomes),
             Some(first) if differs(first, &outcomes) => {
-                return Err(format!("{name}: {cut:?} comes to another result than Cut::Whole"));
+                return Err(format!(
+                    "{name}: {cut:?} comes to another result than Cut::Whole"
+                ));
             }
             Some(_) => {}
         }
@@ -102,9 +118,8 @@ fn check_block(name: &str, cut: Cut, block: &Block, outcome: &Outcome) -> Result
             return fail(line, "other bytes", &expected, &happened);
         }
     }
-    check_facts(block, outcome).or_else(|(line, what, expected, happened)| {
-        fail(line, &what, &expected, &happened)
-    })
+    check_facts(block, outcome)
+        .or_else(|(line, what, expected, happened)| fail(line, &what, &expected, &happened))
 }
 
 fn to_client(kind: &WantKind) -> Option<&Pattern> {
@@ -133,26 +148,47 @@ fn check_facts(block: &Block, outcome: &Outcome) -> Result<(), Wrong> {
             WantKind::ToClient(_) | WantKind::ToUpstream(_) => None,
         })
         .collect();
-    let is_state =
-        |fact: &Fact| fact.words.first().is_some_and(|word| STATES.contains(&word.as_str()));
-    let texts = |facts: &[&Fact]| facts.iter().map(|fact| format!("= {fact}")).collect::<Vec<_>>();
+    let is_state = |fact: &Fact| {
+        fact.words
+            .first()
+            .is_some_and(|word| STATES.contains(&word.as_str()))
+    };
+    let texts = |facts: &[&Fact]| {
+        facts
+            .iter()
+            .map(|fact| format!("= {fact}"))
+            .collect::<Vec<_>>()
+    };
     let (states, events): (Vec<_>, Vec<_>) = wants.into_iter().partition(|(_, f)| is_state(f));
     for (line, state) in states {
         let nothing = state.words == ["nothing"];
         if !nothing && !outcome.state.iter().any(|holds| state.admits(holds)) {
             let holds: Vec<&Fact> = outcome.state.iter().collect();
-            return Err((line, "this does not hold".into(), texts(&[state]), texts(&holds)));
+            return Err((
+                line,
+                "this does not hold".into(),
+                texts(&[state]),
+                texts(&holds),
+            ));
         }
     }
     let wanted: Vec<&Fact> = events.iter().map(|(_, fact)| *fact).collect();
     let asks = wanted.iter().any(|fact| is_optional(fact));
-    let happened: Vec<&Fact> =
-        outcome.facts.iter().filter(|fact| asks || !is_optional(fact)).collect();
-    let wrong = wanted.iter().zip(&happened).position(|(want, fact)| !want.admits(fact));
+    let happened: Vec<&Fact> = outcome
+        .facts
+        .iter()
+        .filter(|fact| asks || !is_optional(fact))
+        .collect();
+    let wrong = wanted
+        .iter()
+        .zip(&happened)
+        .position(|(want, fact)| !want.admits(fact));
     if wrong.is_none() && wanted.len() == happened.len() {
         return Ok(());
     }
-    let line = wrong.and_then(|at| events.get(at)).map_or_else(|| last_line(block), |(l, _)| *l);
+    let line = wrong
+        .and_then(|at| events.get(at))
+        .map_or_else(|| last_line(block), |(l, _)| *l);
     Err((line, "other facts".into(), texts(&wanted), texts(&happened)))
 }
 

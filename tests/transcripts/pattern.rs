@@ -13,7 +13,10 @@ enum Piece {
     /// Any bytes up to what follows, within one line.
     Any,
     /// `INFO {...} \r\n` with these fields; when open, with others besides. `null` wants a field to be absent.
-    Info { fields: Map<String, Value>, open: bool },
+    Info {
+        fields: Map<String, Value>,
+        open: bool,
+    },
 }
 
 /// Reads the escapes of one line, and adds CR LF unless a lone `\` ends it.
@@ -28,14 +31,20 @@ pub(crate) fn unescape(text: &str) -> Result<Vec<u8>, String> {
 impl Pattern {
     /// Reads the escapes of one line, and adds CR LF unless a lone `\` ends it.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        if let Some(json) = text.strip_prefix("INFO ").and_then(|text| text.strip_suffix("...}")) {
+        if let Some(json) = text
+            .strip_prefix("INFO ")
+            .and_then(|text| text.strip_suffix("...}"))
+        {
             let json = format!("{}}}", json.trim_end().trim_end_matches(','));
             return Self::info(&json, true);
         }
         if let Some(json) = text.strip_prefix("INFO ")
             && let Ok(Value::Object(fields)) = serde_json::from_str(json)
         {
-            return Ok(Self(vec![Piece::Info { fields, open: false }]));
+            return Ok(Self(vec![Piece::Info {
+                fields,
+                open: false,
+            }]));
         }
         let mut pieces = Vec::new();
         let mut bytes = Vec::new();
@@ -112,7 +121,9 @@ impl Pattern {
 
 /// What follows the first `wanted` in `bytes`, if no line ends before it.
 fn after<'a>(bytes: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
-    let at = bytes.windows(wanted.len()).position(|window| window == wanted)?;
+    let at = bytes
+        .windows(wanted.len())
+        .position(|window| window == wanted)?;
     let skipped = bytes.get(..at)?;
     if skipped.contains(&b'\n') {
         return None;

@@ -47,7 +47,11 @@ struct Inbox {
 impl Inbox {
     /// Begins with bytes that are long gone, so that offsets are not 0.
     fn new() -> Self {
-        Self { buffer: b"gone".to_vec(), at: 4, wants: 0 }
+        Self {
+            buffer: b"gone".to_vec(),
+            at: 4,
+            wants: 0,
+        }
     }
 
     fn waiting(&self) -> &[u8] {
@@ -92,10 +96,18 @@ pub(crate) fn play(script: &Script, cut: Cut) -> Vec<Outcome> {
         .enumerate()
         .map(|(index, block)| {
             // The greeting belongs to the first block.
-            let greeted = if index == 0 { 0 } else { player.sent_client.len() };
+            let greeted = if index == 0 {
+                0
+            } else {
+                player.sent_client.len()
+            };
             let from = (greeted, player.sent_upstream.len());
             let was_open = player.session.close_reason().is_none();
-            let inputs: Vec<Input> = block.inputs.iter().map(|(_, input)| input.clone()).collect();
+            let inputs: Vec<Input> = block
+                .inputs
+                .iter()
+                .map(|(_, input)| input.clone())
+                .collect();
             for input in joined(&inputs) {
                 player.feed(&input);
             }
@@ -172,7 +184,10 @@ impl<'a> Player<'a> {
             self.pump();
         }
         if let Some(reason) = self.session.close_reason() {
-            panic!("{} was not admitted: {reason:?} {:?}", setup.client, self.facts);
+            panic!(
+                "{} was not admitted: {reason:?} {:?}",
+                setup.client, self.facts
+            );
         }
         self.sent_client.clear();
         self.sent_upstream.clear();
@@ -260,7 +275,10 @@ impl<'a> Player<'a> {
                 }
             }
         }
-        panic!("the session wants to be woken again and again at {:?}", self.now);
+        panic!(
+            "the session wants to be woken again and again at {:?}",
+            self.now
+        );
     }
 
     /// Moves bytes until nothing moves any more, as the pump does.
@@ -299,19 +317,25 @@ impl<'a> Player<'a> {
             let blocked = !self.session.to_client().is_drained();
             self.session.handle_client_blocked(blocked, self.now);
         } else {
-            self.session.to_client().drain_to(&self.upstream.buffer, &mut self.sent_client);
+            self.session
+                .to_client()
+                .drain_to(&self.upstream.buffer, &mut self.sent_client);
         }
         if self.upstream_stalls {
             let blocked = !self.session.to_upstream().is_drained();
             self.session.handle_upstream_blocked(blocked, self.now);
         } else {
-            self.session.to_upstream().drain_to(&self.client.buffer, &mut self.sent_upstream);
+            self.session
+                .to_upstream()
+                .drain_to(&self.client.buffer, &mut self.sent_upstream);
         }
         self.sent_client.len() + self.sent_upstream.len() > before
     }
 
     fn ask(&mut self) -> bool {
-        let Some(need) = self.session.poll_need() else { return false };
+        let Some(need) = self.session.poll_need() else {
+            return false;
+        };
         let (request, again) = match need {
             Need::Admission(request) => (*request, false),
             Need::Readmission(request) => (*request, true),
@@ -325,7 +349,9 @@ impl<'a> Player<'a> {
     }
 
     fn answer(&mut self) {
-        let Some((request, again)) = self.asked.take() else { return };
+        let Some((request, again)) = self.asked.take() else {
+            return;
+        };
         let session = self.session.id().0 + u64::from(again);
         match self.world.admit(token(&request), session) {
             Answer::Admitted(admission) if again => {
@@ -342,7 +368,11 @@ impl<'a> Player<'a> {
     fn outcome(&mut self, from: (usize, usize), was_open: bool) -> Outcome {
         let ended = was_open && self.session.close_reason().is_some();
         let cut = |sent: &[u8], from: usize| {
-            let end = if ended { whole_frames(sent).max(from) } else { sent.len() };
+            let end = if ended {
+                whole_frames(sent).max(from)
+            } else {
+                sent.len()
+            };
             sent[from..end].to_vec()
         };
         Outcome {
@@ -380,7 +410,10 @@ impl<'a> Player<'a> {
         says(self.sent_upstream.is_empty(), "upstream silent");
         says(self.session.upstream_is_lame_duck(), "upstream leaves");
         if let Some(text) = self.session.upstream_said() {
-            state.push(Fact { words: vec!["upstream".into(), "said".into(), escaped(text)], pairs: vec![] });
+            state.push(Fact {
+                words: vec!["upstream".into(), "said".into(), escaped(text)],
+                pairs: vec![],
+            });
         }
         state
     }
@@ -437,11 +470,17 @@ fn request_fact(request: &ConnectRequest, again: bool) -> Fact {
     let verb = if again { "asked again" } else { "asked" };
     let mut words: Vec<String> = verb.split(' ').map(str::to_owned).collect();
     words.push(token(request).to_owned());
-    Fact { words, pairs: owned(pairs) }
+    Fact {
+        words,
+        pairs: owned(pairs),
+    }
 }
 
 fn owned<const N: usize>(pairs: [(&str, String); N]) -> Vec<(String, String)> {
-    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    pairs
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
 }
 
 fn fact(event: &Event) -> Fact {
@@ -454,7 +493,10 @@ fn fact(event: &Event) -> Fact {
                 ("upstream", connected.upstream.to_string()),
                 ("library", connected.library.to_string()),
                 ("name", connected.name.to_string()),
-                ("ends", format!("{}s", connected.ends_at.since(START).as_secs())),
+                (
+                    "ends",
+                    format!("{}s", connected.ends_at.since(START).as_secs()),
+                ),
                 ("tls", connected.tls.to_string()),
             ]),
         },

@@ -150,7 +150,10 @@ type Read<T> = Result<T, String>;
 impl Fact {
     /// Splits at blanks outside double quotes; a word with `=` after a name is a pair.
     pub(crate) fn parse(text: &str) -> Self {
-        let mut fact = Self { words: Vec::new(), pairs: Vec::new() };
+        let mut fact = Self {
+            words: Vec::new(),
+            pairs: Vec::new(),
+        };
         for word in split(text) {
             match word.split_once('=') {
                 Some((key, value)) if key.chars().all(|c| c.is_ascii_lowercase() || c == '_') => {
@@ -164,14 +167,16 @@ impl Fact {
 
     /// Whether a fact that happened is the one expected here: the same words, and no other value for a pair.
     pub(crate) fn admits(&self, happened: &Self) -> bool {
-        self.words == happened.words
-            && self.pairs.iter().all(|pair| happened.pairs.contains(pair))
+        self.words == happened.words && self.pairs.iter().all(|pair| happened.pairs.contains(pair))
     }
 }
 
 impl std::fmt::Display for Fact {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let pairs = self.pairs.iter().map(|(key, value)| format!("{key}={value}"));
+        let pairs = self
+            .pairs
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"));
         let all: Vec<String> = self.words.iter().cloned().chain(pairs).collect();
         f.write_str(&all.join(" "))
     }
@@ -243,9 +248,15 @@ impl Script {
             } else {
                 script.line(index + 1, line)
             };
-            read.map_err(|message| Mistake { line: index + 1, message })?;
+            read.map_err(|message| Mistake {
+                line: index + 1,
+                message,
+            })?;
         }
-        let whole = |message: &str| Mistake { line: 1, message: message.to_owned() };
+        let whole = |message: &str| Mistake {
+            line: 1,
+            message: message.to_owned(),
+        };
         if !explained {
             return Err(whole("no comment says what this is for"));
         }
@@ -296,15 +307,25 @@ impl Script {
     fn input(&mut self, line: usize, input: Input) {
         match self.blocks.last_mut() {
             Some(block) if block.wants.is_empty() => block.inputs.push((line, input)),
-            _ => self.blocks.push(Block { inputs: vec![(line, input)], wants: Vec::new() }),
+            _ => self.blocks.push(Block {
+                inputs: vec![(line, input)],
+                wants: Vec::new(),
+            }),
         }
     }
 
     fn want(&mut self, line: usize, text: &str, kind: WantKind) {
-        let want = Want { line, text: text.to_owned(), kind };
+        let want = Want {
+            line,
+            text: text.to_owned(),
+            kind,
+        };
         match self.blocks.last_mut() {
             Some(block) => block.wants.push(want),
-            None => self.blocks.push(Block { inputs: Vec::new(), wants: vec![want] }),
+            None => self.blocks.push(Block {
+                inputs: Vec::new(),
+                wants: vec![want],
+            }),
         }
     }
 
@@ -337,7 +358,10 @@ impl Script {
 fn role_line(text: &str) -> Read<(String, Map<String, Value>)> {
     let (key, value) = text.split_once('=').ok_or("no `=`")?;
     let value: Value = serde_json::from_str(value.trim()).map_err(|error| error.to_string())?;
-    let (role, key) = key.trim().split_once('.').unwrap_or(("fixture", key.trim()));
+    let (role, key) = key
+        .trim()
+        .split_once('.')
+        .unwrap_or(("fixture", key.trim()));
     Ok((role.to_owned(), Map::from_iter([(key.to_owned(), value)])))
 }
 
@@ -388,7 +412,8 @@ impl Setup {
             "tls" => self.tls = true,
             "limits" => {
                 let (key, value) = rest.split_once('=').ok_or("limits KEY = VALUE")?;
-                self.limits.insert(key.trim().to_owned(), value.trim().to_owned());
+                self.limits
+                    .insert(key.trim().to_owned(), value.trim().to_owned());
             }
             "admission" if rest == "waits" => self.admission_waits = true,
             "upstream" => match rest.split_once(' ') {

@@ -56,7 +56,11 @@ pub(crate) fn reason(label: &str) -> CloseReason {
 pub(crate) fn limits(script: &Script) -> Limits {
     let mut limits = Limits::default();
     for (key, value) in &script.setup.limits {
-        let number = || value.parse::<usize>().unwrap_or_else(|_| panic!("{key}: no number"));
+        let number = || {
+            value
+                .parse::<usize>()
+                .unwrap_or_else(|_| panic!("{key}: no number"))
+        };
         let time = || duration(value).unwrap_or_else(|error| panic!("{key}: {error}"));
         match key.as_str() {
             "control_line" => limits.control_line = number(),
@@ -129,7 +133,9 @@ impl World {
         for (name, person) in &self.people.clone() {
             for subject in &person.holds {
                 session += 1;
-                let permissions = self.permissions(name).unwrap_or_else(|r| panic!("{}", r.sentence));
+                let permissions = self
+                    .permissions(name)
+                    .unwrap_or_else(|r| panic!("{}", r.sentence));
                 let mut judge = Judge::new(permissions, Arc::clone(&self.inboxes), session);
                 let held = judge.subscribe(subject.as_bytes(), None);
                 assert!(held.is_ok(), "{name} cannot hold {subject}: {held:?}");
@@ -140,7 +146,10 @@ impl World {
 
     /// Changes the grants of one role.
     pub(crate) fn change(&mut self, role: &str, grants: &Map<String, Value>) {
-        self.roles.entry(role.to_owned()).or_default().extend(grants.clone());
+        self.roles
+            .entry(role.to_owned())
+            .or_default()
+            .extend(grants.clone());
     }
 
     fn policy(&self) -> Policy {
@@ -191,23 +200,34 @@ impl World {
     }
 
     fn assign(&self, name: &str) -> Result<natsentry::policy::Assignment, Refusal> {
-        let circumstances =
-            Circumstances { source: CLIENT.ip(), now: START, requested_role: None };
-        self.policy().assign(&self.identity(name), &circumstances).map_err(|refusal| Refusal {
-            code: refusal.code(),
-            sentence: refusal.sentence().into(),
-        })
+        let circumstances = Circumstances {
+            source: CLIENT.ip(),
+            now: START,
+            requested_role: None,
+        };
+        self.policy()
+            .assign(&self.identity(name), &circumstances)
+            .map_err(|refusal| Refusal {
+                code: refusal.code(),
+                sentence: refusal.sentence().into(),
+            })
     }
 
     /// Plays the part of the token gate, the policy and the upstream.
     pub(crate) fn admit(&self, token: &str, session: u64) -> Answer {
         let Some(person) = self.people.get(token) else {
             let sentence = format!("nobody is called {token:?} here").into();
-            return Answer::Refused(Refusal { code: "token.unknown", sentence });
+            return Answer::Refused(Refusal {
+                code: "token.unknown",
+                sentence,
+            });
         };
         if let Some(code) = &person.refused {
             let code: &'static str = code.clone().leak();
-            return Answer::Refused(Refusal { code, sentence: "as the transcript says".into() });
+            return Answer::Refused(Refusal {
+                code,
+                sentence: "as the transcript says".into(),
+            });
         }
         let assignment = match self.assign(token) {
             Ok(assignment) => assignment,
@@ -225,7 +245,9 @@ impl World {
             server: "10.9.8.7:4222".into(),
             judge,
             limits: RoleLimits {
-                payload: limits.payload.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX)),
+                payload: limits
+                    .payload
+                    .map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX)),
                 subscriptions: limits.subscriptions.map(|count| count as usize),
                 messages_per_second: limits.messages_per_s,
                 bytes_per_second: limits.bytes_per_s,

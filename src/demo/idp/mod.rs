@@ -3,6 +3,7 @@
 //! Owns: discovery, keys, a token endpoint and minting for invented people. Must never: listen on anything but loopback,
 //! be started by `natsentry run`, or be part of a package.
 
+pub mod forge;
 mod http;
 mod keys;
 mod mint;
@@ -166,7 +167,10 @@ impl DevIdp {
         });
         let router = http::router(Arc::clone(&shared));
         let stop = shared.stop.clone();
-        #[expect(clippy::disallowed_methods, reason = "the handle is kept and waited for")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the handle is kept and waited for"
+        )]
         let task = tokio::spawn(async move {
             let served =
                 axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());

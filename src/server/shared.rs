@@ -1,0 +1,225 @@
+//! What every connection shares: the adapters, the limits, the table of sessions.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::sessions::Sessions;
+use super::slots::Slots;
+use super::to_usize;
+use crate::audit::Audit;
+use crate::clock;
+use crate::config::{Config, TrustConfig};
+use crate::identity::Code;
+use crate::jwks::{self, Jwks};
+use crate::metrics::{Metrics, MetricsError, Names};
+use crate::policy::units::ByteSize;
+use crate::policy::{self, InboxRegistry, Policy};
+use crate::session::{CONNECT_REFUSALS, Limits};
+use crate::tls::ServerTls;
+use crate::upstream::{UpstreamConfig, Upstreams};
+use crate::wire::ServerInfo;
+
+/// TLS towards clients.
+pub(super) struct ListenTls {
+    pub(super) server: ServerTls,
+    pub(super) verifies_clients: bool,
+    /// How long to wait for a ClientHello before INFO; zero sends INFO at once.
+    pub(super) first_wait: Duration,
+}
+
+/// How clients are listened to.
+pub(super) struct Listening {
+    pub(super) tls: Option<ListenTls>,
+}
+
+/// What every connection shares.
+pub(super) struct Shared {
+    pub(super) listen: Listening,
+    pub(super) limits: Arc<Limits>,
+    pub(super) trust: TrustConfig,
+    pub(super) jwks: Jwks,
+    pub(super) stop_keys: CancellationToken,
+    pub(super) policy: ArcSwap<Policy>,
+    pub(super) inboxes: Arc<InboxRegistry>,
+    pub(super) upstreams: Upstreams,
+    pub(super) upstream_names: Vec<Arc<str>>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) audit: Audit,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) slots: Arc<Slots>,
+    pub(super) tasks: TaskTracker,
+    pub(super) unknown: Arc<ServerInfo>,
+    pub(super) greetings: ArcSwap<Greeting>,
+    pub(super) drain_time: Duration,
+    pub(super) draining: AtomicBool,
+}
+
+/// The INFO to greet with, and the bytes it was read from.
+#[derive(Default)]
+pub(super) struct Greeting {
+    pub(super) source: Option<Arc<[u8]>>,
+    pub(super) info: Arc<ServerInfo>,
+}
+
+impl Shared {
+    /// Starts everything that sessions need. Must be called inside a tokio runtime.
+    pub(super) fn start(config: Config) -> anyhow::Result<Self> {
+        let tasks = TaskTracker::new();
+        let metrics = Arc::new(start_metrics(&config)?);
+        let audit = Audit::start(config.audit.clone())?;
+        audit.set_policy(config.policy.hash());
+        let stop_keys = CancellationToken::new();
+        let settings = jwks::Settings {
+            cache: keys_folder(),
+            ..jwks::Settings::default()
+        };
+        let jwks = Jwks::start(
+            &config.trust.expectations,
+            &settings,
+            None,
+            &tasks,
+            &stop_keys,
+        )?;
+        let upstreams = Upstreams::start(config.upstreams.clone(), &tasks)?;
+        let limits = &config.limits;
+        Ok(Self {
+            listen: Listening {
+                tls: listen_tls(&config)?,
+            },
+            slots: Slots::new(
+                to_usize(limits.connections),
+                to_usize(limits.connections_per_address),
+            ),
+            drain_time: limits.drain.get(),
+            limits: Arc::new(session_limits(&config)),
+            trust: config.trust,
+            jwks,
+            stop_keys,
+            policy: ArcSwap::new(config.policy),
+            inboxes: Arc::default(),
+            upstreams,
+            upstream_names: names(&config.upstreams),
+            metrics,
+            audit,
+            sessions: Arc::default(),
+            tasks,
+            unknown: Arc::new(ServerInfo::unknown()),
+            greetings: ArcSwap::default(),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// INFO of the first upstream that was ever reached: who the client is, and so which upstream it will have, is not
+    /// known yet. What differs is told after the first PONG.
+    pub(super) fn greeting(&self) -> Arc<ServerInfo> {
+        let Some(source) = self
+            .upstream_names
+            .iter()
+            .find_map(|name| self.upstreams.info(name))
+        else {
+            return Arc::clone(&self.unknown);
+        };
+        let cached = self.greetings.load();
+        if cached
+            .source
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, &source))
+        {
+            return Arc::clone(&cached.info);
+        }
+        let mut info = ServerInfo::parse(&source).unwrap_or_else(|_| ServerInfo::unknown());
+        // What is true of the connection that was probed is not true of the one to come.
+        info.connect_info = false;
+        info.ldm = false;
+        let info = Arc::new(info);
+        self.greetings.store(Arc::new(Greeting {
+            source: Some(source),
+            info: Arc::clone(&info),
+        }));
+        info
+    }
+}
+
+fn names(upstreams: &[UpstreamConfig]) -> Vec<Arc<str>> {
+    upstreams
+        .iter()
+        .map(|upstream| Arc::clone(&upstream.name))
+        .collect()
+}
+
+fn start_metrics(config: &Config) -> Result<Metrics, MetricsError> {
+    let roles: Vec<_> = config.policy.role_names().cloned().collect();
+    let sources = config.trust.expectations.sources();
+    let issuers: Vec<Arc<str>> = sources.iter().map(|source| (*source.name).into()).collect();
+    let labels = Names {
+        roles: &roles,
+        upstreams: &names(&config.upstreams),
+        issuers: &issuers,
+        refusal_codes: &refusal_codes(),
+    };
+    let metrics = Metrics::new(labels, clock::now())?;
+    metrics.policy_loaded(Some(config.policy.hash()));
+    Ok(metrics)
+}
+
+/// Every code that a refusal can have, so that each has a series from the first scrape on.
+fn refusal_codes() -> Vec<&'static str> {
+    let token = Code::ALL.iter().map(|code| code.as_str());
+    token
+        .chain(policy::Refusal::CODES)
+        .chain(CONNECT_REFUSALS)
+        .collect()
+}
+
+/// Where the last good key sets are kept: systemd's `CacheDirectory=`, else the user's cache folder.
+fn keys_folder() -> Option<PathBuf> {
+    let folder = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    folder("CACHE_DIRECTORY")
+        .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("natsentry")))
+        .or_else(|| folder("HOME").map(|home| home.join(".cache").join("natsentry")))
+        .map(|cache| cache.join("keys"))
+}
+
+fn listen_tls(config: &Config) -> anyhow::Result<Option<ListenTls>> {
+    let Some(tls) = &config.listen.tls else {
+        return Ok(None);
+    };
+    let server = ServerTls::new(&tls.cert, &tls.key, tls.client_ca.as_ref())?;
+    Ok(Some(ListenTls {
+        server,
+        verifies_clients: tls.client_ca.is_some(),
+        first_wait: tls.first_wait,
+    }))
+}
+
+fn session_limits(config: &Config) -> Limits {
+    let limits = &config.limits;
+    Limits {
+        control_line: bytes(limits.control_line),
+        connect_line: bytes(limits.connect_line),
+        payload: u32::try_from(limits.payload.bytes()).unwrap_or(u32::MAX),
+        subscriptions: to_usize(limits.subscriptions),
+        pending: bytes(limits.pending),
+        handshake: limits.handshake.get(),
+        write_deadline: limits.write_deadline.get(),
+        ..Limits::default()
+    }
+}
+
+fn bytes(size: ByteSize) -> usize {
+    usize::try_from(size.bytes()).unwrap_or(usize::MAX)
+}

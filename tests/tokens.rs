@@ -1,0 +1,231 @@
+//! Every hostile token of the corpus, and every control, against the gate, with real RSA keys.
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a corpus that cannot be read has to fail the test"
+)]
+
+use std::collections::BTreeSet;
+
+use natsentry::demo::idp::Directory;
+use natsentry::demo::idp::Form;
+use natsentry::demo::idp::forge::{Corpus, Forge, Row};
+use natsentry::identity::{
+    Accept, Cloud, Code, Entra, Expectations, Groups, HeldKeys, Identity, KeyRing, KeySet,
+    OtherIssuer, TokenError, TokenLimits, validate_bound,
+};
+use natsentry::time::Timestamp;
+
+const BASE: &str = "http://127.0.0.1:9333";
+const NOW: Timestamp = Timestamp::from_secs(1_795_452_000);
+
+fn corpus() -> Corpus {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/tokens.json");
+    let text = std::fs::read_to_string(path).expect("the corpus is there");
+    serde_json::from_str(&text).expect("the corpus is what forge.rs reads")
+}
+
+/// The table that the row's listener would have, and the forge's keys for it.
+fn gate(forge: &Forge, row: &Row) -> (Expectations, KeyRing) {
+    let directory = Directory::default();
+    let accept = Accept {
+        users: row.listener.users,
+        apps: true,
+    };
+    let mut table = Expectations::new(TokenLimits::default());
+    table
+        .add_entra(&Entra {
+            cloud: Cloud::custom(BASE),
+            tenants: vec![directory.tid.as_str().into()],
+            audiences: vec![
+                directory.api.as_str().into(),
+                directory.app_id_uri.as_str().into(),
+            ],
+            accept,
+            v1_tokens: row.listener.v1,
+            required_scope: row.listener.scope.as_deref().map(Into::into),
+            keys_app_id: None,
+        })
+        .unwrap();
+    table
+        .add_issuer(&OtherIssuer {
+            issuer: BASE.into(),
+            audiences: vec![directory.oidc_audience.as_str().into()],
+            accept,
+            required_scope: None,
+            keys: None,
+        })
+        .unwrap();
+    let mut ring = KeyRing::empty(table.sources().len());
+    for (index, source) in table.sources().iter().enumerate() {
+        let form = match &*source.name {
+            name if name.starts_with("entra-v2") => Form::V2,
+            name if name.starts_with("entra-v1") => Form::V1,
+            _ => Form::Oidc,
+        };
+        let held = HeldKeys {
+            keys: KeySet::parse(&forge.key_document(form)).unwrap(),
+            fetched_at: NOW,
+            good_until: Timestamp::from_secs(NOW.as_secs() + 86_400),
+            cloud: Some("development.natsentry".into()),
+        };
+        ring = ring.with(index, held);
+    }
+    (table, ring)
+}
+
+fn judge(forge: &Forge, row: &Row) -> (Vec<u8>, Result<Identity, TokenError>) {
+    let token = forge.token(row, NOW).unwrap();
+    let (table, ring) = gate(forge, row);
+    let thumbprint = row.listener.thumbprint.as_deref();
+    let verdict = validate_bound(&token, thumbprint, &ring, &table, NOW);
+    (token, verdict)
+}
+
+#[test]
+fn every_token_of_the_corpus_gets_its_verdict_and_its_code() {
+    let forge = Forge::new(BASE, Directory::default()).unwrap();
+    let mut wrong = Vec::new();
+    for row in &corpus().tokens {
+        let (_, verdict) = judge(&forge, row);
+        let said = match &verdict {
+            Ok(identity) => match (&identity.groups, row.groups.as_deref()) {
+                (Groups::Unknown, Some("unknown")) | (Groups::Known(_), None) => "accept".into(),
+                (groups, _) => format!("accept with {groups:?}"),
+            },
+            Err(error) => format!("refuse {}", error.code()),
+        };
+        let wanted = match &row.code {
+            Some(code) => format!("{} {code}", row.verdict),
+            None => row.verdict.clone(),
+        };
+        if said != wanted {
+            wrong.push(format!(
+                "{} ({}): wanted {wanted}, got {said}: {verdict:?}",
+                row.row, row.what
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_refusal_shows_a_signature_or_a_control_character() {
+    let forge = Forge::new(BASE, Directory::default()).unwrap();
+    for row in &corpus().tokens {
+        let (token, verdict) = judge(&forge, row);
+        let Err(error) = verdict else { continue };
+        let said = format!("{error} {error:?}");
+        assert!(said.len() < 2000, "{}: {} bytes", row.row, said.len());
+        assert!(
+            !error
+                .sentence()
+                .chars()
+                .any(|c| c.is_control() || !c.is_ascii()),
+            "{}",
+            row.row
+        );
+        let text = String::from_utf8_lossy(&token).into_owned();
+        for segment in text.split('.').filter(|segment| segment.len() >= 40) {
+            let Some(head) = segment.get(..32) else {
+                continue;
+            };
+            assert!(!said.contains(head), "{} shows part of the token", row.row);
+        }
+    }
+}
+
+#[test]
+fn the_corpus_covers_every_row_of_the_table_and_every_code() {
+    let corpus = corpus();
+    let number = |row: &str| {
+        row.trim_end_matches(|c: char| c.is_ascii_lowercase())
+            .parse()
+            .ok()
+    };
+    let rows: BTreeSet<u32> = corpus
+        .tokens
+        .iter()
+        .filter_map(|row| number(&row.row))
+        .chain(corpus.elsewhere.keys().filter_map(|row| number(row)))
+        .collect();
+    let missing: Vec<u32> = (1..=80).filter(|row| !rows.contains(row)).collect();
+    assert!(missing.is_empty(), "rows without a token: {missing:?}");
+
+    let names: BTreeSet<_> = corpus.tokens.iter().map(|row| &row.row).collect();
+    assert_eq!(names.len(), corpus.tokens.len(), "a row is named twice");
+
+    let codes: BTreeSet<_> = corpus
+        .tokens
+        .iter()
+        .filter_map(|row| row.code.as_deref())
+        .collect();
+    let by_the_shell = [Code::KeyThrottled, Code::KeyUnavailable];
+    let untested: Vec<_> = Code::ALL
+        .iter()
+        .filter(|code| !by_the_shell.contains(code) && !codes.contains(code.as_str()))
+        .collect();
+    assert!(untested.is_empty(), "codes without a token: {untested:?}");
+}
+
+#[test]
+fn an_unknown_key_says_which_and_keys_that_are_missing_or_old_are_not_a_refusal() {
+    let forge = Forge::new(BASE, Directory::default()).unwrap();
+    let corpus = corpus();
+    let named = |name: &str| corpus.tokens.iter().find(|row| row.row == name).unwrap();
+    let (_, unknown) = judge(&forge, named("15b"));
+    let error = unknown.unwrap_err();
+    let need = error.needs_key().unwrap();
+    assert_eq!(need.source, 0);
+    assert!(!error.is_unavailable());
+
+    let row = named("ok-v2-user");
+    let token = forge.token(row, NOW).unwrap();
+    let (table, ring) = gate(&forge, row);
+    let none = KeyRing::empty(table.sources().len());
+    let old = Timestamp::from_secs(NOW.as_secs() + 86_400);
+    for (ring, now) in [(&none, NOW), (&ring, old)] {
+        let error = validate_bound(&token, None, ring, &table, now).unwrap_err();
+        assert_eq!(error.kind(), Code::KeyUnavailable);
+        assert!(error.is_unavailable());
+    }
+}
+
+#[test]
+fn an_identity_holds_what_the_token_says_and_another_issuer_is_its_own_tenant() {
+    let forge = Forge::new(BASE, Directory::default()).unwrap();
+    let corpus = corpus();
+    let accepted = |name: &str| {
+        let row = corpus.tokens.iter().find(|row| row.row == name).unwrap();
+        judge(&forge, row).1.unwrap()
+    };
+    let directory = Directory::default();
+    let alice = accepted("ok-v2-user");
+    assert_eq!(&*alice.tid, directory.tid);
+    assert_eq!(&*alice.oid, "aaaaaaaa-0000-4000-8000-000000000001");
+    assert_eq!(alice.azp.as_deref(), Some(directory.cli.as_str()));
+    assert_eq!(alice.azpacr, Some(0));
+    assert_eq!(alice.scopes, ["Nats.Connect".into()]);
+    assert_eq!(alice.roles, ["Nats.Operator".into()]);
+    assert_eq!(alice.acrs, ["c1".into()]);
+    assert_eq!(alice.acct, Some(0));
+    assert_eq!(alice.display_name.as_deref(), Some("Alice Arden"));
+    assert_eq!(alice.expires_at.as_secs(), NOW.as_secs() + 3600);
+    assert!(alice.uti.is_some());
+
+    let gateway = accepted("ok-mi");
+    assert_eq!(gateway.expires_at.as_secs(), NOW.as_secs() + 86_400);
+    assert!(gateway.xms_mirid.is_some());
+    assert_eq!(gateway.azpacr, Some(2));
+
+    // A plain issuer may say any tid; its identities stay its own.
+    let plain = accepted("ok-oidc-user");
+    assert_eq!(&*plain.tid, BASE);
+    assert_eq!(
+        accepted("70g")
+            .certificate_thumbprint
+            .as_deref()
+            .map(str::len),
+        Some(43)
+    );
+}

@@ -416,81 +416,78 @@ fn line_of(text: &str) -> usize {
         + 1
 }
 
+/// Asks, and demands the exit code and parts of the answer.
+fn answers(question: &[&str], code: i32, parts: &[&str]) {
+    let (status, shown) = explain(question);
+    assert_eq!(status, Some(code), "{question:?} {shown}");
+    for part in parts {
+        assert!(shown.contains(part), "{question:?}: {part} in {shown}");
+    }
+}
+
 #[test]
 fn explain_names_the_line_that_decides() {
-    let publish = line_of("publish: [\"telemetry.{oid}.>\"");
-    let deny = line_of("publish: [\"telemetry.shared.admin\"]");
-    let oid = "aaaaaaaa-0000-4000-8000-000000000001";
-    for (question, code, parts) in [
-        (
-            vec!["--publish", "telemetry.shared.x"],
-            0,
-            vec![
-                "allowed: publish",
-                "publish[1]",
-                &format!("natsentry.yaml:{publish}\n"),
-            ],
-        ),
-        (
-            vec!["--publish", "telemetry.shared.admin"],
-            1,
-            vec![
-                "denied: publish",
-                "deny.publish[0]",
-                &format!("natsentry.yaml:{deny}\n"),
-            ],
-        ),
-        (
-            vec!["--publish", "other"],
-            1,
-            vec![
-                "denied: publish other",
-                "not_granted",
-                "no role of this identity (telemetry-writer)",
-            ],
-        ),
-        (
-            vec!["--subscribe", &format!("cmd.{oid}.>")],
-            0,
-            vec!["allowed: subscribe", "subscribe[0]"],
-        ),
-        (
-            vec!["--subscribe", "jobs.a", "--queue", "hist-1"],
-            0,
-            vec!["allowed: subscribe jobs.a queue hist-1"],
-        ),
-        (
-            vec!["--subscribe", "jobs.a"],
-            1,
-            vec!["denied: subscribe jobs.a\n"],
-        ),
-        (
-            vec!["--subscribe", "_INBOX.abcdefghijklmnopqrstuv.*"],
-            0,
-            vec!["allowed: subscribe _INBOX", "inbox of the session's own"],
-        ),
-        (
-            vec!["--publish", "telemetry.shared.x", "--source", "192.0.2.1"],
-            1,
-            vec!["refused: publish", "authz.condition"],
-        ),
-        (
-            vec!["--publish", "telemetry.shared.x", "--at", "2028-01-01"],
-            1,
-            vec!["refused: publish", "authz.window"],
-        ),
-        (
-            vec![],
-            0,
-            vec!["allowed: connect", "telemetry-writer", "plant-a"],
-        ),
-    ] {
-        let (status, shown) = explain(&question);
-        assert_eq!(status, Some(code), "{question:?} {shown}");
-        for part in parts {
-            assert!(shown.contains(part), "{question:?}: {part} in {shown}");
-        }
-    }
+    let publish = format!(
+        "natsentry.yaml:{}\n",
+        line_of("publish: [\"telemetry.{oid}.>\"")
+    );
+    let deny = format!(
+        "natsentry.yaml:{}\n",
+        line_of("publish: [\"telemetry.shared.admin\"]")
+    );
+    let own = "cmd.aaaaaaaa-0000-4000-8000-000000000001.>";
+    let inbox = "_INBOX.abcdefghijklmnopqrstuv.*";
+    answers(
+        &["--publish", "telemetry.shared.x"],
+        0,
+        &["allowed: publish", "publish[1]", &publish],
+    );
+    answers(
+        &["--publish", "telemetry.shared.admin"],
+        1,
+        &["denied: publish", "deny.publish[0]", &deny],
+    );
+    answers(
+        &["--subscribe", own],
+        0,
+        &["allowed: subscribe", "subscribe[0]"],
+    );
+    answers(
+        &["--subscribe", "jobs.a", "--queue", "hist-1"],
+        0,
+        &["allowed: subscribe jobs.a queue hist-1"],
+    );
+    answers(
+        &["--subscribe", "jobs.a"],
+        1,
+        &["denied: subscribe jobs.a\n"],
+    );
+    answers(&["--subscribe", inbox], 0, &["inbox of the session's own"]);
+    answers(&[], 0, &["allowed: connect", "telemetry-writer", "plant-a"]);
+}
+
+#[test]
+fn explain_says_why_nothing_is_granted() {
+    let shared = ["--publish", "telemetry.shared.x"];
+    answers(
+        &["--publish", "other"],
+        1,
+        &[
+            "denied: publish other",
+            "not_granted",
+            "no role of this identity (telemetry-writer)",
+        ],
+    );
+    answers(
+        &[&shared[..], &["--source", "192.0.2.1"]].concat(),
+        1,
+        &["refused: publish", "authz.condition"],
+    );
+    answers(
+        &[&shared[..], &["--at", "2028-01-01"]].concat(),
+        1,
+        &["refused: publish", "authz.window"],
+    );
 }
 
 #[test]

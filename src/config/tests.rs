@@ -81,32 +81,7 @@ fn complaints(root: &Json, schema: &Json, node: &Node, path: &str) -> Vec<String
         return vec![format!("{path}: {kind} instead of {types:?}")];
     }
     match &node.value {
-        Value::Mapping(entries) => {
-            let mut wrong = Vec::new();
-            for entry in entries {
-                let below = format!("{path}.{}", entry.key);
-                match (
-                    &schema["properties"][&*entry.key],
-                    &schema["additionalProperties"],
-                ) {
-                    (Json::Null, Json::Bool(false)) => {
-                        wrong.push(format!("{below}: not in the schema"))
-                    }
-                    (Json::Null, Json::Null) => {}
-                    (Json::Null, other) => {
-                        wrong.extend(complaints(root, other, &entry.node, &below))
-                    }
-                    (known, _) => wrong.extend(complaints(root, known, &entry.node, &below)),
-                }
-            }
-            let keys: Vec<&str> = entries.iter().map(|entry| &*entry.key).collect();
-            for required in schema["required"].as_array().into_iter().flatten() {
-                if !keys.contains(&required.as_str().unwrap()) {
-                    wrong.push(format!("{path}: {required} is missing"));
-                }
-            }
-            wrong
-        }
+        Value::Mapping(entries) => keys_that_do_not_fit(root, schema, entries, path),
         Value::Sequence(items) => items
             .iter()
             .enumerate()
@@ -116,6 +91,29 @@ fn complaints(root: &Json, schema: &Json, node: &Node, path: &str) -> Vec<String
             .collect(),
         _ => vec![],
     }
+}
+
+fn keys_that_do_not_fit(root: &Json, schema: &Json, entries: &[Entry], path: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for entry in entries {
+        let below = format!("{path}.{}", entry.key);
+        match (
+            &schema["properties"][&*entry.key],
+            &schema["additionalProperties"],
+        ) {
+            (Json::Null, Json::Bool(false)) => wrong.push(format!("{below}: not in the schema")),
+            (Json::Null, Json::Null) => {}
+            (Json::Null, other) => wrong.extend(complaints(root, other, &entry.node, &below)),
+            (known, _) => wrong.extend(complaints(root, known, &entry.node, &below)),
+        }
+    }
+    let keys: Vec<&str> = entries.iter().map(|entry| &*entry.key).collect();
+    for required in schema["required"].as_array().into_iter().flatten() {
+        if !keys.contains(&required.as_str().unwrap()) {
+            wrong.push(format!("{path}: {required} is missing"));
+        }
+    }
+    wrong
 }
 
 #[test]

@@ -81,12 +81,7 @@ fn entra(
         );
     }
     let before = context.mistakes.len();
-    let cloud = match &written.cloud {
-        document::Cloud::Named(CloudName::Public) => Cloud::public(),
-        document::Cloud::Named(CloudName::Usgov) => Cloud::us_government(),
-        document::Cloud::Named(CloudName::China) => Cloud::china(),
-        document::Cloud::Custom(custom) => Cloud::custom(&custom.authority),
-    };
+    let cloud = cloud(&written.cloud);
     let good = Entra {
         cloud: Cloud::public(),
         tenants: vec![GOOD_TENANT.into()],
@@ -146,6 +141,15 @@ fn entra(
             max_sessions.insert(cloud.v2_issuer_of(tid), limit.get());
             max_sessions.insert(cloud.v1_issuer_of(tid), limit.get());
         }
+    }
+}
+
+fn cloud(written: &document::Cloud) -> Cloud {
+    match written {
+        document::Cloud::Named(CloudName::Public) => Cloud::public(),
+        document::Cloud::Named(CloudName::Usgov) => Cloud::us_government(),
+        document::Cloud::Named(CloudName::China) => Cloud::china(),
+        document::Cloud::Custom(custom) => Cloud::custom(&custom.authority),
     }
 }
 

@@ -143,25 +143,7 @@ fn auth(context: &mut Context<'_>, name: &str, written: &Upstream) -> Auth {
     let UpstreamAuth::Credentials(given) = &written.auth else {
         return Auth::None;
     };
-    let all = ["upstreams", name, "auth"];
-    let methods = methods(given);
-    if methods.len() > 1 {
-        context.mistake(
-            &all,
-            format!(
-                "{} are {} methods at once; keep one",
-                methods.join(" and "),
-                methods.len()
-            ),
-        );
-    }
-    if methods.is_empty() {
-        context.mistake(
-            &all,
-            "no method is given; write { user: NAME, password: file:PATH }, { token: file:PATH }, \
-             { nkey: file:PATH }, { creds: file:PATH } or none",
-        );
-    }
+    let method = one_method(context, name, given);
     let mut secret = |key, reference: &Option<SecretRef>| {
         let resolved = context.secret(&["upstreams", name, "auth", key], reference.as_ref()?)?;
         Some(resolved.secret)
@@ -174,29 +156,9 @@ fn auth(context: &mut Context<'_>, name: &str, written: &Upstream) -> Auth {
         .user
         .as_ref()
         .and_then(|text| user_name(context, name, text));
-    for (given_key, missing, lacks) in [
-        (
-            "user",
-            "password",
-            given.user.is_some() && given.password.is_none(),
-        ),
-        (
-            "password",
-            "user",
-            given.password.is_some() && given.user.is_none(),
-        ),
-    ] {
-        if lacks && !context.lost_something(&["upstreams", name, "auth", missing]) {
-            context.mistake(
-                &["upstreams", name, "auth", given_key],
-                format!("`{given_key}` needs `{missing}` beside it"),
-            );
-        }
-    }
-    if methods.len() != 1 {
+    let Some(method) = method else {
         return Auth::None;
-    }
-    let method = methods.first().copied().unwrap_or_default();
+    };
     let auth = match (user, password, token, nkey, creds) {
         (Some(user), Some(password), ..) => Auth::UserPassword { user, password },
         (_, _, Some(token), ..) => Auth::Token(token),
@@ -212,6 +174,45 @@ fn auth(context: &mut Context<'_>, name: &str, written: &Upstream) -> Auth {
         context.mistake(&["upstreams", name, "auth", method], problem);
     }
     auth
+}
+
+/// The key of the one method that is given, whole; none, and a mistake, where it is not one.
+fn one_method(context: &mut Context<'_>, name: &str, given: &Credentials) -> Option<&'static str> {
+    let all = ["upstreams", name, "auth"];
+    let methods = methods(given);
+    if methods.is_empty() && !context.lost_something(&all) {
+        context.mistake(
+            &all,
+            "no method is given; write { user: NAME, password: file:PATH }, { token: file:PATH }, \
+             { nkey: file:PATH }, { creds: file:PATH } or none",
+        );
+    }
+    if methods.len() > 1 {
+        let count = methods.len();
+        let listed = methods.join(" and ");
+        context.mistake(
+            &all,
+            format!("{listed} are {count} methods at once; keep one"),
+        );
+    }
+    let (user, password) = (given.user.is_some(), given.password.is_some());
+    let half = match (user, password) {
+        (true, false) => Some(("user", "password")),
+        (false, true) => Some(("password", "user")),
+        _ => None,
+    };
+    if let Some((half, missing)) = half
+        && !context.lost_something(&["upstreams", name, "auth", missing])
+    {
+        context.mistake(
+            &["upstreams", name, "auth", half],
+            format!("`{half}` needs `{missing}` beside it"),
+        );
+    }
+    match methods.as_slice() {
+        [one] => Some(one),
+        _ => None,
+    }
 }
 
 fn methods(given: &Credentials) -> Vec<&'static str> {

@@ -16,8 +16,10 @@ use crate::subject::is_valid_subject;
 /// What inboxes begin with unless a client is told otherwise.
 const PREFIX: &[u8] = b"_INBOX.";
 
-/// The shortest token that counts as a session's own; those of client libraries have 22 characters.
-const SHORTEST_TOKEN: usize = 16;
+/// The shortest token that counts as a session's own. Request inboxes of client libraries have 22 characters, but
+/// nats.go listens for the answers to asynchronous publishes, and so for those of an object store's put, below a token
+/// of 6 (`aReplyTokensize`): one of 57 thousand million, too many to sit on by guessing.
+const SHORTEST_TOKEN: usize = 6;
 
 /// The longest token that is held; what is longer is nobody's inbox.
 const LONGEST_TOKEN: usize = 64;

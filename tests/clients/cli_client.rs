@@ -133,6 +133,7 @@ impl Cli {
                 tell("object_put_get", self.object_put_get());
                 tell("reconnect", self.reconnect(said));
             }
+            Mode::Expiring => panic!("the tool has no token callback"),
             Mode::Refused => {
                 for (op, args) in REFUSED {
                     tell(op, self.refuse(args));

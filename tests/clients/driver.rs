@@ -1,6 +1,7 @@
 //! Runs one client against one target, cuts the wire when the client is ready for it, and judges what it printed.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use natsentry::demo::servers::{NatsServer, Version};
 use crate::estate::{self, Expected};
 use crate::program::{Client, Said};
 use crate::report::{Line, Report};
+use crate::support::issuer::{self, Issuer};
+use crate::support::binary::Binary;
 use crate::support::relay::Relay;
 use crate::support::servers;
 use crate::support::tokens::TokenServer;
@@ -21,6 +24,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 pub enum Mode {
     Permitted,
     Refused,
+    /// The token runs out while the client is connected.
+    Expiring,
 }
 
 impl fmt::Display for Mode {
@@ -28,6 +33,7 @@ impl fmt::Display for Mode {
         f.write_str(match self {
             Self::Permitted => "permitted",
             Self::Refused => "refused",
+            Self::Expiring => "expiring",
         })
     }
 }
@@ -44,6 +50,7 @@ pub struct Target {
     pub version: Version,
     relay: Relay,
     tokens: Option<TokenServer>,
+    _proxied: Option<(Binary, Issuer)>,
     _server: NatsServer,
 }
 
@@ -62,6 +69,7 @@ impl Target {
             version,
             relay,
             tokens: None,
+            _proxied: None,
             _server: server,
         }
     }
@@ -80,6 +88,39 @@ impl Target {
             version,
             relay,
             tokens: Some(tokens),
+            _proxied: None,
+            _server: server,
+        }
+    }
+
+    /// natsentry in front of a server: the identity has the role, the proxy is the server's administrator. The first
+    /// token handed out lives as long as `first_lifetime`, the others an hour.
+    pub fn proxied(version: Version, first_lifetime: Duration) -> Self {
+        let password = "pw-of-the-estate";
+        let server = servers::start(version, &estate::role_config(password));
+        furnish(&format!("nats://admin:{password}@{}", server.address()));
+        let issuer = Issuer::start();
+        let config = estate::proxy_config(&issuer.entry(), &server.url());
+        let proxy = Binary::start(&config, &[("ESTATE_PASSWORD", password)]);
+        let relay = Relay::to(proxy.address());
+        let (idp, first) = (issuer.idp(), AtomicBool::new(true));
+        let tokens = TokenServer::start(move || {
+            let first = first.swap(false, Ordering::AcqRel);
+            let lifetime = if first {
+                first_lifetime
+            } else {
+                Duration::from_secs(3600)
+            };
+            issuer::mint(&idp, estate::WHO, lifetime)
+        });
+        Self {
+            url: format!("nats://{}", relay.address()),
+            token_url: Some(tokens.url()),
+            route: "natsentry",
+            version,
+            relay,
+            tokens: Some(tokens),
+            _proxied: Some((proxy, issuer)),
             _server: server,
         }
     }
@@ -132,6 +173,8 @@ fn run(client: Client, target: &Target, mode: Mode) -> Option<Vec<Line>> {
     loop {
         match hear.recv_timeout(SILENCE_MAX) {
             Ok(Said::Line(line)) => lines.push(line),
+            // In an expiring run it is the proxy that ends the session.
+            Ok(Said::Ready) if mode == Mode::Expiring => {}
             Ok(Said::Ready) => target.relay.cut(),
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
@@ -150,6 +193,7 @@ fn judge(client: Client, mode: Mode, lines: &[Line]) -> Vec<String> {
     let nothing = &Expected::Nothing;
     let expected: Vec<(&str, &Expected)> = match mode {
         Mode::Permitted => estate::PERMITTED.iter().map(|op| (*op, nothing)).collect(),
+        Mode::Expiring => estate::EXPIRING.iter().map(|op| (*op, nothing)).collect(),
         Mode::Refused => estate::REFUSED
             .iter()
             .map(|(op, text)| (*op, text))

@@ -2,6 +2,7 @@
 //! role does not reach.
 
 use async_nats::jetstream::{self, consumer, object_store, stream};
+use serde_json::{Value, json};
 
 use crate::rust_client::credentials;
 
@@ -39,7 +40,7 @@ pub const PUBLISH: &[&str] = &[
 /// What the role may subscribe to, inboxes aside.
 pub const SUBSCRIBE: &[&str] = &["app.>"];
 
-/// Inboxes: a server grants them to everyone or to nobody.
+/// Inboxes: a server grants everybody's or none.
 const INBOX: &str = "_INBOX.>";
 
 /// The operations of a permitted run, in order.
@@ -59,6 +60,12 @@ pub const PERMITTED: &[&str] = &[
     "reconnect",
     "drain",
 ];
+
+/// The operations of an expiring run, in order.
+pub const EXPIRING: &[&str] = &["connect", "publish_subscribe", "reconnect", "drain"];
+
+/// Who of the development identity provider's directory has the role.
+pub const WHO: &str = "alice";
 
 /// The operations of a refused run, in order, with the server's text: exactly, or where libraries ask different
 /// questions on the way, how it starts and what it contains.
@@ -153,13 +160,39 @@ impl Expected {
 /// A server configuration with this estate's users: `admin`, who may everything, and `app`, who has the role.
 pub fn role_config(password: &str) -> String {
     let list = |subjects: &[&str]| serde_json::to_string(subjects).expect("strings");
-    let publish = list(&[PUBLISH, &[INBOX]].concat());
+    let publish = list(PUBLISH);
     let subscribe = list(&[SUBSCRIBE, &[INBOX]].concat());
     format!(
         "jetstream: {{}}\nauthorization {{ users: [\n{{user: admin, password: {password:?}}}\n\
          {{user: app, password: {password:?}, permissions: {{publish: {{allow: {publish}}}, \
-         subscribe: {{allow: {subscribe}}}}}}}\n] }}\n"
+         subscribe: {{allow: {subscribe}}}, \
+         allow_responses: {{max: 1, expires: \"1m\"}}}}}}\n] }}\n"
     )
+}
+
+/// A proxy configuration that gives [`WHO`] the role on the server at `upstream`, whose administrator's password is in
+/// the environment variable `ESTATE_PASSWORD`.
+pub fn proxy_config(issuer: &Value, upstream: &str) -> Value {
+    json!({
+        "version": 1,
+        "listen": { "client": "127.0.0.1:0" },
+        "issuers": [issuer],
+        "upstreams": {
+            "estate": {
+                "servers": [upstream],
+                "auth": { "user": "admin", "password": "env:ESTATE_PASSWORD" },
+            },
+        },
+        "roles": {
+            "tester": {
+                "bind": [{ "app_role": "Nats.Operator" }],
+                "upstream": "estate",
+                "publish": PUBLISH,
+                "subscribe": SUBSCRIBE,
+                "respond": { "max": 1, "ttl": "1m" },
+            },
+        },
+    })
 }
 
 /// A server configuration where `token` opens everything.

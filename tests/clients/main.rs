@@ -2,7 +2,7 @@
 //!
 //! # The contract with the client programs
 //!
-//! Each program is started with one argument, `permitted` or `refused`, and reads
+//! Each program is started with one argument, `permitted`, `refused` or `expiring`, and reads
 //! - `NATS_URL`: where to connect; may carry `user:password@`;
 //! - `TOKEN_URL`, optional: GET it for a fresh token. It has to be called from the library's own token callback, on
 //!   the first connect and on every reconnect.
@@ -11,6 +11,7 @@
 //! connection `{"ready": "reconnect"}`. `permitted` performs everything that [`estate::PERMITTED`] lists; `refused`
 //! performs the same calls outside the role, `ok` when the library showed a violation, whose text is in `detail`, then
 //! a permitted operation on the same connection (`alive`), and says whether it never lost it (`same_session`).
+//! `expiring` does the few of [`estate::EXPIRING`], and its connection is ended by the end of its token.
 //!
 //! Every expectation is first held against nats-server itself, with its own users and permissions: what passes there
 //! and fails through the proxy is the proxy's doing.
@@ -36,6 +37,8 @@ mod rust_client;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::time::Duration;
+
 use driver::{Mode, Target};
 use natsentry::demo::servers::Version;
 use program::Client;
@@ -57,26 +60,54 @@ fn holds_directly(client: Client, version: Version) {
     );
 }
 
-macro_rules! directly {
-    ($($name:ident: $client:ident on $version:ident;)*) => {$(
+/// The same through natsentry, and what only a proxy does: the end of a token.
+fn holds_through_the_proxy(client: Client, version: Version) {
+    if !version.is_offered_here() {
+        println!("not run: {version} is not offered to this machine");
+        return;
+    }
+    let target = Target::proxied(version, HOUR);
+    driver::check(client, &target, Mode::Refused);
+    driver::check(client, &target, Mode::Permitted);
+    assert!(
+        target.tokens_handed_out() >= 3,
+        "{client}: no fresh token for the reconnect"
+    );
+    if client != Client::NatsCli {
+        driver::check(client, &Target::proxied(version, SHORT), Mode::Expiring);
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Long enough to connect on a machine that is busy, short enough to wait for.
+const SHORT: Duration = Duration::from_secs(6);
+
+macro_rules! matrix {
+    ($($client:ident on $version:ident: $directly:ident, $through:ident;)*) => {$(
         #[test]
-        fn $name() {
+        fn $directly() {
             holds_directly(Client::$client, Version::$version);
+        }
+
+        #[test]
+        fn $through() {
+            holds_through_the_proxy(Client::$client, Version::$version);
         }
     )*};
 }
 
-directly! {
-    async_nats_works_with_2_9_10: AsyncNats on V2_9_10;
-    async_nats_works_with_2_15_1: AsyncNats on V2_15_1;
-    nats_py_works_with_2_9_10: NatsPy on V2_9_10;
-    nats_py_works_with_2_15_1: NatsPy on V2_15_1;
-    nats_js_works_with_2_9_10: NatsJs on V2_9_10;
-    nats_js_works_with_2_15_1: NatsJs on V2_15_1;
-    nats_go_works_with_2_9_10: NatsGo on V2_9_10;
-    nats_go_works_with_2_15_1: NatsGo on V2_15_1;
-    nats_cli_works_with_2_9_10: NatsCli on V2_9_10;
-    nats_cli_works_with_2_15_1: NatsCli on V2_15_1;
-    nats_c_works_with_2_9_10: NatsC on V2_9_10;
-    nats_c_works_with_2_15_1: NatsC on V2_15_1;
+matrix! {
+    AsyncNats on V2_9_10: async_nats_works_with_2_9_10, async_nats_works_through_natsentry_with_2_9_10;
+    AsyncNats on V2_15_1: async_nats_works_with_2_15_1, async_nats_works_through_natsentry_with_2_15_1;
+    NatsPy on V2_9_10: nats_py_works_with_2_9_10, nats_py_works_through_natsentry_with_2_9_10;
+    NatsPy on V2_15_1: nats_py_works_with_2_15_1, nats_py_works_through_natsentry_with_2_15_1;
+    NatsJs on V2_9_10: nats_js_works_with_2_9_10, nats_js_works_through_natsentry_with_2_9_10;
+    NatsJs on V2_15_1: nats_js_works_with_2_15_1, nats_js_works_through_natsentry_with_2_15_1;
+    NatsGo on V2_9_10: nats_go_works_with_2_9_10, nats_go_works_through_natsentry_with_2_9_10;
+    NatsGo on V2_15_1: nats_go_works_with_2_15_1, nats_go_works_through_natsentry_with_2_15_1;
+    NatsCli on V2_9_10: nats_cli_works_with_2_9_10, nats_cli_works_through_natsentry_with_2_9_10;
+    NatsCli on V2_15_1: nats_cli_works_with_2_15_1, nats_cli_works_through_natsentry_with_2_15_1;
+    NatsC on V2_9_10: nats_c_works_with_2_9_10, nats_c_works_through_natsentry_with_2_9_10;
+    NatsC on V2_15_1: nats_c_works_with_2_15_1, nats_c_works_through_natsentry_with_2_15_1;
 }

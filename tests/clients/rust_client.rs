@@ -39,6 +39,7 @@ pub fn run(url: String, token_url: Option<String>, mode: Mode, said: Sender<Said
                 match mode {
                     Mode::Permitted => permitted(&client, &teller).await,
                     Mode::Refused => refused(&client, &teller).await,
+                    Mode::Expiring => expiring(&client, &teller).await,
                 }
             }
             Ok(Err(error)) => teller.say("connect", false, error.to_string()),
@@ -232,6 +233,14 @@ async fn permitted(client: &Client, teller: &Teller) {
     teller.step("kv_put_get", kv_put_get(&js)).await;
     teller.step("kv_watch", kv_watch(&js)).await;
     teller.step("object_put_get", object_put_get(&js)).await;
+    teller.step("reconnect", reconnect(client, teller)).await;
+    teller.step("drain", drain(client, &teller.notes)).await;
+}
+
+async fn expiring(client: &Client, teller: &Teller) {
+    teller
+        .step("publish_subscribe", publish_subscribe(client))
+        .await;
     teller.step("reconnect", reconnect(client, teller)).await;
     teller.step("drain", drain(client, &teller.notes)).await;
 }

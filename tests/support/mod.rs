@@ -4,6 +4,8 @@
 //! the test that needs it.
 #![allow(dead_code, reason = "every test program uses a part of it")]
 
+pub mod binary;
+pub mod issuer;
 pub mod proxy;
 pub mod relay;
 pub mod servers;

@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub mod apt;
@@ -228,6 +228,51 @@ impl Drop for TempDir {
     fn drop(&mut self) {
         // Nothing to be done about a folder that will not go: the system clears its temporary folder itself.
         fs::remove_dir_all(&self.path).ok();
+    }
+}
+
+/// A shell that waits for the end of this process, however it comes, and then kills another one and removes a folder:
+/// what a child process needs so that it never outlives us. On drop it stands down.
+#[derive(Debug)]
+pub struct Keeper {
+    shell: Option<Child>,
+}
+
+impl Keeper {
+    /// Watches over the process `pid`, which must be a child of ours and stay unreaped as long as this lives, and over
+    /// `folder`. Where there is no shell, nobody watches.
+    #[must_use]
+    pub fn over(pid: u32, folder: &Path) -> Self {
+        let mut shell = Command::new("sh");
+        // It blocks on a pipe whose other end only we hold.
+        shell
+            .args(["-c", "read -r _; kill -9 \"$1\"; rm -rf \"$2\"", "sh"])
+            .arg(pid.to_string());
+        shell
+            .arg(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        // A terminal's interrupt goes to every process of the group; the keeper has to outlive that.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut shell, 0);
+        Self {
+            shell: shell.spawn().ok(),
+        }
+    }
+
+    /// Stands down. To be called before the process is reaped, since its id may belong to somebody else afterwards.
+    pub fn dismiss(&mut self) {
+        if let Some(mut shell) = self.shell.take() {
+            shell.kill().ok();
+            shell.wait().ok();
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.dismiss();
     }
 }
 

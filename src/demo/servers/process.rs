@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::demo::provision::{ProvisionError, TempDir, command, run};
+use crate::demo::provision::{Keeper, ProvisionError, TempDir, command, run};
 
 /// How long a server may take to listen, in steps of [`STEP`]. Two cores that compile something else are slow.
 const STEPS_MAX: u32 = 1500;
@@ -52,7 +52,7 @@ pub enum ServerError {
 #[derive(Debug)]
 pub struct NatsServer {
     child: Child,
-    keeper: Option<Child>,
+    keeper: Keeper,
     binary: PathBuf,
     dir: TempDir,
     port: u16,
@@ -113,7 +113,7 @@ impl NatsServer {
                 binary: binary.to_path_buf(),
                 source,
             })?;
-        let keeper = keeper(child.id(), dir.path());
+        let keeper = Keeper::over(child.id(), dir.path());
         let binary = binary.to_path_buf();
         let mut server = Self {
             child,
@@ -243,11 +243,7 @@ impl NatsServer {
 
     /// Ends it at once, as a crash would; its folder stays until drop.
     pub fn kill(&mut self) {
-        // First the keeper, so that it never sees a process id that may belong to somebody else by then.
-        if let Some(mut keeper) = self.keeper.take() {
-            keeper.kill().ok();
-            keeper.wait().ok();
-        }
+        self.keeper.dismiss();
         self.child.kill().ok();
         self.child.wait().ok();
     }
@@ -257,23 +253,6 @@ impl Drop for NatsServer {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// A shell that blocks on a pipe which only we hold: it ends when we do, however we do.
-fn keeper(pid: u32, dir: &Path) -> Option<Child> {
-    let mut shell = Command::new("sh");
-    shell
-        .args(["-c", "read -r _; kill -9 \"$1\"; rm -rf \"$2\"", "sh"])
-        .arg(pid.to_string());
-    shell
-        .arg(dir)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    // A terminal's interrupt goes to every process of the group; the keeper has to outlive that.
-    #[cfg(unix)]
-    std::os::unix::process::CommandExt::process_group(&mut shell, 0);
-    shell.spawn().ok()
 }
 
 /// Whether something accepts on `port`, and speaks first or waits for TLS.

@@ -508,6 +508,13 @@ static void permitted(void)
     step("drain", drain);
 }
 
+static void expiring(void)
+{
+    step("publish_subscribe", publish_subscribe);
+    step("reconnect", reconnect);
+    step("drain", drain);
+}
+
 static void refused(void)
 {
     refuse("publish", refused_publish);
@@ -533,6 +540,8 @@ int main(int argc, char **argv)
         return 1;
     if (strcmp(argv[1], "permitted") == 0)
         permitted();
+    else if (strcmp(argv[1], "expiring") == 0)
+        expiring();
     else
         refused();
     return 0;

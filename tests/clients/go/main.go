@@ -397,6 +397,12 @@ func (c *client) permitted() {
 	c.step("drain", c.drain)
 }
 
+func (c *client) expiring() {
+	c.step("publish_subscribe", c.publishSubscribe)
+	c.step("reconnect", c.reconnect)
+	c.step("drain", c.drain)
+}
+
 // What it does not.
 
 // The call may fail or not; the violation comes to the error handler.
@@ -472,9 +478,12 @@ func main() {
 		os.Exit(1)
 	}
 	say("connect", true, "server "+c.nc.ConnectedServerVersion())
-	if os.Args[1] == "permitted" {
+	switch os.Args[1] {
+	case "permitted":
 		c.permitted()
-	} else {
+	case "expiring":
+		c.expiring()
+	default:
 		c.refused()
 	}
 }

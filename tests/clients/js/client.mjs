@@ -276,6 +276,8 @@ try {
 }
 if (process.argv[2] === "permitted") {
   for (const [op, work] of Object.entries(permitted)) await step(op, work);
+} else if (process.argv[2] === "expiring") {
+  for (const op of ["publish_subscribe", "reconnect", "drain"]) await step(op, permitted[op]);
 } else {
   for (const [op, call] of Object.entries(refused)) await refuse(op, call);
   await step("alive", permitted.publish_subscribe);

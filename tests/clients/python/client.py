@@ -200,6 +200,10 @@ class Client:
         ).split():
             await self.step(op, getattr(self, op)())
 
+    async def expiring(self):
+        for op in "publish_subscribe reconnect drain".split():
+            await self.step(op, getattr(self, op)())
+
     # What it does not.
 
     async def refused_call(self, op, call):
@@ -256,7 +260,8 @@ async def main():
     except Exception as error:
         say("connect", False, f"{type(error).__name__}: {error}; asynchronous: {client.errors}")
         sys.exit(1)
-    await (client.permitted() if sys.argv[1] == "permitted" else client.refused())
+    runs = {"permitted": client.permitted, "refused": client.refused, "expiring": client.expiring}
+    await runs[sys.argv[1]]()
 
 
 asyncio.run(main())

@@ -46,7 +46,8 @@ impl Heard {
             Self::Line(line) if line.starts_with("INFO ") => "INFO {… \"ldm\":true …}".to_owned(),
             Self::Line(line) => line.clone(),
             Self::Message { line, status, payload, .. } => {
-                [line, status, payload].map(String::as_str).join("  ").trim_end().to_owned()
+                let parts = [line, status, payload].into_iter().filter(|part| !part.is_empty());
+                parts.map(String::as_str).collect::<Vec<_>>().join("  ")
             }
             Self::Closed => CLOSED.to_owned(),
         }
@@ -156,6 +157,11 @@ impl Client {
         self.show(Direction::Sent, format!("{line}  {payload}").trim_end())?;
         self.stream.write_all(format!("{line}\r\n{payload}\r\n").as_bytes()).await?;
         Ok(())
+    }
+
+    /// Shows nothing any more.
+    pub(super) const fn mute(&mut self) {
+        self.terminal = self.terminal.muted();
     }
 
     /// Everything that came before the answer to a PING: what was sent earlier has been dealt with then.

@@ -29,7 +29,7 @@ pub(super) fn introduction(stage: &Stage, terminal: Terminal, port: u16) -> io::
     };
     terminal.fact("natsentry", &format!("{client}{moved}"))?;
     terminal.fact("config", &stage.config_file().display().to_string())?;
-    terminal.fact("log, audit", "natsentry.log and audit.jsonl beside it, as long as this runs")
+    terminal.fact("", "natsentry.log and audit.jsonl stand beside it, as long as this runs")
 }
 
 /// Commands for three people with different rights.
@@ -43,7 +43,6 @@ pub(super) fn commands(stage: &Stage, terminal: Terminal) -> io::Result<()> {
     let gateway = stage.idp.directory().applications.iter().find(|app| app.name == "gateway");
     let oid = gateway.map(|app| app.oid.as_str()).unwrap_or_default();
     terminal.heading("Now you. Paste these into other terminals; what natsentry makes of them appears here.")?;
-    terminal.command("alice (operator) listens to orders and telemetry", &nats("alice", "sub '>' || true"))?;
     terminal.command("alice (operator) listens to orders", &nats("alice", "sub 'orders.>'"))?;
     terminal.command("alice places an order", &nats("alice", "pub orders.new '{\"qty\":5}'"))?;
     terminal.command("bob (reader) is denied", &nats("bob", "pub orders.new fake"))?;

@@ -57,6 +57,7 @@ pub(super) struct Stage {
     pub(super) admin: SocketAddr,
     /// The folder of configuration, log and audit.
     pub(super) folder: TempDir,
+    http: reqwest::Client,
     stop: CancellationToken,
     served: JoinHandle<anyhow::Result<()>>,
 }
@@ -81,10 +82,13 @@ impl Stage {
         let (config, server) = build(&folder, &idp, &nats, port).await?;
         let client = server.client_address()?;
         let admin = server.admin_address().context("the configuration has an admin interface")?;
+        // Only plain HTTP on loopback: neither proxies nor the machine's CAs have a part in it.
+        let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(PATIENCE);
+        let http = http.build()?;
         let stop = CancellationToken::new();
         let served = tokio::spawn(server.run(stop.clone().cancelled_owned()));
         let stage = Self {
-            idp, stranger, nats, found, password, config, client, admin, folder, stop, served,
+            idp, stranger, nats, found, password, config, client, admin, folder, http, stop, served,
         };
         stage.until_ready().await?;
         Ok(stage)
@@ -105,12 +109,23 @@ impl Stage {
 
     /// What the admin interface answers.
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<String> {
-        fetch(self.admin, path).await
+        self.fetch(self.admin, path).await
     }
 
     /// What nats-server's monitoring answers.
     pub(super) async fn get_from_nats(&self, path: &str) -> anyhow::Result<String> {
-        fetch(SocketAddr::from((Ipv4Addr::LOCALHOST, self.nats.monitor_port())), path).await
+        self.fetch((Ipv4Addr::LOCALHOST, self.nats.monitor_port()).into(), path).await
+    }
+
+    async fn fetch(&self, address: SocketAddr, path: &str) -> anyhow::Result<String> {
+        let url = format!("http://{address}{path}");
+        let response = self.http.get(&url).send().await?;
+        let status = response.status();
+        let body = response.text().await?;
+        if !status.is_success() {
+            bail!("{url} answers {status}: {}", body.trim());
+        }
+        Ok(body)
     }
 
     /// The configuration file.
@@ -236,16 +251,4 @@ fn begin_log(file: &Path) -> anyhow::Result<()> {
         .with_writer(Mutex::new(opened))
         .try_init()
         .map_err(|error| anyhow!("the log cannot begin: {error}"))
-}
-
-async fn fetch(address: SocketAddr, path: &str) -> anyhow::Result<String> {
-    let url = format!("http://{address}{path}");
-    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
-    let response = client.get(&url).send().await?;
-    let status = response.status();
-    let body = response.text().await?;
-    if !status.is_success() {
-        bail!("{url} answers {status}: {}", body.trim());
-    }
-    Ok(body)
 }

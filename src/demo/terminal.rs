@@ -27,6 +27,9 @@ pub(super) enum Direction {
 /// Bytes of a token that are shown.
 const TOKEN_SHOWN: usize = 12;
 
+/// Characters of a line of the wire that are shown.
+const LINE_SHOWN: usize = 84;
+
 const BOLD: &str = "1";
 const DIM: &str = "2";
 const RED: &str = "31";
@@ -69,7 +72,11 @@ impl Terminal {
 
     /// A named fact.
     pub(super) fn fact(self, name: &str, text: &str) -> io::Result<()> {
-        self.line(&format!("   {} {text}", self.paint(DIM, &format!("{name:<9}"))))
+        for (index, line) in wrap(text, LINE_SHOWN).iter().enumerate() {
+            let name = if index == 0 { name } else { "" };
+            self.line(&format!("   {} {line}", self.paint(DIM, &format!("{name:<9}"))))?;
+        }
+        Ok(())
     }
 
     /// Something that is printed as it was found: a metric, an audit line, a line of a log.
@@ -87,6 +94,7 @@ impl Terminal {
         if !self.wire {
             return Ok(());
         }
+        let text = &clip(text);
         let (arrow, shown) = match direction {
             Direction::Sent => ('>', text.to_owned()),
             Direction::Received if text.starts_with("-ERR") || text == CLOSED => {
@@ -129,6 +137,29 @@ impl Terminal {
     }
 }
 
+/// At most [`LINE_SHOWN`] characters of a line.
+fn clip(text: &str) -> String {
+    match text.char_indices().nth(LINE_SHOWN) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+/// Lines of whole words, at most `width` characters each unless a word is longer.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + word.chars().count() < width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 /// How the end of a connection is shown.
 pub(super) const CLOSED: &str = "(connection closed)";
 
@@ -155,6 +186,14 @@ mod tests {
             error.to_string(),
             "the story says \"water flows down\", but this was seen: up"
         );
+    }
+
+    #[test]
+    fn long_texts_are_wrapped_between_words() {
+        assert_eq!(wrap("one two three", 8), ["one two", "three"]);
+        assert_eq!(wrap("a  b", 80), ["a  b"]);
+        assert_eq!(clip(&"x".repeat(LINE_SHOWN)), "x".repeat(LINE_SHOWN));
+        assert!(clip(&"x".repeat(LINE_SHOWN + 1)).ends_with('…'));
     }
 
     #[test]

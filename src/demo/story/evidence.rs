@@ -20,9 +20,8 @@ const TELLING: [&str; 8] = [
 ];
 
 /// Members of an audit line that are shown, in this order.
-const SHOWN: [&str; 11] = [
-    "event", "verdict", "name", "oid", "roles", "op", "subject", "rule", "reason", "blame", "policy",
-];
+const SHOWN: [&str; 10] =
+    ["event", "verdict", "name", "oid", "roles", "op", "subject", "rule", "reason", "blame"];
 
 impl Story<'_> {
     /// What nats-server knows of its clients.
@@ -86,7 +85,10 @@ impl Story<'_> {
             self.terminal.evidence(sample)?;
         }
         self.terminal.check(
-            &format!("{} denials and {} refusals, as many as the clients counted", self.denied, self.refused),
+            &format!(
+                "{} denials, the delivery kept from bob among them, and {} refusals: as many as the clients counted",
+                self.denied, self.refused
+            ),
             (denied, refused) == (self.denied, self.refused),
             || format!("{denied} and {refused}"),
         )
@@ -135,7 +137,7 @@ impl Story<'_> {
         let number = at.map_or(0, |at| at.line);
         self.terminal.fact("why", &format!("{rule}, natsentry.yaml:{number}: {}", line.trim()))?;
         self.terminal.check(
-            "every denial names the line of the file that decided",
+            "a denial names the line of the file that decided",
             rule == "roles.reader.deny.subscribe[0]" && line.contains("orders.internal.>"),
             || format!("rule {rule:?}, line {number}: {line}"),
         )

@@ -66,6 +66,7 @@ async fn show(options: Options) -> anyhow::Result<()> {
         () = &mut stopped => return Ok(()),
     };
     paste::introduction(&stage, terminal, options.port)?;
+    terminal.fact("ready", &format!("after {:.1} s", begun.elapsed().as_secs_f64()))?;
     let played = tokio::select! {
         played = play(&stage, terminal, options.once, begun) => played,
         () = &mut stopped => Ok(()),

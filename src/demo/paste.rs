@@ -15,19 +15,13 @@ pub(super) fn introduction(stage: &Stage, terminal: Terminal, port: u16) -> io::
         "   alice, bob, gateway ── Entra token ──▶ natsentry ── user \"{STATIC_USER}\" ──▶ nats-server"
     ))?;
     terminal.line("")?;
-    terminal.fact(
-        "server",
-        &format!(
-            "nats-server {} on {}, from {}",
-            found.version,
-            stage.nats.address(),
-            found.source
-        ),
-    )?;
-    terminal.fact(
-        "issuer",
-        &format!("{}, stands in for Entra ID", stage.idp.base()),
-    )?;
+    terminal.fact("server", &format!(
+        "nats-server {} on {}, from {}",
+        found.version,
+        stage.nats.address(),
+        found.source
+    ))?;
+    terminal.fact("issuer", &format!("{}, stands in for Entra ID", stage.idp.base()))?;
     let moved = if port != 0 && client.port() != port {
         format!(", since port {port} is taken")
     } else {
@@ -35,10 +29,7 @@ pub(super) fn introduction(stage: &Stage, terminal: Terminal, port: u16) -> io::
     };
     terminal.fact("natsentry", &format!("{client}{moved}"))?;
     terminal.fact("config", &stage.config_file().display().to_string())?;
-    terminal.fact(
-        "log, audit",
-        "natsentry.log and audit.jsonl beside it, as long as this runs",
-    )
+    terminal.fact("", "natsentry.log and audit.jsonl stand beside it, as long as this runs")
 }
 
 /// Commands for three people with different rights.
@@ -49,50 +40,19 @@ pub(super) fn commands(stage: &Stage, terminal: Terminal) -> io::Result<()> {
             "nats --server nats://{client} --user {who} --password \"$(curl -s '{idp}/token?as={who}')\" {what}"
         )
     };
-    let gateway = stage
-        .idp
-        .directory()
-        .applications
-        .iter()
-        .find(|app| app.name == "gateway");
+    let gateway = stage.idp.directory().applications.iter().find(|app| app.name == "gateway");
     let oid = gateway.map(|app| app.oid.as_str()).unwrap_or_default();
-    terminal.heading(
-        "Now you. Paste these into other terminals; what natsentry makes of them appears here.",
-    )?;
-    terminal.command(
-        "alice (operator) listens to orders and telemetry",
-        &nats("alice", "sub '>' || true"),
-    )?;
-    terminal.command(
-        "alice (operator) listens to orders",
-        &nats("alice", "sub 'orders.>'"),
-    )?;
-    terminal.command(
-        "alice places an order",
-        &nats("alice", "pub orders.new '{\"qty\":5}'"),
-    )?;
-    terminal.command(
-        "bob (reader) is denied",
-        &nats("bob", "pub orders.new fake"),
-    )?;
-    terminal.command(
-        "the gateway writes its own branch",
-        &nats("gateway", &format!("pub telemetry.{oid}.temp 21.5")),
-    )?;
+    terminal.heading("Now you. Paste these into other terminals; what natsentry makes of them appears here.")?;
+    terminal.command("alice (operator) listens to orders", &nats("alice", "sub 'orders.>'"))?;
+    terminal.command("alice places an order", &nats("alice", "pub orders.new '{\"qty\":5}'"))?;
+    terminal.command("bob (reader) is denied", &nats("bob", "pub orders.new fake"))?;
+    terminal.command("the gateway writes its own branch", &nats("gateway", &format!("pub telemetry.{oid}.temp 21.5")))?;
     terminal.command("mallory has no role", &nats("mallory", "sub 'orders.>'"))?;
-    terminal.command(
-        "bob in Python (pip install nats-py), with a fresh token at each reconnect",
-        &python(stage),
-    )?;
-    terminal.command(
-        "metrics, health, who is there",
-        &format!(
-            "curl -s http://{admin}/metrics | grep -E '^natsentry_(denials|refusals|sessions)'"
-        ),
-    )?;
-    terminal.line(&format!(
-        "   curl -s http://{admin}/readyz; curl -s http://{admin}/sessions"
+    terminal.command("bob in Python (pip install nats-py), with a fresh token at each reconnect", &python(stage))?;
+    terminal.command("metrics, health, who is there", &format!(
+        "curl -s http://{admin}/metrics | grep -E '^natsentry_(denials|refusals|sessions)'"
     ))?;
+    terminal.line(&format!("   curl -s http://{admin}/readyz; curl -s http://{admin}/sessions"))?;
     terminal.heading("Ctrl-C ends it all and removes the folder.")
 }
 

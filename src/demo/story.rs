@@ -28,7 +28,7 @@ struct Story<'a> {
     steps: usize,
     /// Every token that was sent, to look for in places where none may be.
     tokens: Vec<String>,
-    /// Operations that were denied, as the clients counted.
+    /// Operations that were denied and deliveries kept back, as the clients counted.
     denied: u64,
     /// Clients that were not admitted, as they counted.
     refused: u64,
@@ -64,7 +64,6 @@ impl Story<'_> {
         let mut cast = self.introductions().await?;
         self.wildcard_with_a_deny(&mut cast).await?;
         self.denied_request(&mut cast).await?;
-        self.own_branch(&mut cast).await?;
         self.bucket(&mut cast).await?;
         self.nobody_s_role().await?;
         self.bad_tokens().await?;
@@ -117,10 +116,14 @@ impl Story<'_> {
         let oid = fact(&seen, "oid");
         let row = self.session(&oid).await?;
         let roles = row.get("roles").cloned().unwrap_or_default();
+        let (ends_at, expiry) = (text(&row, "ends_at"), fact(&seen, "exp"));
         self.terminal.check(
-            &format!("{name} is admitted with the role {role}, by oid and not by name"),
-            heard.is("PONG") && roles == serde_json::json!([role]),
-            || format!("{}, session {row}", heard.shown()),
+            &format!("{name} is in, as {role} and nothing else, until the token ends"),
+            heard.is("PONG")
+                && roles == serde_json::json!([role])
+                && !ends_at.is_empty()
+                && ends_at == expiry,
+            || format!("{}, session {row}, exp {expiry}", heard.shown()),
         )?;
         Ok(client)
     }
@@ -179,9 +182,11 @@ impl Story<'_> {
     }
 }
 
-/// A claim as it is shown; `-` where there is none.
+/// A claim as it is shown, times without their seconds since 1970; `-` where there is none.
 fn fact(seen: &Inspection, claim: &str) -> String {
-    seen.fact(claim).unwrap_or("-").to_owned()
+    let shown = seen.fact(claim).unwrap_or("-");
+    let time = shown.split_once(" (").and_then(|(_, time)| time.strip_suffix(')'));
+    time.unwrap_or(shown).to_owned()
 }
 
 /// A text member of a JSON object; empty where there is none.

@@ -27,6 +27,9 @@ pub(super) enum Direction {
 /// Bytes of a token that are shown.
 const TOKEN_SHOWN: usize = 12;
 
+/// Characters of a line of the wire that are shown.
+const LINE_SHOWN: usize = 84;
+
 const BOLD: &str = "1";
 const DIM: &str = "2";
 const RED: &str = "31";
@@ -38,26 +41,16 @@ impl Terminal {
     pub(super) fn detect() -> Self {
         let refused = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self {
-            colour: io::stdout().is_terminal() && !refused && !dumb,
-            wire: true,
-        }
+        Self { colour: io::stdout().is_terminal() && !refused && !dumb, wire: true }
     }
 
     /// The same without the lines of the wire.
     pub(super) const fn muted(self) -> Self {
-        Self {
-            wire: false,
-            ..self
-        }
+        Self { wire: false, ..self }
     }
 
     fn paint(self, code: &str, text: &str) -> String {
-        if self.colour {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     /// A line as it is.
@@ -74,19 +67,16 @@ impl Terminal {
 
     /// The beginning of a step.
     pub(super) fn step(self, number: usize, text: &str) -> io::Result<()> {
-        self.line(&format!(
-            "\n{} {}",
-            self.paint(CYAN, &format!("{number:>2}")),
-            self.paint(BOLD, text)
-        ))
+        self.line(&format!("\n{} {}", self.paint(CYAN, &format!("{number:>2}")), self.paint(BOLD, text)))
     }
 
     /// A named fact.
     pub(super) fn fact(self, name: &str, text: &str) -> io::Result<()> {
-        self.line(&format!(
-            "   {} {text}",
-            self.paint(DIM, &format!("{name:<9}"))
-        ))
+        for (index, line) in wrap(text, LINE_SHOWN).iter().enumerate() {
+            let name = if index == 0 { name } else { "" };
+            self.line(&format!("   {} {line}", self.paint(DIM, &format!("{name:<9}"))))?;
+        }
+        Ok(())
     }
 
     /// Something that is printed as it was found: a metric, an audit line, a line of a log.
@@ -96,10 +86,7 @@ impl Terminal {
 
     /// A command to paste.
     pub(super) fn command(self, what: &str, text: &str) -> io::Result<()> {
-        self.line(&format!(
-            "\n   {}\n   {text}",
-            self.paint(DIM, &format!("# {what}"))
-        ))
+        self.line(&format!("\n   {}\n   {text}", self.paint(DIM, &format!("# {what}"))))
     }
 
     /// A line of the wire.
@@ -107,6 +94,7 @@ impl Terminal {
         if !self.wire {
             return Ok(());
         }
+        let text = &clip(text);
         let (arrow, shown) = match direction {
             Direction::Sent => ('>', text.to_owned()),
             Direction::Received if text.starts_with("-ERR") || text == CLOSED => {
@@ -114,10 +102,7 @@ impl Terminal {
             }
             Direction::Received => ('<', text.to_owned()),
         };
-        self.line(&format!(
-            "   {who:<9} {} {shown}",
-            self.paint(DIM, &arrow.to_string())
-        ))
+        self.line(&format!("   {who:<9} {} {shown}", self.paint(DIM, &arrow.to_string())))
     }
 
     /// Prints a statement that holds; one that does not ends the demonstration.
@@ -146,13 +131,33 @@ impl Terminal {
         seen: impl FnOnce() -> String,
     ) -> anyhow::Result<()> {
         if !holds {
-            bail!(
-                "the story says \"{statement}\", but this was seen: {}",
-                seen()
-            );
+            bail!("the story says \"{statement}\", but this was seen: {}", seen());
         }
         Ok(())
     }
+}
+
+/// At most [`LINE_SHOWN`] characters of a line.
+fn clip(text: &str) -> String {
+    match text.char_indices().nth(LINE_SHOWN) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+/// Lines of whole words, at most `width` characters each unless a word is longer.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + word.chars().count() < width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// How the end of a connection is shown.
@@ -170,21 +175,13 @@ mod tests {
 
     #[test]
     fn a_token_is_never_shown_whole() {
-        assert_eq!(
-            shorten("eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.e30.c2ln"),
-            "eyJ0eXAiOiJK…"
-        );
+        assert_eq!(shorten("eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.e30.c2ln"), "eyJ0eXAiOiJK…");
     }
 
     #[test]
     fn a_statement_that_does_not_hold_is_an_error_that_says_what_was_seen() {
-        let terminal = Terminal {
-            colour: false,
-            wire: true,
-        };
-        let error = terminal
-            .check("water flows down", false, || "up".to_owned())
-            .unwrap_err();
+        let terminal = Terminal { colour: false, wire: true };
+        let error = terminal.check("water flows down", false, || "up".to_owned()).unwrap_err();
         assert_eq!(
             error.to_string(),
             "the story says \"water flows down\", but this was seen: up"
@@ -192,22 +189,16 @@ mod tests {
     }
 
     #[test]
+    fn long_texts_are_wrapped_between_words() {
+        assert_eq!(wrap("one two three", 8), ["one two", "three"]);
+        assert_eq!(wrap("a  b", 80), ["a  b"]);
+        assert_eq!(clip(&"x".repeat(LINE_SHOWN)), "x".repeat(LINE_SHOWN));
+        assert!(clip(&"x".repeat(LINE_SHOWN + 1)).ends_with('…'));
+    }
+
+    #[test]
     fn without_colour_nothing_is_escaped() {
-        assert_eq!(
-            Terminal {
-                colour: false,
-                wire: true
-            }
-            .paint(RED, "x"),
-            "x"
-        );
-        assert_eq!(
-            Terminal {
-                colour: true,
-                wire: true
-            }
-            .paint(RED, "x"),
-            "\x1b[31mx\x1b[0m"
-        );
+        assert_eq!(Terminal { colour: false, wire: true }.paint(RED, "x"), "x");
+        assert_eq!(Terminal { colour: true, wire: true }.paint(RED, "x"), "\x1b[31mx\x1b[0m");
     }
 }

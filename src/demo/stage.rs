@@ -198,7 +198,7 @@ async fn build(
             .replace("@UPSTREAM@", &nats.url());
         fs::write(&file, text).map_err(ProvisionError::file("write", &file))?;
         let config = Config::load(&file).map_err(|mistakes| anyhow!("{mistakes}"))?;
-        match Server::build(config.clone(), Some(file.clone())).await {
+        match Server::build(config.clone(), Some(file.clone())) {
             Ok(server) => return Ok((config, server)),
             // Somebody took a port between our look and the server's.
             Err(error) if is_taken(&error) && attempts < PORT_ATTEMPTS => wanted = 0,

@@ -16,10 +16,13 @@ use crate::subject::is_valid_subject;
 /// What inboxes begin with unless a client is told otherwise.
 const PREFIX: &[u8] = b"_INBOX.";
 
-/// The shortest token that counts as a session's own. Request inboxes of client libraries have 22 characters, but
-/// nats.go listens for the answers to asynchronous publishes, and so for those of an object store's put, below a token
-/// of 6 (`aReplyTokensize`): one of 57 thousand million, too many to sit on by guessing.
-const SHORTEST_TOKEN: usize = 6;
+/// The shortest token that counts as a session's own; those of request inboxes of client libraries have 22 characters.
+const SHORTEST_TOKEN: usize = 16;
+
+/// Length of the one shorter kind that counts: nats.go listens for the answers to asynchronous publishes, and so for those
+/// of an object store's put, below a token of 6 letters and digits (`aReplyTokensize`). One of 57 thousand million is too
+/// many to sit on by guessing. Design record 0002.
+const ASYNC_REPLY_TOKEN: usize = 6;
 
 /// The longest token that is held; what is longer is nobody's inbox.
 const LONGEST_TOKEN: usize = 64;
@@ -206,7 +209,10 @@ fn inbox_token(subject: &[u8]) -> Option<&[u8]> {
 /// The token after `_INBOX.` of a subscription, where it can be somebody's own.
 fn claimable_token(subject: &[u8]) -> Option<&[u8]> {
     let token = inbox_token(subject)?;
-    let good = (SHORTEST_TOKEN..=LONGEST_TOKEN).contains(&token.len())
+    let long = (SHORTEST_TOKEN..=LONGEST_TOKEN).contains(&token.len());
+    let of_async_publish =
+        token.len() == ASYNC_REPLY_TOKEN && token.iter().all(u8::is_ascii_alphanumeric);
+    let good = (long || of_async_publish)
         && !token.iter().any(|byte| matches!(byte, b'*' | b'>'))
         && is_valid_subject(subject);
     good.then_some(token)

@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use crate::audit;
 use crate::clock;
+use crate::jwks;
 use crate::policy::{self, Policy};
 use crate::time::Timestamp;
 use crate::upstream::UpstreamConfig;
@@ -51,6 +52,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// Whose tokens are accepted.
     pub trust: TrustConfig,
+    /// How the keys of issuers are kept.
+    pub keys: jwks::Settings,
     /// The servers behind us, in the order of their names.
     pub upstreams: Vec<UpstreamConfig>,
     /// The compiled roles.

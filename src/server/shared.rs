@@ -1,6 +1,5 @@
 //! What every connection shares: the adapters, the limits, the table of sessions.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use crate::audit::Audit;
 use crate::clock;
 use crate::config::{Config, ProxyProtocolConfig, TrustConfig};
 use crate::identity::Code;
-use crate::jwks::{self, Jwks};
+use crate::jwks::Jwks;
 use crate::metrics::{Metrics, MetricsError, Names};
 use crate::policy::units::ByteSize;
 use crate::policy::{self, InboxRegistry, Policy};
@@ -76,13 +75,9 @@ impl Shared {
         let audit = Audit::start(config.audit.clone())?;
         audit.set_policy(config.policy.hash());
         let stop_keys = CancellationToken::new();
-        let settings = jwks::Settings {
-            cache: keys_folder(),
-            ..jwks::Settings::default()
-        };
         let jwks = Jwks::start(
             &config.trust.expectations,
-            &settings,
+            &config.keys,
             None,
             &tasks,
             &stop_keys,
@@ -181,19 +176,6 @@ fn refusal_codes() -> Vec<&'static str> {
         .chain(policy::Refusal::CODES)
         .chain(CONNECT_REFUSALS)
         .collect()
-}
-
-/// Where the last good key sets are kept: systemd's `CacheDirectory=`, else the user's cache folder.
-fn keys_folder() -> Option<PathBuf> {
-    let folder = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    folder("CACHE_DIRECTORY")
-        .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("natsentry")))
-        .or_else(|| folder("HOME").map(|home| home.join(".cache").join("natsentry")))
-        .map(|cache| cache.join("keys"))
 }
 
 fn listen_tls(config: &Config) -> anyhow::Result<Option<ListenTls>> {

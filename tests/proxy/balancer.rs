@@ -57,7 +57,7 @@ async fn the_address_in_the_header_is_the_clients() {
                 .any(|line| line.to_string().contains("203.0.113.9:1234")),
             "the audit names the client, not the balancer"
         );
-        proxy.stop().await;
+        drop(proxy.stop().await);
     }
 }
 
@@ -77,6 +77,6 @@ async fn nobody_else_may_say_who_they_are() {
                 .iter()
                 .any(|line| line.contains("203.0.113.9") || line == "PONG")
         );
-        proxy.stop().await;
+        drop(proxy.stop().await);
     }
 }

@@ -21,6 +21,6 @@ async fn a_message_goes_from_one_identity_to_another() {
         assert!(alice.until_pong().await.is_empty());
         assert_eq!(bob.answer().await.as_deref(), Some("MSG orders.new 1 5"));
         assert_eq!(bob.answer().await.as_deref(), Some("hello"));
-        proxy.stop().await;
+        drop(proxy.stop().await);
     }
 }

@@ -57,7 +57,7 @@ async fn an_upstream_that_is_down_closes_clients_without_a_word_and_is_back_with
         proxy.get("/readyz").await.0 == 200
     })
     .await;
-    proxy.stop().await;
+    drop(proxy.stop().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,8 +83,11 @@ async fn an_identity_provider_that_is_down_at_start_is_waited_for() {
     .await;
     let (mut wire, _) = Wire::admitted(proxy.address, &token).await;
     assert!(wire.until_pong().await.is_empty());
-    // From here on the keys are known: the provider may go away.
+    // From here on the keys are known: the provider may go away, and the proxy start anew.
     idp.set_down(true);
     Wire::admitted(proxy.address, &token).await;
-    proxy.stop().await;
+    let folder = proxy.stop().await;
+    let proxy = Proxy::start_in(folder, &idp, &Setup::to(nats.port())).await;
+    Wire::admitted(proxy.address, &token).await;
+    drop(proxy.stop().await);
 }

@@ -44,7 +44,7 @@ async fn no_byte_of_a_token_reaches_upstream() {
     for part in [&token, signature, payload, &payload[..24], &signature[..24]] {
         assert!(!contains(part));
     }
-    proxy.stop().await;
+    drop(proxy.stop().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,7 +74,7 @@ async fn a_connect_of_48_kib_is_accepted_and_goes_upstream_in_less_than_4() {
                 .unwrap_or(stream.len());
             assert!(end < 4096, "{end} bytes of CONNECT");
         }
-        proxy.stop().await;
+        drop(proxy.stop().await);
     }
 }
 
@@ -91,7 +91,7 @@ async fn a_connect_over_the_limit_is_refused_with_the_servers_text() {
         Some("-ERR 'maximum control line exceeded'")
     );
     assert_eq!(wire.line().await, None);
-    proxy.stop().await;
+    drop(proxy.stop().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,7 +142,7 @@ async fn no_info_ever_tells_where_upstream_is_or_how_it_is_locked() {
             );
         }
         nats.kill();
-        proxy.stop().await;
+        drop(proxy.stop().await);
     }
 }
 
@@ -188,5 +188,5 @@ async fn two_hundred_bad_connects_open_no_upstream_connection() {
         .filter(|stream| !stream.is_empty())
         .collect();
     assert_eq!(ours.len(), 1, "only the session that was admitted");
-    proxy.stop().await;
+    drop(proxy.stop().await);
 }

@@ -88,7 +88,7 @@ async fn required_and_auto_serve_both_orders_on_one_port_and_no_clear_text() {
             Vec::<String>::new(),
             "as a server: closed without a word"
         );
-        proxy.stop().await;
+        drop(proxy.stop().await);
     }
 }
 
@@ -99,7 +99,7 @@ async fn off_is_plain_and_says_so() {
     let (proxy, _) = proxy_with_tls(&idp, nats.port(), "mode: off").await;
     let (_, info) = Wire::admitted(proxy.address, &proxy::token(&idp, "alice")).await;
     assert!(!info.contains("tls_"), "{info}");
-    proxy.stop().await;
+    drop(proxy.stop().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,5 +118,5 @@ async fn with_a_client_ca_nobody_comes_in_without_a_certificate() {
     echoes(with, proxy.address).await;
     let address = format!("nats://{}", proxy.address);
     assert!(options(&token, &files).connect(address).await.is_err());
-    proxy.stop().await;
+    drop(proxy.stop().await);
 }

@@ -171,14 +171,13 @@ impl Proxy {
         drop(self.stop.take());
     }
 
-    /// Drains and waits for the end.
-    pub async fn stop(mut self) {
+    /// Drains and waits for the end. Returns its folder.
+    pub async fn stop(mut self) -> tempfile::TempDir {
         self.begin_drain();
         if let Some(task) = self.task.take() {
-            task.await
-                .expect("the server does not panic")
-                .expect("the server ends well");
+            task.await.expect("the server does not panic").expect("the server ends well");
         }
+        self.folder
     }
 
     /// GET on the admin interface: status and body.
@@ -236,6 +235,7 @@ entra:
   tenants: [{tid}]
   audiences: [{api}, "{uri}"]
   v1_tokens: true
+keys: {{ cache: keys }}
 upstreams:
   plant:
     servers: [{servers}]

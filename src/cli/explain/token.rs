@@ -106,7 +106,7 @@ async fn fetch_and_judge(
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let settings = Settings {
         patience: PATIENCE,
-        ..Settings::default()
+        ..config.keys.clone()
     };
     let jwks = Jwks::start(expectations, &settings, None, &tasks, &stop)?;
     let mut rings = jwks.subscribe();

@@ -4,6 +4,7 @@
 //! key against another, open a file or look at the environment; `check` does, with positions at hand.
 
 mod audit;
+mod keys;
 mod limits;
 mod listen;
 mod trust;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::policy::document::{Role, TestCase};
 
 pub use audit::{Audit, AuditTarget, AuditWhenFull, Sampling};
+pub use keys::Keys;
 pub use limits::Limits;
 pub use listen::{
     Admin, Listen, ListenTls, ProxyProtocol, ProxyProtocolMode, TlsMode, TrustedProxies,
@@ -50,6 +52,9 @@ pub struct Document {
     /// Other OpenID Connect issuers whose access tokens are accepted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub issuers: Vec<Issuer>,
+    /// How the signing keys of issuers are kept.
+    #[serde(default)]
+    pub keys: Keys,
     /// NATS servers behind this proxy, by a name that roles refer to.
     pub upstreams: BTreeMap<String, Upstream>,
     /// Named sets of grants. Nobody may do anything that no role grants.

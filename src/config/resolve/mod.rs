@@ -5,6 +5,7 @@
 //! mistake, or report what only follows from another one.
 
 mod audit;
+mod keys;
 mod listen;
 mod policy;
 mod trust;
@@ -43,6 +44,7 @@ pub(super) fn resolve(
     context.version(document);
     let listen = listen::resolve(&mut context, document);
     let trust = trust::resolve(&mut context, document);
+    let keys = keys::resolve(&mut context, &document.keys);
     let upstreams = upstreams::resolve(&mut context, document);
     let policy = policy::resolve(&mut context, document, now);
     let audit = audit::resolve(&mut context, document.audit.as_ref());
@@ -62,6 +64,7 @@ pub(super) fn resolve(
         listen,
         admin: document.admin.as_ref().map(|admin| admin.listen.0),
         trust,
+        keys,
         upstreams,
         policy: policy.policy,
         policy_document: policy.document,

@@ -36,8 +36,9 @@ const GOOD_AUDIENCE: &str = "api://natsentry";
 
 pub(super) fn resolve(context: &mut Context<'_>, document: &Document) -> TrustConfig {
     let connect_line = usize::try_from(document.limits.connect_line.bytes()).unwrap_or(usize::MAX);
+    // The usual 48 KiB of CONNECT leave the token its usual 32 KiB; who raises one raises the other.
     let mut table = Expectations::new(TokenLimits {
-        size: connect_line,
+        size: connect_line / 3 * 2,
         ..TokenLimits::default()
     });
     let mut max_sessions = HashMap::new();

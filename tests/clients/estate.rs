@@ -96,7 +96,7 @@ pub const REFUSED: &[(&str, Expected)] = &[
         exactly(r#"Permissions Violation for Publish to "payroll.june""#),
     ),
     ("pull_consumer", asking("CONSUMER.", "PAYROLL.clerk")),
-    ("consumer_create", asking("", "PAYROLL")),
+    ("consumer_create", asking("CONSUMER.", "PAYROLL.thief")),
     ("ordered_consumer", asking("", "PAYROLL")),
     ("kv", asking("STREAM.", "KV_vault")),
     ("object", asking("STREAM.", "OBJ_archive")),

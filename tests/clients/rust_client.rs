@@ -167,8 +167,9 @@ impl Teller {
         }
     }
 
-    /// The call may fail or not; the violation comes as an event.
-    async fn refuse(&self, op: &str, call: impl Future<Output = Outcome>) {
+    /// The call may fail or not; the violation comes as an event, and says the subject: a call before may have been
+    /// repeated by the library, so that its own comes late.
+    async fn refuse(&self, op: &str, subject: &str, call: impl Future<Output = Outcome>) {
         let before = self.notes.errors().len();
         let outcome = match timeout(BRIEF, call).await {
             Ok(Ok(_)) => "returned".to_owned(),
@@ -185,7 +186,7 @@ impl Teller {
                     .to_vec();
                 if let Some(text) = errors
                     .iter()
-                    .find(|text| text.contains("Permissions Violation"))
+                    .find(|text| text.contains("Permissions Violation") && text.contains(subject))
                 {
                     return text.clone();
                 }
@@ -453,28 +454,41 @@ async fn refused(client: &Client, teller: &Teller) {
     let mut js = jetstream::new(client.clone());
     js.set_timeout(BRIEF);
     teller
-        .refuse("publish", done(client.publish("secret.plan", "x".into())))
+        .refuse(
+            "publish",
+            "secret.plan",
+            done(client.publish("secret.plan", "x".into())),
+        )
         .await;
     let mut sent = HeaderMap::new();
     sent.insert("A", "b");
     let publish = client.publish_with_headers("secret.headers", sent, "x".into());
-    teller.refuse("headers", done(publish)).await;
     teller
-        .refuse("subscribe", done(client.subscribe("secret.>")))
+        .refuse("headers", "secret.headers", done(publish))
+        .await;
+    teller
+        .refuse("subscribe", "secret.>", done(client.subscribe("secret.>")))
         .await;
     let subscribe = client.queue_subscribe("secret.work", "crew".to_owned());
-    teller.refuse("queue_group", done(subscribe)).await;
+    teller
+        .refuse("queue_group", "secret.work", done(subscribe))
+        .await;
     teller
         .refuse(
             "request_reply",
+            "secret.ask",
             done(client.request("secret.ask", "?".into())),
         )
         .await;
     let publish =
         async { Ok::<_, async_nats::Error>(js.publish("payroll.june", "x".into()).await?.await?) };
-    teller.refuse("jetstream_publish", done(publish)).await;
+    teller
+        .refuse("jetstream_publish", "payroll.june", done(publish))
+        .await;
     let clerk = js.get_consumer_from_stream::<pull::Config, _, _>("clerk", "PAYROLL");
-    teller.refuse("pull_consumer", done(clerk)).await;
+    teller
+        .refuse("pull_consumer", "PAYROLL.clerk", done(clerk))
+        .await;
     let thief = pull::Config {
         durable_name: Some("thief".to_owned()),
         ..Default::default()
@@ -482,18 +496,33 @@ async fn refused(client: &Client, teller: &Teller) {
     teller
         .refuse(
             "consumer_create",
+            "PAYROLL.thief",
             done(js.create_consumer_on_stream(thief, "PAYROLL")),
         )
         .await;
     teller
-        .refuse("ordered_consumer", done(js.get_stream("PAYROLL")))
+        .refuse(
+            "ordered_consumer",
+            "PAYROLL",
+            done(js.get_stream("PAYROLL")),
+        )
         .await;
-    teller.refuse("kv", done(js.get_key_value("vault"))).await;
     teller
-        .refuse("object", done(js.get_object_store("archive")))
+        .refuse("kv", "KV_vault", done(js.get_key_value("vault")))
         .await;
     teller
-        .refuse("stream_delete", done(js.delete_stream("ORDERS")))
+        .refuse(
+            "object",
+            "OBJ_archive",
+            done(js.get_object_store("archive")),
+        )
+        .await;
+    teller
+        .refuse(
+            "stream_delete",
+            "DELETE.ORDERS",
+            done(js.delete_stream("ORDERS")),
+        )
         .await;
     teller.step("alive", publish_subscribe(client)).await;
     let disconnected = teller.notes.counts.borrow().disconnected;

@@ -405,8 +405,9 @@ func (c *client) expiring() {
 
 // What it does not.
 
-// The call may fail or not; the violation comes to the error handler.
-func (c *client) refuse(op string, call func(context.Context) error) {
+// The call may fail or not; the violation comes to the error handler, and says the subject: a call before may have
+// been repeated by the library, so that its own comes late.
+func (c *client) refuse(op, subject string, call func(context.Context) error) {
 	before := len(c.heard())
 	outcome := "returned"
 	if err := within(brief, call); err != nil {
@@ -414,7 +415,7 @@ func (c *client) refuse(op string, call func(context.Context) error) {
 	}
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		for _, text := range c.heard()[before:] {
-			if strings.Contains(text, "Permissions Violation") {
+			if strings.Contains(text, "Permissions Violation") && strings.Contains(text, subject) {
 				say(op, true, text+" | "+outcome)
 				return
 			}
@@ -425,47 +426,47 @@ func (c *client) refuse(op string, call func(context.Context) error) {
 
 func (c *client) refused() {
 	nc, js := c.nc, c.js
-	c.refuse("publish", func(context.Context) error { return nc.Publish("secret.plan", nil) })
-	c.refuse("headers", func(context.Context) error {
+	c.refuse("publish", "secret.plan", func(context.Context) error { return nc.Publish("secret.plan", nil) })
+	c.refuse("headers", "secret.headers", func(context.Context) error {
 		return nc.PublishMsg(&nats.Msg{Subject: "secret.headers", Header: nats.Header{"A": {"b"}}})
 	})
-	c.refuse("subscribe", func(context.Context) error {
+	c.refuse("subscribe", "secret.>", func(context.Context) error {
 		_, err := nc.SubscribeSync("secret.>")
 		return err
 	})
-	c.refuse("queue_group", func(context.Context) error {
+	c.refuse("queue_group", "secret.work", func(context.Context) error {
 		_, err := nc.QueueSubscribeSync("secret.work", "crew")
 		return err
 	})
-	c.refuse("request_reply", func(context.Context) error {
+	c.refuse("request_reply", "secret.ask", func(context.Context) error {
 		_, err := nc.Request("secret.ask", nil, brief)
 		return err
 	})
-	c.refuse("jetstream_publish", func(ctx context.Context) error {
+	c.refuse("jetstream_publish", "payroll.june", func(ctx context.Context) error {
 		_, err := js.Publish(ctx, "payroll.june", nil)
 		return err
 	})
-	c.refuse("pull_consumer", func(ctx context.Context) error {
+	c.refuse("pull_consumer", "PAYROLL.clerk", func(ctx context.Context) error {
 		_, err := js.Consumer(ctx, "PAYROLL", "clerk")
 		return err
 	})
-	c.refuse("consumer_create", func(ctx context.Context) error {
+	c.refuse("consumer_create", "PAYROLL.thief", func(ctx context.Context) error {
 		_, err := js.CreateOrUpdateConsumer(ctx, "PAYROLL", jetstream.ConsumerConfig{Durable: "thief"})
 		return err
 	})
-	c.refuse("ordered_consumer", func(ctx context.Context) error {
+	c.refuse("ordered_consumer", "PAYROLL", func(ctx context.Context) error {
 		_, err := js.OrderedConsumer(ctx, "PAYROLL", jetstream.OrderedConsumerConfig{})
 		return err
 	})
-	c.refuse("kv", func(ctx context.Context) error {
+	c.refuse("kv", "KV_vault", func(ctx context.Context) error {
 		_, err := js.KeyValue(ctx, "vault")
 		return err
 	})
-	c.refuse("object", func(ctx context.Context) error {
+	c.refuse("object", "OBJ_archive", func(ctx context.Context) error {
 		_, err := js.ObjectStore(ctx, "archive")
 		return err
 	})
-	c.refuse("stream_delete", func(ctx context.Context) error { return js.DeleteStream(ctx, "ORDERS") })
+	c.refuse("stream_delete", "DELETE.ORDERS", func(ctx context.Context) error { return js.DeleteStream(ctx, "ORDERS") })
 	c.step("alive", c.publishSubscribe)
 	say("same_session", c.lost.Load() == 0, "")
 	nc.Close()

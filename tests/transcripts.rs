@@ -21,6 +21,7 @@ mod script;
 mod world;
 
 use std::collections::BTreeMap;
+use std::panic;
 use std::path::{Path, PathBuf};
 
 /// Every theme has to have transcripts.
@@ -48,8 +49,12 @@ fn every_transcript_comes_out_as_it_says_however_its_bytes_are_cut() {
     let files = script::all(&folder);
     let mut failures = Vec::new();
     for path in &files {
-        if let Err(report) = check::check_file(&folder, path) {
-            failures.push(report);
+        // A panic belongs to its file too, and must not hide what is wrong with the others.
+        let checked = panic::catch_unwind(|| check::check_file(&folder, path));
+        match checked {
+            Ok(Ok(_)) => {}
+            Ok(Err(report)) => failures.push(report),
+            Err(_) => failures.push(format!("{}: panicked, see above\n", path.display())),
         }
     }
     let failed = failures.len();

@@ -1,15 +1,15 @@
 //! What each client operation does before the session serves: CONNECT, and everything that must not come before it.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::admission::{Admission, ClientOptions, ConnectRequest, Need, Refusal};
+use super::fences::Fences;
 use super::rate::Budget;
 use super::subs::Subscriptions;
 use super::timers::Timer;
 use super::{CloseReason, Connected, EventKind, Inbound, Phase, Serving, Session, Taken, event};
 use crate::time::Timestamp;
-use crate::wire::{ClientOp, Connect, Frame, LineFault, LineLimits, decode_client, encode};
+use crate::wire::{ClientOp, Connect, Frame, LineFault, LineLimits, decode_client};
 
 /// Codes with which a CONNECT is refused before its token is looked at.
 pub const CONNECT_REFUSALS: [&str; 6] = [
@@ -51,7 +51,7 @@ impl Session {
         }
         let searched = match self.inbound {
             Inbound::Line { searched } => searched,
-            Inbound::Payload { .. } | Inbound::Tail => 0,
+            Inbound::Payload { .. } | Inbound::Tail(_) => 0,
         };
         match decode_client(input, searched, self.line_limits()) {
             Ok(Frame::Line {
@@ -95,7 +95,12 @@ impl Session {
 
     /// A CONNECT, the first or a later one.
     pub(super) fn connect(&mut self, json: &[u8], again: bool, now: Timestamp) {
-        let Ok(connect) = Connect::parse(json) else {
+        let before = if again {
+            self.connected_with()
+        } else {
+            Connect::default()
+        };
+        let Ok(connect) = Connect::parse_onto(before, json) else {
             self.close(CloseReason::Malformed, now);
             return;
         };
@@ -152,6 +157,22 @@ impl Session {
             self.options = options;
             self.phase = Phase::Admitting;
             self.needs.push_back(Need::Admission(request));
+        }
+    }
+
+    /// What earlier CONNECTs said: a later one leaves in place what it does not name.
+    fn connected_with(&self) -> Connect {
+        Connect {
+            verbose: self.verbose,
+            pedantic: self.pedantic,
+            echo: self.options.echo,
+            headers: self.options.headers,
+            no_responders: self.options.no_responders,
+            protocol: self.options.protocol,
+            lang: self.options.lang.clone(),
+            version: self.options.version.clone(),
+            name: self.options.name.clone(),
+            ..Connect::default()
         }
     }
 
@@ -235,7 +256,7 @@ impl Session {
             identity: admission.identity,
             judge: admission.judge,
             subs: Subscriptions::default(),
-            revoked: HashSet::new(),
+            fences: Fences::default(),
             info: admission.info,
             payload_max,
             role_payload_max: admission.limits.payload.unwrap_or(u32::MAX),
@@ -256,12 +277,7 @@ impl Session {
         }));
         self.phase = Phase::Serving;
         self.timers.clear(Timer::Handshake);
-        self.ending = Some(CloseReason::Expired);
-        self.timers.set(Timer::End, admission.ends_at);
-        // Short-lived tokens get a shorter notice, so that it never takes more than a quarter of what is left.
-        let notice = limits.notice.min(admission.ends_at.since(now) / 4);
-        self.timers
-            .set(Timer::Notice, admission.ends_at.minus(notice));
+        self.lease(admission.ends_at, now);
         self.push_ok();
     }
 
@@ -296,21 +312,8 @@ impl Session {
             serving.identity = admission.identity;
             serving.judge = admission.judge;
         }
-        self.timers.set(Timer::End, admission.ends_at);
+        self.lease(admission.ends_at, now);
         self.push_ok();
-    }
-
-    fn drop_subscriptions(&mut self) {
-        let Some(serving) = &mut self.serving else {
-            return;
-        };
-        for subscription in serving.subs.drain() {
-            serving
-                .judge
-                .unsubscribed(&subscription.subject, subscription.queue.as_deref());
-            self.to_upstream
-                .interject(|out| encode::unsubscribe(out, &subscription.sid, None));
-        }
     }
 
     /// `+OK`, for a client that wants one for everything.

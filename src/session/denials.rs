@@ -47,9 +47,11 @@ impl Session {
         };
         let waits =
             |sub: &&Subscription| sub.queue.is_none() && subject::is_subset(reply, &sub.subject);
-        if let Some(subscription) = serving.subs.iter().find(waits) {
+        let waiting = serving.subs.iter().find(waits);
+        if let Some(sid) = waiting.map(|subscription| subscription.sid.clone()) {
             let named = serving.info.is_at_least_2_12().then_some(publish.subject);
-            encode::no_responders(&mut self.deferred, reply, &subscription.sid, named);
+            encode::no_responders(&mut self.deferred, reply, &sid, named);
+            self.count_own_delivery(&sid);
         }
     }
 

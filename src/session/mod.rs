@@ -21,16 +21,19 @@ mod admission;
 mod client;
 mod close;
 mod denials;
+mod ending;
 mod event;
+mod fences;
 mod outbox;
 mod rate;
 mod serve;
+mod small;
 mod subs;
 mod subscribe;
 mod timers;
 mod upstream;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -41,9 +44,10 @@ pub use event::{Closed, Connected, Denied, Event, EventKind, Operation, SessionI
 pub use outbox::Outbox;
 
 use crate::identity::Identity;
-use crate::policy::{Judge, Permissions};
+use crate::policy::Judge;
 use crate::time::Timestamp;
-use crate::wire::{ClientInfo, Listener, PermissionsViolation, ServerInfo, encode};
+use crate::wire::{ClientInfo, Listener, ServerInfo};
+use fences::Fences;
 use rate::Budget;
 use subs::Subscriptions;
 use timers::{Timer, Timers};
@@ -93,8 +97,17 @@ enum Inbound {
     Line { searched: usize },
     /// In a payload: this many bytes are left, its CR LF included.
     Payload { left: u64, forward: bool },
-    /// In the meaningless rest of a PING, PONG or `+OK`.
-    Tail,
+    /// In the meaningless rest of a PING, PONG or `+OK`, which takes effect with the end of its line.
+    Tail(Pulse),
+}
+
+/// A line whose rest has no meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pulse {
+    Ping,
+    Pong,
+    /// `+OK`, which does nothing.
+    Ok,
 }
 
 /// One session.
@@ -117,6 +130,8 @@ pub struct Session {
     serving: Option<Box<Serving>>,
     /// Why the session will end when [`Timer::End`] is due.
     ending: Option<CloseReason>,
+    /// The client was told, or will be with its first PONG, that the end is near.
+    noticed: bool,
     traffic: Traffic,
     denied_deliveries: u32,
     /// The `-ERR` text with which the upstream ended the session.
@@ -129,8 +144,8 @@ struct Serving {
     identity: Arc<Identity>,
     judge: Judge,
     subs: Subscriptions,
-    /// Subscriptions that a change of policy took away; nothing more is delivered on them.
-    revoked: HashSet<Box<[u8]>>,
+    /// Subscriptions that were taken away; nothing that is still under way is delivered on them.
+    fences: Fences,
     info: ServerInfo,
     payload_max: u32,
     role_payload_max: u32,
@@ -169,6 +184,7 @@ impl Session {
             pedantic: false,
             serving: None,
             ending: None,
+            noticed: false,
             traffic: Traffic::default(),
             denied_deliveries: 0,
             upstream_said: None,
@@ -227,7 +243,13 @@ impl Session {
         matches!(self.phase, Phase::AwaitingConnect | Phase::Serving)
             && self.to_upstream.is_drained()
             && self.to_client.own_bytes() <= self.opening.limits.pending
-            && !self.timers.is_set(Timer::Resume)
+            && !self.is_held_back()
+    }
+
+    /// Whether a rate limit holds the client back. A payload under way is read to its end all the same: its message was
+    /// let through, and nothing of our own could go upstream before that end.
+    fn is_held_back(&self) -> bool {
+        self.timers.is_set(Timer::Resume) && !matches!(self.inbound, Inbound::Payload { .. })
     }
 
     /// Whether the upstream's bytes are wanted now.
@@ -287,31 +309,6 @@ impl Session {
         })
     }
 
-    /// Lets timers that are due take effect.
-    pub fn handle_time(&mut self, now: Timestamp) {
-        while self.close_reason().is_none()
-            && let Some(timer) = self.timers.expire(now)
-        {
-            match timer {
-                Timer::Handshake => {
-                    let reason = match self.phase {
-                        Phase::AwaitingConnect => CloseReason::AuthenticationTimeout,
-                        _ => CloseReason::UpstreamUnavailable,
-                    };
-                    self.close(reason, now);
-                }
-                Timer::Notice => self.push_lame_duck(),
-                Timer::End => {
-                    let reason = self.ending.unwrap_or(CloseReason::Expired);
-                    self.close(reason, now);
-                }
-                Timer::ClientWrite => self.close(CloseReason::ClientSlow, now),
-                Timer::UpstreamWrite => self.close(CloseReason::UpstreamSlow, now),
-                Timer::Resume => self.refill(now),
-            }
-        }
-    }
-
     /// The socket of the client took no more bytes, or (`false`) it took all of them.
     pub fn handle_client_blocked(&mut self, blocked: bool, now: Timestamp) {
         self.arm_write(Timer::ClientWrite, blocked, now);
@@ -351,90 +348,5 @@ impl Session {
     /// The upstream closed its side, or its connection failed.
     pub fn handle_upstream_eof(&mut self, now: Timestamp) {
         self.close(CloseReason::UpstreamClosed, now);
-    }
-
-    /// An operator's or the machine's act: end the session, at once or, for [`Farewell::LameDuck`] reasons, after the
-    /// notice.
-    pub fn handle_end(&mut self, reason: CloseReason, now: Timestamp) {
-        if self.phase == Phase::Serving && reason.farewell() == Farewell::LameDuck {
-            self.ending = Some(reason);
-            self.timers.clear(Timer::Notice);
-            self.push_lame_duck();
-            let end = now.plus(self.opening.limits.notice);
-            self.timers.set(Timer::End, end);
-        } else {
-            self.close(reason, now);
-        }
-    }
-
-    /// The policy changed: every live subscription is judged anew, and those that are lost are ended on both sides, as
-    /// nats-server does on reload (`client.go:processSubsOnConfigReload`).
-    pub fn handle_policy(&mut self, permissions: Arc<Permissions>) {
-        let Some(serving) = &mut self.serving else {
-            return;
-        };
-        serving.judge.replace(permissions);
-        for mut subscription in serving.subs.drain() {
-            let queue = subscription.queue.as_deref();
-            match serving.judge.subscribe(&subscription.subject, queue) {
-                Ok(permit) => {
-                    subscription.filtered = permit.is_filtered();
-                    serving.subs.insert(subscription);
-                }
-                Err(denial) => {
-                    let (subject, sid) = (&subscription.subject, &subscription.sid);
-                    self.to_upstream
-                        .interject(|out| encode::unsubscribe(out, sid, None));
-                    let lost = PermissionsViolation::LostSubscription(subject, queue, sid);
-                    self.to_client.interject(|out| lost.push(out));
-                    self.traffic.denied = self.traffic.denied.saturating_add(1);
-                    self.events.push_back(EventKind::Denied(Denied {
-                        operation: Operation::Subscribe,
-                        subject: event::clip(subject),
-                        reply: None,
-                        queue: queue.map(event::clip),
-                        size: 0,
-                        reason: denial.reason,
-                        rule: denial.rule,
-                        observed: false,
-                    }));
-                    serving.revoked.insert(subscription.sid);
-                }
-            }
-        }
-    }
-
-    fn push_lame_duck(&mut self) {
-        let Some(serving) = &self.serving else { return };
-        if self.options.protocol < 1 {
-            return;
-        }
-        let info = self.info(&serving.info, serving.payload_max).with_ldm(true);
-        let mut line = Vec::new();
-        info.push(&mut line);
-        self.to_client.interject(|out| out.extend_from_slice(&line));
-    }
-
-    /// Ends the session: the one place where that happens.
-    fn close(&mut self, reason: CloseReason, now: Timestamp) {
-        if self.close_reason().is_some() {
-            return;
-        }
-        self.phase = Phase::Closed(reason);
-        if let Farewell::Error(text) = reason.farewell()
-            && !self.to_client.is_mid_frame()
-        {
-            self.to_client.push_own(|out| text.push(out));
-        }
-        if reason.blame() == Blame::Operator && reason != CloseReason::Drained {
-            // What was permitted before the verdict changed must not get through after it.
-            self.to_upstream.discard();
-        }
-        let duration = now.since(self.opening.accepted_at);
-        self.events.push_back(EventKind::Closed(Closed {
-            reason,
-            duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-            traffic: self.traffic,
-        }));
     }
 }

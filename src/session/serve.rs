@@ -1,7 +1,7 @@
 //! What each client operation does while the session serves: judged, and forwarded as what was judged.
 
 use super::timers::Timer;
-use super::{CloseReason, Inbound, Operation, Serving, Session, Taken};
+use super::{CloseReason, Inbound, Operation, Pulse, Serving, Session, Taken};
 use crate::policy::Denial;
 use crate::subject;
 use crate::time::Timestamp;
@@ -61,7 +61,7 @@ impl Session {
     fn may_go_on(&self) -> bool {
         self.close_reason().is_none()
             && self.needs.is_empty()
-            && !self.timers.is_set(Timer::Resume)
+            && !self.is_held_back()
             && self.to_client.own_bytes() <= self.opening.limits.pending
     }
 
@@ -71,10 +71,11 @@ impl Session {
             Inbound::Payload { left, forward } => {
                 self.client_payload(input, at, left, forward, now)
             }
-            Inbound::Tail => match skip_tail(input) {
+            Inbound::Tail(pulse) => match skip_tail(input) {
                 Ok((used, ended)) => {
                     if ended {
                         self.inbound = Inbound::Line { searched: 0 };
+                        self.pulse(pulse);
                     }
                     if used == 0 {
                         Step::Wants(2)
@@ -100,8 +101,11 @@ impl Session {
                 return Step::Wants(input.len().saturating_add(1));
             }
             Ok(Frame::Tail { op }) => {
-                self.inbound = Inbound::Tail;
-                self.small_op(op, now);
+                self.inbound = Inbound::Tail(match op {
+                    ClientOp::Ping => Pulse::Ping,
+                    ClientOp::Pong => Pulse::Pong,
+                    _ => Pulse::Ok,
+                });
                 return Step::Used(input.len());
             }
             Err(LineFault::UnknownOperation) => {
@@ -128,40 +132,6 @@ impl Session {
             Step::Stop
         } else {
             Step::Used(line)
-        }
-    }
-
-    /// Everything but PUB and HPUB.
-    fn small_op(&mut self, op: ClientOp<'_>, now: Timestamp) {
-        match op {
-            ClientOp::Subscribe {
-                subject,
-                queue,
-                sid,
-            } => self.subscribe(subject, queue, sid),
-            ClientOp::Unsubscribe { sid, max } => self.unsubscribe(sid, max),
-            ClientOp::Ping => self
-                .to_upstream
-                .interject(|out| out.extend_from_slice(b"PING\r\n")),
-            ClientOp::Pong => self
-                .to_upstream
-                .interject(|out| out.extend_from_slice(b"PONG\r\n")),
-            ClientOp::Connect(json) => self.connect(json, true, now),
-            ClientOp::Ok => {}
-            // The server parses it and does nothing with it.
-            ClientOp::Info(json) => {
-                if serde_json::from_slice::<serde::de::IgnoredAny>(json).is_err() {
-                    self.close(CloseReason::Malformed, now);
-                }
-            }
-            // An empty payload follows; the server swallows both.
-            ClientOp::HeaderMessage => {
-                self.inbound = Inbound::Payload {
-                    left: 2,
-                    forward: false,
-                }
-            }
-            ClientOp::Err | ClientOp::Publish(_) => self.close(CloseReason::Malformed, now),
         }
     }
 

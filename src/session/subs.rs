@@ -9,8 +9,8 @@ pub(super) struct Subscription {
     pub(super) sid: Box<[u8]>,
     pub(super) subject: Box<[u8]>,
     pub(super) queue: Option<Box<[u8]>>,
-    /// Deliveries are tested against the deny entries, and UNSUB max is counted here.
-    pub(super) filtered: bool,
+    /// UNSUB max is counted here and not upstream: a deny entry overlaps, or we delivered something ourselves.
+    pub(super) counted_here: bool,
     /// Unsubscribe after this many deliveries.
     pub(super) max: Option<u64>,
     /// Deliveries forwarded so far.
@@ -85,7 +85,7 @@ impl Subscriptions {
         subscription.delivered = subscription.delivered.saturating_add(1);
         match subscription.max {
             Some(max) if subscription.delivered >= max => Delivery::Last {
-                tell_upstream: subscription.filtered,
+                tell_upstream: subscription.counted_here,
             },
             _ => Delivery::Pass,
         }

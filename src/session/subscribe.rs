@@ -1,7 +1,11 @@
-//! SUB and UNSUB of a serving session, and the one request that is answered here.
+//! The subscriptions of a serving session: SUB, UNSUB, what a change of policy does to them, and the one request that is
+//! answered here.
 
-use super::subs::Subscription;
+use std::sync::Arc;
+
+use super::subs::{Delivery, Subscription};
 use super::{Operation, Serving, Session};
+use crate::policy::Permissions;
 use crate::subject;
 use crate::wire::{ErrText, PermissionsViolation, encode};
 
@@ -30,10 +34,12 @@ impl Session {
         let Some(serving) = &mut self.serving else {
             return;
         };
-        let refusal = if !subject::is_valid_subject(subject) {
-            Some(ErrText::InvalidSubject)
-        } else if serving.subs.len() >= serving.subscriptions_max {
+        // The order of nats-server: the limit, then a sid that is taken, and only then the subject.
+        let taken = serving.subs.contains(sid);
+        let refusal = if serving.subs.len() >= serving.subscriptions_max {
             Some(ErrText::MaximumSubscriptionsExceeded)
+        } else if !taken && !subject::is_valid_subject(subject) {
+            Some(ErrText::InvalidSubject)
         } else {
             None
         };
@@ -42,16 +48,15 @@ impl Session {
             self.to_client.interject(|out| text.push(out));
             return;
         }
-        if serving.subs.contains(sid) {
+        if taken {
             // The first subscription of a sid stays; the server says nothing of the second.
             serving.judge.unsubscribed(subject, queue);
         } else {
-            serving.revoked.remove(sid);
             serving.subs.insert(Subscription {
                 sid: sid.into(),
                 subject: subject.into(),
                 queue: queue.map(Into::into),
-                filtered: permit.is_filtered(),
+                counted_here: permit.is_filtered(),
                 max: None,
                 delivered: 0,
             });
@@ -70,17 +75,97 @@ impl Session {
                 .map(u64::from)
                 .filter(|max| *max > subscription.delivered);
             subscription.max = later;
-            let filtered = subscription.filtered;
+            let counted_here = subscription.counted_here;
             if later.is_none() {
                 serving.forget(sid);
             }
-            if !(filtered && later.is_some()) {
+            if !(counted_here && later.is_some()) {
                 let max = later.and(max);
                 self.to_upstream
                     .interject(|out| encode::unsubscribe(out, sid, max));
             }
         }
         self.push_ok();
+    }
+
+    /// Ends subscriptions upstream; nothing that is still under way on them is delivered.
+    pub(super) fn end_upstream(&mut self, sids: Vec<Box<[u8]>>) {
+        let Some(serving) = &mut self.serving else {
+            return;
+        };
+        if sids.is_empty() {
+            return;
+        }
+        self.to_upstream.interject(|out| {
+            for sid in &sids {
+                encode::unsubscribe(out, sid, None);
+            }
+            out.extend_from_slice(b"PING\r\n");
+        });
+        serving.fences.bar(sids);
+    }
+
+    /// The policy changed: every live subscription is judged anew, and those that are lost are ended on both sides, as
+    /// nats-server does on reload (`client.go:processSubsOnConfigReload`).
+    pub fn handle_policy(&mut self, permissions: Arc<Permissions>) {
+        let Some(serving) = &mut self.serving else {
+            return;
+        };
+        serving.judge.replace(permissions);
+        let mut lost = Vec::new();
+        for mut subscription in serving.subs.drain() {
+            let (subject, queue) = (&*subscription.subject, subscription.queue.as_deref());
+            let permit = serving.judge.subscribe(subject, queue).or_else(|denial| {
+                let overruled = serving.judge.overrule_subscribe(subject, queue, &denial);
+                overruled.ok_or(denial)
+            });
+            match permit {
+                Ok(permit) => {
+                    // Once counted here, upstream does not know the number.
+                    subscription.counted_here |= permit.is_filtered();
+                    serving.subs.insert(subscription);
+                }
+                Err(denial) => lost.push((subscription, denial)),
+            }
+        }
+        let sids = lost.iter().map(|(gone, _)| gone.sid.clone()).collect();
+        self.end_upstream(sids);
+        for (gone, denial) in lost {
+            let queue = gone.queue.as_deref();
+            let violation = PermissionsViolation::LostSubscription(&gone.subject, queue, &gone.sid);
+            self.to_client.interject(|out| violation.push(out));
+            let names = (&*gone.subject, None, queue);
+            self.denied(Operation::Subscribe, names, 0, denial, false);
+        }
+    }
+
+    /// A second CONNECT takes all subscriptions away.
+    pub(super) fn drop_subscriptions(&mut self) {
+        let Some(serving) = &mut self.serving else {
+            return;
+        };
+        let gone = serving.subs.drain();
+        for subscription in &gone {
+            serving
+                .judge
+                .unsubscribed(&subscription.subject, subscription.queue.as_deref());
+        }
+        self.end_upstream(gone.into_iter().map(|gone| gone.sid).collect());
+    }
+
+    /// A message that natsentry itself gives the client on `sid` counts like one of upstream, which does not know of it:
+    /// so the number is kept here from then on.
+    pub(super) fn count_own_delivery(&mut self, sid: &[u8]) {
+        let Some(serving) = &mut self.serving else {
+            return;
+        };
+        if let Some(subscription) = serving.subs.find(sid) {
+            subscription.counted_here = true;
+        }
+        if let Delivery::Last { .. } = serving.subs.count(sid) {
+            serving.forget(sid);
+            self.end_upstream(vec![sid.into()]);
+        }
     }
 
     /// Answers `$SYS.REQ.USER.INFO` for the Entra identity, on the subscription of this session that waits for it.
@@ -106,7 +191,9 @@ impl Session {
             .iter()
             .find(|sub| subject::is_subset(reply, &sub.subject));
         if let Some(subscription) = listening {
-            encode::message(&mut self.deferred, reply, &subscription.sid, &payload);
+            let sid = subscription.sid.clone();
+            encode::message(&mut self.deferred, reply, &sid, &payload);
+            self.count_own_delivery(&sid);
         }
         if self.verbose {
             self.deferred.splice(0..0, *b"+OK\r\n");

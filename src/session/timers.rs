@@ -46,7 +46,12 @@ impl Timers {
     }
 
     pub(super) fn is_set(&self, timer: Timer) -> bool {
-        self.0.get(timer as usize).is_some_and(Option::is_some)
+        self.at(timer).is_some()
+    }
+
+    /// When a timer is due.
+    pub(super) fn at(&self, timer: Timer) -> Option<Timestamp> {
+        self.0.get(timer as usize).copied().flatten()
     }
 
     /// The earliest time at which something is due.
@@ -56,13 +61,7 @@ impl Timers {
 
     /// Takes out one timer that is due.
     pub(super) fn expire(&mut self, now: Timestamp) -> Option<Timer> {
-        let due = |timer: &Timer| {
-            self.0
-                .get(*timer as usize)
-                .copied()
-                .flatten()
-                .is_some_and(|at| at <= now)
-        };
+        let due = |timer: &Timer| self.at(*timer).is_some_and(|at| at <= now);
         let timer = TIMERS.into_iter().find(due)?;
         self.clear(timer);
         Some(timer)

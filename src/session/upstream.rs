@@ -1,12 +1,13 @@
 //! What each server operation does: deliveries are filtered and counted, INFO is written anew, errors that are about
 //! our own connection stay here.
 
+use super::fences::Pong;
 use super::serve::{bytes, ends_well};
 use super::subs::Delivery;
 use super::{CloseReason, EventKind, Inbound, Operation, Phase, Session, Taken, event};
 use crate::policy::Denial;
 use crate::time::Timestamp;
-use crate::wire::{Frame, Message, ServerInfo, ServerOp, decode_server, encode};
+use crate::wire::{Frame, Message, ServerInfo, ServerOp, decode_server};
 
 /// Filtered deliveries that are reported one by one in a session; the rest are only counted.
 const REPORTED_MAX: u32 = 16;
@@ -36,7 +37,7 @@ impl Session {
                     self.upstream_payload(rest, place, left, forward, now)
                 }
                 Inbound::Line { searched } => self.upstream_line(rest, place, searched, now),
-                Inbound::Tail => None,
+                Inbound::Tail(_) => None,
             };
             let Some(bytes) = step else {
                 let wants = if self.close_reason().is_some() {
@@ -126,7 +127,7 @@ impl Session {
             self.kept_back(message, denial);
             return false;
         }
-        if !serving.revoked.is_empty() && serving.revoked.contains(message.sid) {
+        if serving.fences.bars(message.sid) {
             return false;
         }
         if serving.judge.tracks_replies()
@@ -137,9 +138,7 @@ impl Session {
         if let Delivery::Last { tell_upstream } = serving.subs.count(message.sid) {
             serving.forget(message.sid);
             if tell_upstream {
-                serving.revoked.insert(message.sid.into());
-                self.to_upstream
-                    .interject(|out| encode::unsubscribe(out, message.sid, None));
+                self.end_upstream(vec![message.sid.into()]);
             }
         }
         self.traffic.messages_out = self.traffic.messages_out.saturating_add(1);
@@ -195,14 +194,29 @@ impl Session {
     }
 
     fn pong(&mut self) {
-        self.to_client
-            .push_own(|out| out.extend_from_slice(b"PONG\r\n"));
         let Some(serving) = &mut self.serving else {
             return;
         };
+        if serving.fences.ponged() == Pong::Ours {
+            return;
+        }
+        self.to_client
+            .push_own(|out| out.extend_from_slice(b"PONG\r\n"));
         serving.ponged = true;
         if std::mem::take(&mut serving.info_waits) {
             self.push_info();
+        }
+    }
+
+    /// Tells the client the INFO as it is now, or with its first PONG where that is still to come.
+    pub(super) fn tell_info(&mut self) {
+        let Some(serving) = &mut self.serving else {
+            return;
+        };
+        if serving.ponged {
+            self.push_info();
+        } else {
+            serving.info_waits = true;
         }
     }
 
@@ -211,8 +225,10 @@ impl Session {
         if self.options.protocol < 1 {
             return;
         }
+        let leaving = self.noticed || serving.info.ldm;
         let mut line = Vec::new();
         self.info(&serving.info, serving.payload_max)
+            .with_ldm(leaving)
             .push(&mut line);
         self.to_client.interject(|out| out.extend_from_slice(&line));
     }
@@ -232,11 +248,7 @@ impl Session {
             .min(session_max)
             .min(serving.role_payload_max);
         serving.info = info;
-        if serving.ponged {
-            self.push_info();
-        } else {
-            serving.info_waits = true;
-        }
+        self.tell_info();
     }
 
     fn upstream_error(&mut self, text: &[u8], now: Timestamp) {

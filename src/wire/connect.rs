@@ -95,12 +95,21 @@ impl Connect {
     /// [`ConnectFault::Malformed`] on anything that `encoding/json` refuses: bad JSON, trailing bytes, a wrong field
     /// type. `null` is valid and says nothing.
     pub fn parse(json: &[u8]) -> Result<Self, ConnectFault> {
+        Self::parse_onto(Self::default(), json)
+    }
+
+    /// The same over what was said before, as for a second CONNECT (`client.go:processConnect` unmarshals into the
+    /// options it has): fields that are not named stay.
+    ///
+    /// # Errors
+    /// As [`Connect::parse`].
+    pub fn parse_onto(before: Self, json: &[u8]) -> Result<Self, ConnectFault> {
         if nests_too_deep(json) {
             return Err(ConnectFault::Malformed);
         }
         let mut reader = serde_json::Deserializer::from_slice(json);
         let connect = reader
-            .deserialize_any(ConnectVisitor)
+            .deserialize_any(ConnectVisitor(before))
             .map_err(|_| ConnectFault::Malformed)?;
         reader.end().map_err(|_| ConnectFault::Malformed)?;
         Ok(connect)
@@ -164,7 +173,8 @@ fn fold(key: &str) -> String {
         .collect()
 }
 
-struct ConnectVisitor;
+/// Reads over what was said before.
+struct ConnectVisitor(Connect);
 
 impl<'de> Visitor<'de> for ConnectVisitor {
     type Value = Connect;
@@ -174,11 +184,11 @@ impl<'de> Visitor<'de> for ConnectVisitor {
     }
 
     fn visit_unit<E>(self) -> Result<Connect, E> {
-        Ok(Connect::default())
+        Ok(self.0)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Connect, A::Error> {
-        let mut connect = Connect::default();
+        let Self(mut connect) = self;
         let mut repeated = false;
         while let Some(key) = map.next_key::<String>()? {
             let folded = fold(&key);

@@ -209,7 +209,7 @@ fn decode_client_slowly(
     };
     let spaced = matches!(
         verb,
-        Verb::Pub | Verb::Hpub | Verb::Sub | Verb::Unsub | Verb::Hmsg
+        Verb::Pub | Verb::Hpub | Verb::Sub | Verb::Unsub | Verb::Hmsg | Verb::Err
     );
     match input.get(after) {
         None => return Ok(Frame::Partial { searched: 0 }),

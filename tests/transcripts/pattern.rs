@@ -21,10 +21,10 @@ enum Piece {
 
 /// Reads the escapes of one line, and adds CR LF unless a lone `\` ends it.
 pub(crate) fn unescape(text: &str) -> Result<Vec<u8>, String> {
-    match Pattern::parse(text)?.0.as_slice() {
+    match pieces(text)?.as_slice() {
         [] => Ok(Vec::new()),
         [Piece::Bytes(bytes)] => Ok(bytes.clone()),
-        _ => Err("`\\*` and `...` are for what is expected, not for what is sent".to_owned()),
+        _ => Err("`\\*` is for what is expected, not for what is sent".to_owned()),
     }
 }
 
@@ -46,45 +46,7 @@ impl Pattern {
                 open: false,
             }]));
         }
-        let mut pieces = Vec::new();
-        let mut bytes = Vec::new();
-        let mut ended = true;
-        let mut chars = text.chars();
-        while let Some(c) = chars.next() {
-            if c != '\\' {
-                bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-                continue;
-            }
-            match chars.next() {
-                None => ended = false,
-                Some('r') => bytes.push(b'\r'),
-                Some('n') => bytes.push(b'\n'),
-                Some('t') => bytes.push(b'\t'),
-                Some('\\') => bytes.push(b'\\'),
-                Some('x') => {
-                    let hex: String = chars.by_ref().take(2).collect();
-                    let byte = u8::from_str_radix(&hex, 16);
-                    bytes.push(byte.map_err(|_| format!("not two hex digits: {hex:?}"))?);
-                }
-                Some('*') => {
-                    pieces.extend([Piece::Bytes(std::mem::take(&mut bytes)), Piece::Any]);
-                }
-                // `\{a*1000}`: a text many times, for long lines and payloads.
-                Some('{') => {
-                    let inner: String = chars.by_ref().take_while(|c| *c != '}').collect();
-                    let (unit, times) = inner.rsplit_once('*').ok_or("\\{TEXT*TIMES}")?;
-                    let times: usize = times.parse().map_err(|_| format!("no number: {times}"))?;
-                    bytes.extend_from_slice(unit.repeat(times).as_bytes());
-                }
-                Some(other) => return Err(format!("no such escape: \\{other}")),
-            }
-        }
-        if ended {
-            bytes.extend_from_slice(b"\r\n");
-        }
-        pieces.push(Piece::Bytes(bytes));
-        pieces.retain(|piece| *piece != Piece::Bytes(Vec::new()));
-        Ok(Self(pieces))
+        pieces(text).map(Self)
     }
 
     fn info(json: &str, open: bool) -> Result<Self, String> {
@@ -117,6 +79,49 @@ impl Pattern {
         }
         Some(rest)
     }
+}
+
+fn pieces(text: &str) -> Result<Vec<Piece>, String> {
+    let mut pieces = Vec::new();
+    let mut bytes = Vec::new();
+    let mut ended = true;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            continue;
+        }
+        match chars.next() {
+            None => ended = false,
+            Some('r') => bytes.push(b'\r'),
+            Some('n') => bytes.push(b'\n'),
+            Some('t') => bytes.push(b'\t'),
+            Some('\\') => bytes.push(b'\\'),
+            Some('x') => {
+                let hex: String = chars.by_ref().take(2).collect();
+                let byte = u8::from_str_radix(&hex, 16);
+                bytes.push(byte.map_err(|_| format!("not two hex digits: {hex:?}"))?);
+            }
+            Some('*') => {
+                pieces.extend([Piece::Bytes(std::mem::take(&mut bytes)), Piece::Any]);
+            }
+            // `\{a*1000}`: a text many times, for long lines and payloads.
+            Some('{') => {
+                let inner: String = chars.by_ref().take_while(|c| *c != '}').collect();
+                let (unit, times) = inner.rsplit_once('*').ok_or("\\{TEXT*TIMES}")?;
+                let times: usize = times.parse().map_err(|_| format!("no number: {times}"))?;
+                let unit = unescape(&format!("{unit}\\"))?;
+                bytes.extend_from_slice(&unit.repeat(times));
+            }
+            Some(other) => return Err(format!("no such escape: \\{other}")),
+        }
+    }
+    if ended {
+        bytes.extend_from_slice(b"\r\n");
+    }
+    pieces.push(Piece::Bytes(bytes));
+    pieces.retain(|piece| *piece != Piece::Bytes(Vec::new()));
+    Ok(pieces)
 }
 
 /// What follows the first `wanted` in `bytes`, if no line ends before it.

@@ -406,12 +406,13 @@ impl<'a> Player<'a> {
         says(open, "open");
         says(open && !self.session.wants_client(), "client held");
         says(open && !self.session.wants_upstream(), "upstream held");
-        says(self.sent_client.is_empty(), "client silent");
-        says(self.sent_upstream.is_empty(), "upstream silent");
+        let silent = |sent: &[u8]| sent.is_empty() || (!open && whole_frames(sent) == 0);
+        says(silent(&self.sent_client), "client silent");
+        says(silent(&self.sent_upstream), "upstream silent");
         says(self.session.upstream_is_lame_duck(), "upstream leaves");
-        if let Some(text) = self.session.upstream_said() {
+        if let Some(said) = self.session.upstream_said() {
             state.push(Fact {
-                words: vec!["upstream".into(), "said".into(), escaped(text)],
+                words: vec!["upstream".into(), "said".into(), text(said)],
                 pairs: vec![],
             });
         }
@@ -441,6 +442,9 @@ fn random_pieces(bytes: &[u8], seed: u64) -> Vec<&[u8]> {
 }
 
 fn text(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return "\"\"".to_owned();
+    }
     escaped(bytes).replace(' ', "\\x20")
 }
 

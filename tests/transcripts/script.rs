@@ -145,6 +145,9 @@ pub(crate) struct Mistake {
     pub(crate) message: String,
 }
 
+/// Stands for any word or value.
+const ANYTHING: &str = "\\*";
+
 type Read<T> = Result<T, String>;
 
 impl Fact {
@@ -167,7 +170,13 @@ impl Fact {
 
     /// Whether a fact that happened is the one expected here: the same words, and no other value for a pair.
     pub(crate) fn admits(&self, happened: &Self) -> bool {
-        self.words == happened.words && self.pairs.iter().all(|pair| happened.pairs.contains(pair))
+        let fits = |(wanted, word): (&String, &String)| wanted == ANYTHING || wanted == word;
+        self.words.len() == happened.words.len()
+            && self.words.iter().zip(&happened.words).all(fits)
+            && self.pairs.iter().all(|(key, wanted)| {
+                let mut found = happened.pairs.iter().filter(|(name, _)| name == key);
+                found.any(|(_, value)| wanted == ANYTHING || wanted == value)
+            })
     }
 }
 

@@ -1,0 +1,96 @@
+//! How a session ends: its lease, the notice before the end, and the one place where it is closed.
+
+use super::timers::Timer;
+use super::{Blame, CloseReason, Closed, EventKind, Farewell, Phase, Session};
+use crate::time::Timestamp;
+
+impl Session {
+    /// Lets timers that are due take effect.
+    pub fn handle_time(&mut self, now: Timestamp) {
+        while self.close_reason().is_none()
+            && let Some(timer) = self.timers.expire(now)
+        {
+            match timer {
+                Timer::Handshake => {
+                    let reason = match self.phase {
+                        Phase::AwaitingConnect => CloseReason::AuthenticationTimeout,
+                        _ => CloseReason::UpstreamUnavailable,
+                    };
+                    self.close(reason, now);
+                }
+                Timer::Notice => self.give_notice(),
+                Timer::End => {
+                    let reason = self.ending.unwrap_or(CloseReason::Expired);
+                    self.close(reason, now);
+                }
+                Timer::ClientWrite => self.close(CloseReason::ClientSlow, now),
+                Timer::UpstreamWrite => self.close(CloseReason::UpstreamSlow, now),
+                Timer::Resume => self.refill(now),
+            }
+        }
+    }
+
+    /// An operator's or the machine's act: end the session, at once or, for [`Farewell::LameDuck`] reasons, after the
+    /// notice. Never later than the session would have ended anyway.
+    pub fn handle_end(&mut self, reason: CloseReason, now: Timestamp) {
+        if self.phase == Phase::Serving && reason.farewell() == Farewell::LameDuck {
+            self.ending = Some(reason);
+            self.timers.clear(Timer::Notice);
+            self.give_notice();
+            self.end_by(now.plus(self.opening.limits.notice));
+        } else {
+            self.close(reason, now);
+        }
+    }
+
+    /// The token is good until `ends_at`: the session ends then, with a notice before. A drain that is under way goes on.
+    pub(super) fn lease(&mut self, ends_at: Timestamp, now: Timestamp) {
+        if !matches!(self.ending, None | Some(CloseReason::Expired)) {
+            self.end_by(ends_at);
+            return;
+        }
+        self.ending = Some(CloseReason::Expired);
+        self.noticed = false;
+        self.timers.set(Timer::End, ends_at);
+        // Short-lived tokens get a shorter notice, so that it never takes more than a quarter of what is left.
+        let notice = self.opening.limits.notice.min(ends_at.since(now) / 4);
+        self.timers.set(Timer::Notice, ends_at.minus(notice));
+    }
+
+    fn end_by(&mut self, latest: Timestamp) {
+        let end = self
+            .timers
+            .at(Timer::End)
+            .map_or(latest, |end| end.min(latest));
+        self.timers.set(Timer::End, end);
+    }
+
+    /// `INFO {"ldm":true}`, in place of every INFO from here on.
+    fn give_notice(&mut self) {
+        self.noticed = true;
+        self.tell_info();
+    }
+
+    /// Ends the session: the one place where that happens.
+    pub(super) fn close(&mut self, reason: CloseReason, now: Timestamp) {
+        if self.close_reason().is_some() {
+            return;
+        }
+        self.phase = Phase::Closed(reason);
+        if let Farewell::Error(text) = reason.farewell()
+            && !self.to_client.is_mid_frame()
+        {
+            self.to_client.push_own(|out| text.push(out));
+        }
+        if reason.blame() == Blame::Operator && reason != CloseReason::Drained {
+            // What was permitted before the verdict changed must not get through after it.
+            self.to_upstream.discard();
+        }
+        let duration = now.since(self.opening.accepted_at);
+        self.events.push_back(EventKind::Closed(Closed {
+            reason,
+            duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+            traffic: self.traffic,
+        }));
+    }
+}

@@ -1,0 +1,120 @@
+//! Deliveries that are under way when a subscription is taken away.
+//!
+//! Upstream may have sent more on a sid before it sees our UNSUB. Nothing of that may reach the client, not even when
+//! the client has used the sid again meanwhile. So a PING of our own follows the UNSUB: everything on the sid before its
+//! PONG belongs to the subscription that is gone. PONGs come in the order of the PINGs, so ours can be told from the
+//! client's by counting.
+//!
+//! Must never: swallow a PONG that answers the client.
+
+use std::collections::{HashMap, VecDeque};
+
+/// A PING of our own that upstream has not answered.
+#[derive(Debug)]
+struct Fence {
+    /// PONGs for the client that come before ours, counted from the fence before.
+    pongs_before: u64,
+    sids: Vec<Box<[u8]>>,
+}
+
+/// What the PONG of upstream answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pong {
+    /// A PING of the client.
+    Clients,
+    /// A PING of ours.
+    Ours,
+}
+
+/// The sids on which nothing is delivered for now.
+#[derive(Debug, Default)]
+pub(super) struct Fences {
+    waiting: VecDeque<Fence>,
+    /// PINGs of the client that were forwarded after the last fence and are not answered.
+    pings: u64,
+    barred: HashMap<Box<[u8]>, u32>,
+}
+
+impl Fences {
+    /// Bars sids until the PONG comes that answers a PING which the caller sends now, after the UNSUBs.
+    pub(super) fn bar(&mut self, sids: Vec<Box<[u8]>>) {
+        for sid in &sids {
+            let fences = self.barred.entry(sid.clone()).or_default();
+            *fences = fences.saturating_add(1);
+        }
+        let pongs_before = std::mem::take(&mut self.pings);
+        self.waiting.push_back(Fence { pongs_before, sids });
+    }
+
+    /// Whether nothing may be delivered on `sid`.
+    #[inline]
+    pub(super) fn bars(&self, sid: &[u8]) -> bool {
+        !self.barred.is_empty() && self.barred.contains_key(sid)
+    }
+
+    /// A PING of the client goes upstream.
+    pub(super) fn pinged(&mut self) {
+        self.pings = self.pings.saturating_add(1);
+    }
+
+    /// A PONG came.
+    pub(super) fn ponged(&mut self) -> Pong {
+        let Some(first) = self.waiting.front_mut() else {
+            self.pings = self.pings.saturating_sub(1);
+            return Pong::Clients;
+        };
+        if first.pongs_before > 0 {
+            first.pongs_before = first.pongs_before.saturating_sub(1);
+            return Pong::Clients;
+        }
+        if let Some(fence) = self.waiting.pop_front() {
+            fence.sids.iter().for_each(|sid| self.lift(sid));
+        }
+        Pong::Ours
+    }
+
+    fn lift(&mut self, sid: &[u8]) {
+        if let Some(fences) = self.barred.get_mut(sid) {
+            *fences = fences.saturating_sub(1);
+            if *fences == 0 {
+                self.barred.remove(sid);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sids(sids: &[&str]) -> Vec<Box<[u8]>> {
+        sids.iter().map(|sid| sid.as_bytes().into()).collect()
+    }
+
+    #[test]
+    fn pongs_are_told_apart_by_their_order() {
+        let mut fences = Fences::default();
+        fences.pinged();
+        fences.bar(sids(&["1", "2"]));
+        fences.pinged();
+        fences.bar(sids(&["1"]));
+        fences.pinged();
+        assert_eq!(fences.ponged(), Pong::Clients);
+        assert_eq!(fences.ponged(), Pong::Ours);
+        assert!(fences.bars(b"1") && !fences.bars(b"2"));
+        assert_eq!(fences.ponged(), Pong::Clients);
+        assert_eq!(fences.ponged(), Pong::Ours);
+        assert!(!fences.bars(b"1"));
+        assert_eq!(fences.ponged(), Pong::Clients);
+    }
+
+    #[test]
+    fn pings_answered_before_a_fence_are_not_counted_for_it() {
+        let mut fences = Fences::default();
+        fences.pinged();
+        assert_eq!(fences.ponged(), Pong::Clients);
+        fences.bar(sids(&["1"]));
+        assert_eq!(fences.ponged(), Pong::Ours);
+        assert!(!fences.bars(b"1"));
+    }
+}

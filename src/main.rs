@@ -17,8 +17,18 @@ impl cli::Program for Program {
 
     #[cfg(feature = "demo")]
     fn demo(&self, options: cli::DemoOptions) -> anyhow::Result<()> {
-        let cli::DemoOptions { nats_server, port, once } = options;
-        natsentry::demo::run(natsentry::demo::Options { nats_server, port, once })
+        let cli::DemoOptions {
+            nats_server,
+            port,
+            once,
+        } = options;
+        let program = std::env::current_exe()?;
+        natsentry::demo::run(natsentry::demo::Options {
+            program,
+            nats_server,
+            port,
+            once,
+        })
     }
 }
 

@@ -43,11 +43,17 @@ fn folder() -> tempfile::TempDir {
     for name in ["tls.key", "client.key"] {
         write(name, &key.serialize_pem());
     }
-    write("other.key", &rcgen::KeyPair::generate().unwrap().serialize_pem());
+    write(
+        "other.key",
+        &rcgen::KeyPair::generate().unwrap().serialize_pem(),
+    );
     write("not-a-seed", "SUNOTASEED\n");
     fs::create_dir(folder.path().join("secrets")).unwrap();
     write("secrets/nats-password", "hunter2\n");
-    write("secrets/proxy.nk", &nkeys::KeyPair::new_user().seed().unwrap());
+    write(
+        "secrets/proxy.nk",
+        &nkeys::KeyPair::new_user().seed().unwrap(),
+    );
     write("secrets/cloud.creds", &creds());
     write("natsentry.yaml", EXAMPLE);
     folder
@@ -58,7 +64,10 @@ fn creds() -> String {
     use base64::Engine as _;
     let user = nkeys::KeyPair::new_user();
     let part = |json: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json);
-    let claims = format!(r#"{{"sub":"{}","nats":{{"type":"user","version":2}}}}"#, user.public_key());
+    let claims = format!(
+        r#"{{"sub":"{}","nats":{{"type":"user","version":2}}}}"#,
+        user.public_key()
+    );
     let jwt = format!(
         "{}.{}.{}",
         part(r#"{"typ":"JWT","alg":"ed25519-nkey"}"#),
@@ -77,7 +86,13 @@ fn mistakes(text: &str) -> (Vec<String>, String) {
     let folder = folder();
     fs::write(folder.path().join("natsentry.yaml"), text).unwrap();
     let output = natsentry(folder.path(), &["check", "-c", "natsentry.yaml"]);
-    assert_eq!(output.status.code(), Some(1), "{}{}", stdout(&output), stderr(&output));
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "{}{}",
+        stdout(&output),
+        stderr(&output)
+    );
     let complaint = stderr(&output);
     let places = complaint
         .lines()
@@ -86,7 +101,11 @@ fn mistakes(text: &str) -> (Vec<String>, String) {
             let (line_number, rest) = line.split_once(':')?;
             let (column, rest) = rest.split_once(": ")?;
             let path = rest.split_once(": ").map_or("", |(path, _)| path);
-            let path = if path.contains(' ') && !path.contains('.') { "" } else { path };
+            let path = if path.contains(' ') && !path.contains('.') {
+                ""
+            } else {
+                path
+            };
             Some(format!("{line_number}:{column} {path}"))
         })
         .collect();
@@ -99,27 +118,52 @@ fn the_example_passes_and_says_what_it_comes_to() {
     let output = natsentry(folder.path(), &["check", "-c", "natsentry.yaml"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let shown = stdout(&output);
-    assert!(shown.starts_with("natsentry.yaml: no mistakes\n"), "{shown}");
-    for part in ["0.0.0.0:4222", "plant-a", "telemetry-writer", "3 passed", "audit.jsonl"] {
+    assert!(
+        shown.starts_with("natsentry.yaml: no mistakes\n"),
+        "{shown}"
+    );
+    for part in [
+        "0.0.0.0:4222",
+        "plant-a",
+        "telemetry-writer",
+        "3 passed",
+        "audit.jsonl",
+    ] {
         assert!(shown.contains(part), "{part} in {shown}");
     }
-    assert!(!shown.contains("hunter2") && !shown.contains("warning"), "{shown}");
+    assert!(
+        !shown.contains("hunter2") && !shown.contains("warning"),
+        "{shown}"
+    );
 }
 
 #[test]
 fn the_result_for_scripts_is_json() {
     let folder = folder();
-    let output = natsentry(folder.path(), &["-o", "json", "check", "-c", "natsentry.yaml"]);
+    let output = natsentry(
+        folder.path(),
+        &["-o", "json", "check", "-c", "natsentry.yaml"],
+    );
     let report: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(report["ok"], true);
     assert_eq!(report["counts"]["tests_passed"], 3);
-    fs::write(folder.path().join("natsentry.yaml"), "version: 1\nlisten: 3\n").unwrap();
-    let output = natsentry(folder.path(), &["check", "-o", "json", "-c", "natsentry.yaml"]);
+    fs::write(
+        folder.path().join("natsentry.yaml"),
+        "version: 1\nlisten: 3\n",
+    )
+    .unwrap();
+    let output = natsentry(
+        folder.path(),
+        &["check", "-o", "json", "-c", "natsentry.yaml"],
+    );
     assert_eq!(output.status.code(), Some(1));
     let report: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(report["ok"], false);
     let mistakes = report["mistakes"].as_array().unwrap();
-    let listen = mistakes.iter().find(|mistake| mistake["path"] == "listen").unwrap();
+    let listen = mistakes
+        .iter()
+        .find(|mistake| mistake["path"] == "listen")
+        .unwrap();
     assert_eq!((&listen["line"], &listen["column"]), (&2.into(), &9.into()));
 }
 
@@ -153,7 +197,12 @@ fn a_file_with_many_mistakes_shows_them_all_at_once() {
         "26:22 limits.handshake",
     ];
     assert_eq!(places, expected, "{complaint}");
-    assert!(complaint.trim_end().ends_with("24 mistakes in natsentry.yaml"), "{complaint}");
+    assert!(
+        complaint
+            .trim_end()
+            .ends_with("24 mistakes in natsentry.yaml"),
+        "{complaint}"
+    );
     assert!(!complaint.contains("hunter2"), "{complaint}");
     for advice in [
         "did you mean `off`?",
@@ -218,7 +267,11 @@ fn what_is_wrong_between_keys_is_found_too() {
     for secret in ["hunter2", "HUNTER2", "SUNOTASEED"] {
         assert!(!complaint.contains(secret), "{secret} in {complaint}");
     }
-    for advice in ["not available in this version", "is taken by `listen.client`", "did you mean `plant-b`?"] {
+    for advice in [
+        "not available in this version",
+        "is taken by `listen.client`",
+        "did you mean `plant-b`?",
+    ] {
         assert!(complaint.contains(advice), "{advice} in {complaint}");
     }
 }
@@ -229,18 +282,35 @@ fn a_test_that_does_not_hold_is_a_mistake_at_its_line() {
         "      - pub telemetry.shared.admin\n",
         "      - pub telemetry.shared.temp\n",
     );
-    let line = text.lines().position(|line| line.contains("- pub telemetry.shared.temp")).unwrap() + 1;
+    let line = text
+        .lines()
+        .position(|line| line.contains("- pub telemetry.shared.temp"))
+        .unwrap()
+        + 1;
     let (places, complaint) = mistakes(&text);
-    assert_eq!(places, [format!("{line}:9 tests[0].deny[1]")], "{complaint}");
-    assert!(complaint.contains("roles.telemetry-writer.publish[1]"), "{complaint}");
+    assert_eq!(
+        places,
+        [format!("{line}:9 tests[0].deny[1]")],
+        "{complaint}"
+    );
+    assert!(
+        complaint.contains("roles.telemetry-writer.publish[1]"),
+        "{complaint}"
+    );
 }
 
 #[test]
 fn what_only_follows_from_another_mistake_is_not_reported() {
     // The role of the tests is gone with its bind; the upstream keeps its name though its servers are wrong.
     let text = EXAMPLE
-        .replace("    bind:                         # any one line", "    bind: 3 #")
-        .replace("    servers: [nats://10.0.0.11:4222, tls://10.0.0.12:4222]", "    servers: 5");
+        .replace(
+            "    bind:                         # any one line",
+            "    bind: 3 #",
+        )
+        .replace(
+            "    servers: [nats://10.0.0.11:4222, tls://10.0.0.12:4222]",
+            "    servers: 5",
+        );
     let text: String = text
         .lines()
         .filter(|line| !line.starts_with("      - { app_") && !line.starts_with("      - { group"))
@@ -263,12 +333,28 @@ fn files_that_are_no_configuration_are_refused_in_one_sentence() {
         assert!(complaint.contains(sentence), "{sentence} in {complaint}");
     }
     let folder = folder();
-    fs::write(folder.path().join("natsentry.yaml"), b"version: 1\n# \xff\n").unwrap();
+    fs::write(
+        folder.path().join("natsentry.yaml"),
+        b"version: 1\n# \xff\n",
+    )
+    .unwrap();
     let output = natsentry(folder.path(), &["check", "-c", "natsentry.yaml"]);
-    assert!(stderr(&output).contains("not UTF-8 text on line 2"), "{}", stderr(&output));
-    fs::write(folder.path().join("natsentry.yaml"), vec![b'#'; (4 << 20) + 1]).unwrap();
+    assert!(
+        stderr(&output).contains("not UTF-8 text on line 2"),
+        "{}",
+        stderr(&output)
+    );
+    fs::write(
+        folder.path().join("natsentry.yaml"),
+        vec![b'#'; (4 << 20) + 1],
+    )
+    .unwrap();
     let output = natsentry(folder.path(), &["check", "-c", "natsentry.yaml"]);
-    assert!(stderr(&output).contains("larger than 4 MiB"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("larger than 4 MiB"),
+        "{}",
+        stderr(&output)
+    );
     let output = natsentry(folder.path(), &["check", "-c", "absent.yaml"]);
     assert!(stderr(&output).contains("absent.yaml:1:1: cannot read the file: no such file"));
     assert_eq!(output.status.code(), Some(1));
@@ -283,7 +369,10 @@ fn what_works_and_is_probably_not_meant_is_a_warning() {
     let output = natsentry(folder.path(), &["check", "-c", "natsentry.yaml"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let shown = stdout(&output);
-    assert!(shown.contains("natsentry.yaml:2:19: warning: listen.client: without TLS"), "{shown}");
+    assert!(
+        shown.contains("natsentry.yaml:2:19: warning: listen.client: without TLS"),
+        "{shown}"
+    );
     assert!(shown.contains("there are no `roles`"), "{shown}");
     assert!(shown.contains("there is no `audit`"), "{shown}");
 }
@@ -291,7 +380,12 @@ fn what_works_and_is_probably_not_meant_is_a_warning() {
 #[test]
 fn wrong_usage_ends_with_2_and_the_rest_of_the_commands_answer() {
     let folder = folder();
-    for wrong in [&["check"][..], &["no-such-command"], &["check", "-c", "a", "--nonsense"], &[]] {
+    for wrong in [
+        &["check"][..],
+        &["no-such-command"],
+        &["check", "-c", "a", "--nonsense"],
+        &[],
+    ] {
         let output = natsentry(folder.path(), wrong);
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");
     }
@@ -315,42 +409,126 @@ fn explain(more: &[&str]) -> (Option<i32>, String) {
 }
 
 fn line_of(text: &str) -> usize {
-    EXAMPLE.lines().position(|line| line.contains(text)).unwrap() + 1
+    EXAMPLE
+        .lines()
+        .position(|line| line.contains(text))
+        .unwrap()
+        + 1
+}
+
+/// Asks, and demands the exit code and parts of the answer.
+fn answers(question: &[&str], code: i32, parts: &[&str]) {
+    let (status, shown) = explain(question);
+    assert_eq!(status, Some(code), "{question:?} {shown}");
+    for part in parts {
+        assert!(shown.contains(part), "{question:?}: {part} in {shown}");
+    }
 }
 
 #[test]
 fn explain_names_the_line_that_decides() {
-    let publish = line_of("publish: [\"telemetry.{oid}.>\"");
-    let deny = line_of("publish: [\"telemetry.shared.admin\"]");
-    let oid = "aaaaaaaa-0000-4000-8000-000000000001";
-    for (question, code, parts) in [
-        (vec!["--publish", "telemetry.shared.x"], 0, vec!["allowed: publish", "publish[1]", &format!("natsentry.yaml:{publish}\n")]),
-        (vec!["--publish", "telemetry.shared.admin"], 1, vec!["denied: publish", "deny.publish[0]", &format!("natsentry.yaml:{deny}\n")]),
-        (vec!["--publish", "other"], 1, vec!["denied: publish other", "not_granted", "no role of this identity (telemetry-writer)"]),
-        (vec!["--subscribe", &format!("cmd.{oid}.>")], 0, vec!["allowed: subscribe", "subscribe[0]"]),
-        (vec!["--subscribe", "jobs.a", "--queue", "hist-1"], 0, vec!["allowed: subscribe jobs.a queue hist-1"]),
-        (vec!["--subscribe", "jobs.a"], 1, vec!["denied: subscribe jobs.a\n"]),
-        (vec!["--subscribe", "_INBOX.abcdefghijklmnopqrstuv.*"], 0, vec!["allowed: subscribe _INBOX", "inbox of the session's own"]),
-        (vec!["--publish", "telemetry.shared.x", "--source", "192.0.2.1"], 1, vec!["refused: publish", "authz.condition"]),
-        (vec!["--publish", "telemetry.shared.x", "--at", "2028-01-01"], 1, vec!["refused: publish", "authz.window"]),
-        (vec![], 0, vec!["allowed: connect", "telemetry-writer", "plant-a"]),
-    ] {
-        let (status, shown) = explain(&question);
-        assert_eq!(status, Some(code), "{question:?} {shown}");
-        for part in parts {
-            assert!(shown.contains(part), "{question:?}: {part} in {shown}");
-        }
-    }
+    let publish = format!(
+        "natsentry.yaml:{}\n",
+        line_of("publish: [\"telemetry.{oid}.>\"")
+    );
+    let deny = format!(
+        "natsentry.yaml:{}\n",
+        line_of("publish: [\"telemetry.shared.admin\"]")
+    );
+    let own = "cmd.aaaaaaaa-0000-4000-8000-000000000001.>";
+    let inbox = "_INBOX.abcdefghijklmnopqrstuv.*";
+    answers(
+        &["--publish", "telemetry.shared.x"],
+        0,
+        &["allowed: publish", "publish[1]", &publish],
+    );
+    answers(
+        &["--publish", "telemetry.shared.admin"],
+        1,
+        &["denied: publish", "deny.publish[0]", &deny],
+    );
+    answers(
+        &["--subscribe", own],
+        0,
+        &["allowed: subscribe", "subscribe[0]"],
+    );
+    answers(
+        &["--subscribe", "jobs.a", "--queue", "hist-1"],
+        0,
+        &["allowed: subscribe jobs.a queue hist-1"],
+    );
+    answers(
+        &["--subscribe", "jobs.a"],
+        1,
+        &["denied: subscribe jobs.a\n"],
+    );
+    answers(&["--subscribe", inbox], 0, &["inbox of the session's own"]);
+    answers(&[], 0, &["allowed: connect", "telemetry-writer", "plant-a"]);
+}
+
+#[test]
+fn explain_says_why_nothing_is_granted() {
+    let shared = ["--publish", "telemetry.shared.x"];
+    answers(
+        &["--publish", "other"],
+        1,
+        &[
+            "denied: publish other",
+            "not_granted",
+            "no role of this identity (telemetry-writer)",
+        ],
+    );
+    answers(
+        &[&shared[..], &["--source", "192.0.2.1"]].concat(),
+        1,
+        &["refused: publish", "authz.condition"],
+    );
+    answers(
+        &[&shared[..], &["--at", "2028-01-01"]].concat(),
+        1,
+        &["refused: publish", "authz.window"],
+    );
 }
 
 #[test]
 fn explain_says_what_is_wrong_with_the_question() {
     let folder = folder();
-    let output = natsentry(folder.path(), &["explain", "-c", "natsentry.yaml", "--as", "app_role=x", "--publish", "a"]);
+    let output = natsentry(
+        folder.path(),
+        &[
+            "explain",
+            "-c",
+            "natsentry.yaml",
+            "--as",
+            "app_role=x",
+            "--publish",
+            "a",
+        ],
+    );
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("did you mean `app_roles`?"), "{}", stderr(&output));
-    let output = natsentry(folder.path(), &["explain", "-c", "natsentry.yaml", "--publish", "a"]);
+    assert!(
+        stderr(&output).contains("did you mean `app_roles`?"),
+        "{}",
+        stderr(&output)
+    );
+    let output = natsentry(
+        folder.path(),
+        &["explain", "-c", "natsentry.yaml", "--publish", "a"],
+    );
     assert_eq!(output.status.code(), Some(2));
-    let output = natsentry(folder.path(), &["explain", "-c", "natsentry.yaml", "--as", "oid=x", "--publish", "a", "--queue", "q"]);
+    let output = natsentry(
+        folder.path(),
+        &[
+            "explain",
+            "-c",
+            "natsentry.yaml",
+            "--as",
+            "oid=x",
+            "--publish",
+            "a",
+            "--queue",
+            "q",
+        ],
+    );
     assert_eq!(output.status.code(), Some(2));
 }

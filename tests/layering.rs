@@ -82,8 +82,12 @@ const NOT_IN_THE_CORE: [(&str, &str); 11] = [
 const LINES: usize = 420;
 
 /// Files that may be longer: path, lines, why.
-const LONGER: [(&str, usize, &str); 5] = [
-    ("subject/set.rs", 450, "one trie: build, match, cover, overlap"),
+const LONGER: [(&str, usize, &str); 4] = [
+    (
+        "subject/set.rs",
+        450,
+        "one trie: build, match, cover, overlap",
+    ),
     (
         "policy/compile.rs",
         490,
@@ -93,11 +97,6 @@ const LONGER: [(&str, usize, &str); 5] = [
         "policy/units.rs",
         450,
         "small grammars of numbers with units, all of one kind",
-    ),
-    (
-        "subject/set.rs",
-        450,
-        "one trie: its nodes, its making and its walks",
     ),
     (
         "upstream/dial.rs",

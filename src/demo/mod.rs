@@ -23,6 +23,8 @@ use terminal::Terminal;
 /// What is asked of the demonstration.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// This very program, for what the story does with its other commands.
+    pub program: PathBuf,
     /// The nats-server to put the proxy in front of; none: one is found or fetched.
     pub nats_server: Option<PathBuf>,
     /// Port of the proxy on 127.0.0.1; 0, or one that is taken, becomes a free one.
@@ -36,7 +38,9 @@ pub struct Options {
 /// # Errors
 /// When a part does not start, or something is not as the story tells it.
 pub fn run(options: Options) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let shown = runtime.block_on(show(options));
     // A look for nats-server that a signal interrupted is not worth waiting for.
     runtime.shutdown_background();
@@ -44,8 +48,10 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 }
 
 async fn show(options: Options) -> anyhow::Result<()> {
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
     let mut stopped = std::pin::pin!(async {
         tokio::select! {
             _ = interrupt.recv() => {}
@@ -62,9 +68,12 @@ async fn show(options: Options) -> anyhow::Result<()> {
         () = &mut stopped => return Ok(()),
     };
     paste::introduction(&stage, terminal, options.port)?;
-    terminal.fact("ready", &format!("after {:.1} s", begun.elapsed().as_secs_f64()))?;
+    terminal.fact(
+        "ready",
+        &format!("after {:.1} s", begun.elapsed().as_secs_f64()),
+    )?;
     let played = tokio::select! {
-        played = play(&stage, terminal, options.once, begun) => played,
+        played = play(&stage, terminal, &options, begun) => played,
         () = &mut stopped => Ok(()),
     };
     let cleared = stage.clear().await;
@@ -74,15 +83,17 @@ async fn show(options: Options) -> anyhow::Result<()> {
 async fn play(
     stage: &Stage,
     terminal: Terminal,
-    once: bool,
+    options: &Options,
     begun: Instant,
 ) -> anyhow::Result<()> {
-    story::tell(stage, terminal).await?;
+    story::tell(stage, terminal, &options.program).await?;
     let seconds = begun.elapsed().as_secs_f64();
-    terminal.heading(&format!("Every ✓ was checked in this run, which took {seconds:.1} s."))?;
-    if once {
+    terminal.heading(&format!(
+        "Every ✓ was checked in this run, which took {seconds:.1} s."
+    ))?;
+    if options.once {
         return Ok(());
     }
-    paste::commands(stage, terminal)?;
+    paste::commands(stage, terminal, &options.program)?;
     feed::follow(stage, terminal).await
 }

@@ -7,6 +7,8 @@ mod evidence;
 mod rights;
 mod tokens;
 
+use std::path::Path;
+
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -24,6 +26,7 @@ const REFUSED: &str = "-ERR 'Authorization Violation'";
 /// What the steps share.
 struct Story<'a> {
     stage: &'a Stage,
+    program: &'a Path,
     terminal: Terminal,
     steps: usize,
     /// Every token that was sent, to look for in places where none may be.
@@ -45,9 +48,17 @@ struct Cast {
 ///
 /// # Errors
 /// When something is not as told, or the reader of standard output has gone.
-pub(super) async fn tell(stage: &Stage, terminal: Terminal) -> anyhow::Result<()> {
-    let mut story =
-        Story { stage, terminal, steps: 0, tokens: Vec::new(), denied: 0, refused: 0 };
+pub(super) async fn tell(stage: &Stage, terminal: Terminal, program: &Path) -> anyhow::Result<()> {
+    let (tokens, steps, denied, refused) = (Vec::new(), 0, 0, 0);
+    let mut story = Story {
+        stage,
+        program,
+        terminal,
+        steps,
+        tokens,
+        denied,
+        refused,
+    };
     let told = story.all().await;
     told.with_context(|| format!("step {}", story.steps))
 }
@@ -64,7 +75,25 @@ impl Story<'_> {
         self.short_token().await?;
         self.behind_the_proxy().await?;
         self.metrics().await?;
-        self.audit().await
+        self.audit().await?;
+        self.explain().await?;
+        self.farewell(cast).await
+    }
+
+    /// All three still serve after everything; then they leave, so that what the feed tells afterwards is news.
+    async fn farewell(&self, mut cast: Cast) -> anyhow::Result<()> {
+        for client in [&mut cast.alice, &mut cast.bob, &mut cast.gateway] {
+            client.settle().await?;
+        }
+        drop(cast);
+        let until = Instant::now() + PATIENCE;
+        while self.sessions().await?.get("total") != Some(&Value::from(0)) {
+            if Instant::now() > until {
+                bail!("sessions are left although their clients are gone");
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
     }
 
     fn step(&mut self, text: &str) -> anyhow::Result<()> {
@@ -102,7 +131,8 @@ impl Story<'_> {
         let seen = inspect(token.as_bytes());
         self.terminal.fact("token", &shorten(&token))?;
         for claim in claims {
-            self.terminal.fact("", &format!("{claim:<9} {}", fact(&seen, claim)))?;
+            self.terminal
+                .fact("", &format!("{claim:<9} {}", fact(&seen, claim)))?;
         }
         self.show_role(role)?;
         let (client, heard) = self.open(name, &token, self.terminal).await?;
@@ -127,8 +157,11 @@ impl Story<'_> {
         let role = config.policy_document.roles.get(name);
         let role = role.with_context(|| format!("the configuration has no role {name}"))?;
         let line = config.source.position(&format!("roles.{name}"));
-        let line = line.with_context(|| format!("the role {name} stands nowhere"))?.line;
-        self.terminal.fact("role", &format!("{name}, natsentry.yaml:{line}"))?;
+        let line = line
+            .with_context(|| format!("the role {name} stands nowhere"))?
+            .line;
+        self.terminal
+            .fact("role", &format!("{name}, natsentry.yaml:{line}"))?;
         for (word, subjects) in grants(role) {
             self.terminal.fact("", &format!("{word:<9} {subjects}"))?;
         }
@@ -137,10 +170,18 @@ impl Story<'_> {
 
     /// The session of an identity, as the admin interface lists it.
     async fn session(&self, oid: &str) -> anyhow::Result<Value> {
-        let list: Value = serde_json::from_str(&self.stage.get("/sessions").await?)?;
+        let list = self.sessions().await?;
         let rows = list.get("sessions").and_then(Value::as_array);
-        let row = rows.into_iter().flatten().find(|row| text(row, "oid") == oid);
-        row.cloned().with_context(|| format!("/sessions has no session of {oid}: {list}"))
+        let row = rows
+            .into_iter()
+            .flatten()
+            .find(|row| text(row, "oid") == oid);
+        row.cloned()
+            .with_context(|| format!("/sessions has no session of {oid}: {list}"))
+    }
+
+    async fn sessions(&self) -> anyhow::Result<Value> {
+        Ok(serde_json::from_str(&self.stage.get("/sessions").await?)?)
     }
 
     /// The newest line of the audit that fits, once it is there.
@@ -171,7 +212,9 @@ impl Story<'_> {
 /// A claim as it is shown, times without their seconds since 1970; `-` where there is none.
 fn fact(seen: &Inspection, claim: &str) -> String {
     let shown = seen.fact(claim).unwrap_or("-");
-    let time = shown.split_once(" (").and_then(|(_, time)| time.strip_suffix(')'));
+    let time = shown
+        .split_once(" (")
+        .and_then(|(_, time)| time.strip_suffix(')'));
     time.unwrap_or(shown).to_owned()
 }
 
@@ -196,7 +239,10 @@ fn grants(role: &Role) -> Vec<(&'static str, String)> {
         .iter()
         .map(|(name, grant)| {
             let words = [reach("read", &grant.read), reach("write", &grant.write)];
-            format!("{name}: {}", words.into_iter().flatten().collect::<Vec<_>>().join(", "))
+            format!(
+                "{name}: {}",
+                words.into_iter().flatten().collect::<Vec<_>>().join(", ")
+            )
         })
         .collect();
     let mut shown = vec![

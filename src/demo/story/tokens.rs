@@ -8,10 +8,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::super::client::Heard;
-use super::super::idp::{TokenRequest, patch};
 use super::{REFUSED, Story, text};
 use crate::clock;
+use crate::demo::client::Heard;
+use crate::demo::idp::{TokenRequest, patch};
 
 /// Microsoft Graph: the application for which people most often get a token by mistake.
 const GRAPH: &str = "00000003-0000-0000-c000-000000000000";
@@ -44,7 +44,9 @@ impl Story<'_> {
         self.step("tokens that must not pass: the same answer for all, and the reason in the log")?;
         let past = |secs| clock::now().minus(Duration::from_secs(secs)).as_secs();
         let (issued, ended) = (past(4200), past(600));
-        let expired = TokenRequest::of("alice").claim("iat", issued).claim("nbf", issued);
+        let expired = TokenRequest::of("alice")
+            .claim("iat", issued)
+            .claim("nbf", issued);
         let expired = self.token(&expired.claim("exp", ended))?;
         let other = self.token(&TokenRequest::of("alice").claim("aud", GRAPH))?;
         let bobs = self.token(&TokenRequest::of("bob"))?;
@@ -63,9 +65,11 @@ impl Story<'_> {
             let (code, sentence) = self.reason(prefix).await?;
             self.terminal.fact(name, &format!("{code}: {sentence}"))?;
             let refused = heard.is(REFUSED) && end == Heard::Closed;
-            self.terminal.hold(&format!("a token that is {name} is refused"), refused, || {
-                format!("{}, {}", heard.shown(), end.shown())
-            })?;
+            self.terminal.hold(
+                &format!("a token that is {name} is refused"),
+                refused,
+                || format!("{}, {}", heard.shown(), end.shown()),
+            )?;
         }
         self.terminal.check(
             &format!("each of them saw {REFUSED} and the end of the connection"),
@@ -76,7 +80,9 @@ impl Story<'_> {
 
     /// A session ends with its token, in a way after which clients come back with a fresh one.
     pub(super) async fn short_token(&mut self) -> anyhow::Result<()> {
-        self.step(&format!("a token ends in use: bob comes with one that lives for {SHORT_SECS} s"))?;
+        self.step(&format!(
+            "a token ends in use: bob comes with one that lives for {SHORT_SECS} s"
+        ))?;
         let request = TokenRequest::of("bob").lifetime(Duration::from_secs(SHORT_SECS));
         let token = self.token(&request)?;
         let begun = Instant::now();
@@ -127,8 +133,12 @@ fn promote(token: &str) -> Option<String> {
     let mut parts = token.split('.');
     let (header, payload, signature) = (parts.next()?, parts.next()?, parts.next()?);
     let decoded = URL_SAFE_NO_PAD.decode(payload).ok()?;
-    let Value::Object(mut claims) = serde_json::from_slice(&decoded).ok()? else { return None };
-    let Value::Object(change) = json!({ "roles": ["Nats.Operator"] }) else { return None };
+    let Value::Object(mut claims) = serde_json::from_slice(&decoded).ok()? else {
+        return None;
+    };
+    let Value::Object(change) = json!({ "roles": ["Nats.Operator"] }) else {
+        return None;
+    };
     patch(&mut claims, &change);
     let payload = URL_SAFE_NO_PAD.encode(Value::Object(claims).to_string());
     Some(format!("{header}.{payload}.{signature}"))

@@ -15,8 +15,8 @@
 //! | `write: [K]` | `$KV.b.K` (put, delete and purge of a key) |
 //! | `write: true` | `$KV.b.>`, and `P.STREAM.PURGE.KV_b` (purging what was deleted) |
 //!
-//! With a restricted `read`, nats.py can get keys of buckets with direct get but not watch; the other clients can. The
-//! subject does not limit the `deliver_subject` in the body of a watcher's creation.
+//! Which clients can use a restricted `read` is shown in `streams.rs`. The subject does not limit the `deliver_subject` in
+//! the body of a watcher's creation.
 //! Watchers of the whole bucket can be looked at and deleted, also those of others; they make themselves anew.
 
 use super::compile::is_resource_name;

@@ -21,8 +21,17 @@
 //! length, or a `-`, are out of reach of `ephemeral`.
 //!
 //! A consumer listed without `read` may be used but not made: what it yields is what its maker filtered for.
-//! Consumers with several filters, ordered consumers of nats.py and last-by-sequence reads need `read: true`, since their
-//! request names the filter in its body only, where a subject rule cannot see it.
+//! A restricted `read` needs a client that puts the filter into the subject of its request. With nats-server 2.9.10 and
+//! 2.15.1 the following was tried; what is missing asks with the filter in its body only, where a subject rule cannot see
+//! it, and needs `read: true`. With that all of them do everything (`tests/clients`).
+//!
+//! | client | named consumer | ordered consumer | watch of a bucket's keys | get of a bucket's key |
+//! |---|---|---|---|---|
+//! | nats.go 1.x (`jetstream`), nats CLI | yes | yes | yes | yes |
+//! | nats.js 3 | yes | yes | yes | no (reads by `STREAM.MSG.GET`) |
+//! | async-nats 0.51 | yes | no | no | yes |
+//! | nats-py 2.x | yes | no | no | yes |
+//! | nats.c 3 | no (`DURABLE.CREATE`); yes where the consumer exists | no | no | yes |
 //!
 //! The subject of a request does not limit the `deliver_subject` in the body of a consumer's creation: whoever may make
 //! a consumer can have the server publish the stream's messages to any subject that has a literal subscriber.

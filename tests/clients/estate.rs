@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::rust_client::credentials;
 
-/// What the role may publish to. nats-server's permissions and the policy's `publish` read it alike.
+/// What the role may publish to, as nats-server's own permissions say it. The proxy's policy says it with `stream`, `kv`
+/// and `object`, so that the matrix shows what those words grant to be enough.
 pub const PUBLISH: &[&str] = &[
     "app.>",
     "orders.eu.>",
@@ -187,9 +188,13 @@ pub fn proxy_config(issuer: &Value, upstream: &str) -> Value {
             "tester": {
                 "bind": [{ "app_role": "Nats.Operator" }],
                 "upstream": "estate",
-                "publish": PUBLISH,
+                "publish": ["app.>", "orders.eu.>"],
+                "request": ["$JS.API.STREAM.NAMES"],
                 "subscribe": SUBSCRIBE,
                 "respond": { "max": 1, "ttl": "1m" },
+                "stream": { "ORDERS": { "read": true, "consumers": ["worker", "ephemeral"] } },
+                "kv": { "config": { "read": true, "write": true } },
+                "object": { "files": { "read": true, "write": true } },
             },
         },
     })

@@ -7,14 +7,18 @@
 
 use std::collections::BTreeSet;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use natsentry::demo::idp::Directory;
 use natsentry::demo::idp::Form;
 use natsentry::demo::idp::forge::{Corpus, Forge, Row};
 use natsentry::identity::{
     Accept, Cloud, Code, Entra, Expectations, Groups, HeldKeys, Identity, KeyRing, KeySet,
-    OtherIssuer, TokenError, TokenLimits, validate_bound,
+    OtherIssuer, TokenError, TokenLimits, inspect, validate_bound,
 };
 use natsentry::time::Timestamp;
+use proptest::collection::vec;
+use proptest::prelude::*;
 
 const BASE: &str = "http://127.0.0.1:9333";
 const NOW: Timestamp = Timestamp::from_secs(1_795_452_000);
@@ -228,4 +232,51 @@ fn an_identity_holds_what_the_token_says_and_another_issuer_is_its_own_tenant() 
             .map(str::len),
         Some(43)
     );
+}
+
+#[test]
+fn no_change_of_one_byte_makes_another_accepted_token() {
+    let forge = Forge::new(BASE, Directory::default()).unwrap();
+    let corpus = corpus();
+    let row = corpus
+        .tokens
+        .iter()
+        .find(|row| row.row == "ok-v2-user")
+        .unwrap();
+    let token = forge.token(row, NOW).unwrap();
+    let (table, ring) = gate(&forge, row);
+    for at in 0..token.len() {
+        for other in [b'A', b'.', b'-', b'=', b' ', 0, 0xff] {
+            let mut changed = token.clone();
+            if std::mem::replace(&mut changed[at], other) == other {
+                continue;
+            }
+            let verdict = validate_bound(&changed, None, &ring, &table, NOW);
+            assert!(verdict.is_err(), "byte {at} as {other:#x} is accepted");
+        }
+        let cut = validate_bound(&token[..at], None, &ring, &table, NOW);
+        assert!(cut.is_err(), "the first {at} bytes are accepted");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_payload_makes_the_gate_panic_and_none_is_accepted_unsigned(
+        header in ".{0,60}", payload in "[\\[\\]{}\",:a-z0-9\\\\ -]{0,200}", garbage in vec(any::<u8>(), 0..300),
+    ) {
+        let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let good = r#"{"typ":"JWT","alg":"RS256","kid":"k"}"#;
+        let table = Expectations::new(TokenLimits::default());
+        let ring = KeyRing::empty(0);
+        for token in [
+            format!("{}.{}.AAAA", encode(&header), encode(&payload)).into_bytes(),
+            format!("{}.{}.AAAA", encode(good), encode(&payload)).into_bytes(),
+            garbage.clone(),
+        ] {
+            prop_assert!(validate_bound(&token, None, &ring, &table, NOW).is_err());
+            let _ = inspect(&token);
+        }
+        prop_assert!(KeySet::parse(&garbage).is_err());
+        prop_assert!(KeySet::parse(payload.as_bytes()).is_err());
+    }
 }

@@ -659,4 +659,46 @@ mod tests {
             assert_eq!(read(text).unwrap().as_u64(), None, "{text}");
         }
     }
+
+    /// The same value as serde_json sees it, numbers as text.
+    fn as_serde(value: &Value<'_>) -> serde_json::Value {
+        match value {
+            Value::Null => serde_json::Value::Null,
+            Value::Bool(flag) => (*flag).into(),
+            Value::Number(text) => serde_json::from_str(text).unwrap(),
+            Value::String(text) => text.as_ref().into(),
+            Value::Array(items) => items.iter().map(as_serde).collect(),
+            Value::Object(object) => object
+                .iter()
+                .map(|(name, value)| (name.to_owned(), as_serde(value)))
+                .collect(),
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_accepted_means_the_same_to_another_reader(
+            text in "[\\[\\]{}\",:0-9a-c.eE+\\\\ u-]{0,40}",
+        ) {
+            if let Ok(value) = read(&text)
+                && let Ok(theirs) = serde_json::from_str::<serde_json::Value>(&text)
+            {
+                proptest::prop_assert_eq!(as_serde(&value), theirs);
+            } else if let Ok(value) = read(&text) {
+                // serde_json alone refuses numbers beyond f64.
+                let number = matches!(value, Value::Number(_)) || text.contains(['e', 'E']);
+                proptest::prop_assert!(number, "{}", text);
+            }
+        }
+
+        #[test]
+        fn what_serde_json_writes_is_read_back(
+            names in proptest::collection::btree_set("[a-z]{1,8}", 0..8), text in ".{0,30}", number in 0_u64..,
+        ) {
+            let members = names.iter().map(|name| (name.clone(), serde_json::json!([text, number])));
+            let value = serde_json::Value::Object(members.collect());
+            let written = value.to_string();
+            proptest::prop_assert_eq!(as_serde(&read(&written).unwrap()), value);
+        }
+    }
 }

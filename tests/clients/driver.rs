@@ -142,11 +142,11 @@ fn furnish(admin_url: &str) {
     furnished.unwrap_or_else(|error| panic!("the estate cannot be made: {error}"));
 }
 
-/// Runs `client` and panics unless every operation went as it must.
-pub fn check(client: Client, target: &Target, mode: Mode) {
+/// Runs `client` and panics unless every operation went as it must. False where its toolchain is absent.
+pub fn check(client: Client, target: &Target, mode: Mode) -> bool {
     let Some(lines) = run(client, target, mode) else {
         println!("not run: the toolchain of {client} is not on this machine");
-        return;
+        return false;
     };
     let report = Report {
         client: client.to_string(),
@@ -164,6 +164,7 @@ pub fn check(client: Client, target: &Target, mode: Mode) {
         target.route,
         wrong.join("\n  ")
     );
+    true
 }
 
 /// Everything the client said, or none where it cannot be run here.

@@ -158,13 +158,16 @@ impl Expected {
     }
 }
 
+/// How long a client may take to present itself: machines that test many things at once are slow.
+const PATIENCE_SECS: u32 = 30;
+
 /// A server configuration with this estate's users: `admin`, who may everything, and `app`, who has the role.
 pub fn role_config(password: &str) -> String {
     let list = |subjects: &[&str]| serde_json::to_string(subjects).expect("strings");
     let publish = list(PUBLISH);
     let subscribe = list(&[SUBSCRIBE, &[INBOX]].concat());
     format!(
-        "jetstream: {{}}\nauthorization {{ users: [\n{{user: admin, password: {password:?}}}\n\
+        "jetstream: {{}}\nauthorization {{ timeout: {PATIENCE_SECS}, users: [\n{{user: admin, password: {password:?}}}\n\
          {{user: app, password: {password:?}, permissions: {{publish: {{allow: {publish}}}, \
          subscribe: {{allow: {subscribe}}}, \
          allow_responses: {{max: 1, expires: \"1m\"}}}}}}\n] }}\n"
@@ -177,6 +180,7 @@ pub fn proxy_config(issuer: &Value, upstream: &str) -> Value {
     json!({
         "version": 1,
         "listen": { "client": "127.0.0.1:0" },
+        "limits": { "handshake": format!("{PATIENCE_SECS}s") },
         "issuers": [issuer],
         "upstreams": {
             "estate": {
@@ -202,7 +206,7 @@ pub fn proxy_config(issuer: &Value, upstream: &str) -> Value {
 
 /// A server configuration where `token` opens everything.
 pub fn token_config(token: &str) -> String {
-    format!("jetstream: {{}}\nauthorization {{ token: {token:?} }}\n")
+    format!("jetstream: {{}}\nauthorization {{ timeout: {PATIENCE_SECS}, token: {token:?} }}\n")
 }
 
 /// Makes the streams, consumers and buckets, as an administrator.

@@ -1,8 +1,8 @@
 // Every operation of the client matrix with nats.js. The contract is in tests/clients/main.rs.
 
-import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
+import { Worker } from "node:worker_threads";
 
 import { AckPolicy, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
@@ -29,15 +29,36 @@ async function within(milliseconds, promise) {
   return await Promise.race([promise, late]).finally(() => timer.abort());
 }
 
-// The callback has to be synchronous, so the token comes from a command, as it does from a cloud's command line tool.
-const FETCH = "fetch(process.env.TOKEN_URL).then((answer) => answer.text()).then((token) => process.stdout.write(token))";
-const freshToken = () => execFileSync(process.execPath, ["-e", FETCH], { encoding: "utf8" });
+// The library's callback has to be synchronous, so another thread fetches while this one waits.
+const WORKER = `
+const { parentPort, workerData } = require("node:worker_threads");
+parentPort.on("message", async () => {
+  const answer = await fetch(process.env.TOKEN_URL);
+  const token = Buffer.from(await answer.text());
+  new Uint8Array(workerData.text).set(token);
+  Atomics.store(workerData.length, 0, token.length);
+  Atomics.notify(workerData.length, 0);
+});`;
+const shared = { length: new Int32Array(new SharedArrayBuffer(4)), text: new SharedArrayBuffer(65536) };
+let fetcher;
+
+function freshToken() {
+  Atomics.store(shared.length, 0, 0);
+  fetcher.postMessage("fetch");
+  Atomics.wait(shared.length, 0, 0, PATIENCE);
+  return text.decode(new Uint8Array(shared.text).slice(0, shared.length[0]));
+}
 
 const errors = [];
 const events = { disconnect: 0, reconnect: 0 };
 let nc;
 
 async function open() {
+  if (process.env.TOKEN_URL) {
+    fetcher = new Worker(WORKER, { eval: true, workerData: shared });
+    await new Promise((resolve) => fetcher.once("online", resolve));
+    fetcher.unref();
+  }
   const url = new URL(process.env.NATS_URL);
   const options = process.env.TOKEN_URL
     ? { authenticator: tokenAuthenticator(freshToken) }
@@ -45,6 +66,7 @@ async function open() {
   nc = await connect({
     servers: url.host,
     name: "natsentry nats.js",
+    timeout: PATIENCE,
     reconnectTimeWait: 200,
     maxReconnectAttempts: 50,
     ...options,

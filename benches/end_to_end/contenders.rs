@@ -39,13 +39,14 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Starts nats-server and the contenders.
-    pub(crate) fn set(names: &[String]) -> Result<Self> {
+    pub(crate) fn set(names: &[String], program: &Path) -> Result<Self> {
         let binary = find_or_install(Version::LATEST)?;
         let server = NatsServer::start(&binary, SERVER)?;
         let folder = TempDir::create("bench")?;
         let issuer = Issuer::start()?;
-        let sentry =
-            |name: &str, role, place: &Path| natsentry::start(name, role, &issuer, &server, place);
+        let sentry = |name: &str, role, place: &Path| {
+            natsentry::start(name, program, role, &issuer, &server, place)
+        };
         let mut contenders = Vec::new();
         for name in names {
             let place = folder.path().join(name);

@@ -45,7 +45,7 @@ fn run() -> Result<ExitCode> {
     if let Some(code) = procfs::rerun_with_more_files()? {
         return Ok(code);
     }
-    let stage = Stage::set(&options.contenders)?;
+    let stage = Stage::set(&options.contenders, &options.binary)?;
     let mut report = Report::new(&stage);
     // Memory first: afterwards, every allocator holds what the load needed.
     if options.wants(Part::Idle) {

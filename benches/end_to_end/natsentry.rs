@@ -54,9 +54,10 @@ impl Issuer {
     }
 }
 
-/// Starts the binary that cargo built beside this benchmark, in the same profile.
+/// Starts natsentry and waits until it listens.
 pub(crate) fn start(
     name: &str,
+    binary: &Path,
     role: Role,
     issuer: &Issuer,
     server: &NatsServer,
@@ -65,7 +66,7 @@ pub(crate) fn start(
     let port = free_port()?;
     let file = place.join("natsentry.yaml");
     fs::write(&file, config(role, issuer, server, port)?)?;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_natsentry"));
+    let mut command = Command::new(binary);
     command
         .args(["run", "--log", "warn", "--config"])
         .arg(&file);

@@ -14,6 +14,7 @@ cargo bench --bench end_to_end -- [options]
   --contenders A,B      direct, haproxy, nginx, envoy, natsentry (pass-through role), natsentry-typical
                         and natsentry-filter (deny armed) (direct,haproxy,natsentry)
   --only A,B            throughput, latency, connects, idle (all)
+  --binary FILE         another natsentry than the one built with this benchmark
   --idle N              idle sessions to hold (2000)
   --svg FILE            writes the CPU ratios as a plot too";
 
@@ -26,6 +27,7 @@ pub(crate) struct Options {
     pub(crate) parts: Vec<Part>,
     pub(crate) idle_sessions: usize,
     pub(crate) svg: Option<PathBuf>,
+    pub(crate) binary: PathBuf,
 }
 
 /// A part of the run.
@@ -53,6 +55,7 @@ impl Options {
             parts: vec![Part::Throughput, Part::Latency, Part::Connects, Part::Idle],
             idle_sessions: 2_000,
             svg: None,
+            binary: env!("CARGO_BIN_EXE_natsentry").into(),
         };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
@@ -77,6 +80,7 @@ impl Options {
                 "--contenders" => options.contenders = list(&value()?, |name| Ok(name.to_owned()))?,
                 "--only" => options.parts = list(&value()?, part)?,
                 "--idle" => options.idle_sessions = value()?.parse()?,
+                "--binary" => options.binary = value()?.into(),
                 "--svg" => options.svg = Some(value()?.into()),
                 _ => bail!("unknown option {word}\n{HELP}"),
             }

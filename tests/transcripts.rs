@@ -11,6 +11,9 @@
 mod check;
 #[path = "transcripts/frames.rs"]
 mod frames;
+#[cfg(feature = "demo")]
+#[path = "transcripts/live.rs"]
+mod live;
 #[path = "transcripts/pattern.rs"]
 mod pattern;
 #[path = "transcripts/player.rs"]

@@ -113,20 +113,29 @@ impl Session {
         };
         serving.judge.replace(permissions);
         let mut lost = Vec::new();
+        let mut observed = Vec::new();
         for mut subscription in serving.subs.drain() {
             let (subject, queue) = (&*subscription.subject, subscription.queue.as_deref());
-            let permit = serving.judge.subscribe(subject, queue).or_else(|denial| {
-                let overruled = serving.judge.overrule_subscribe(subject, queue, &denial);
-                overruled.ok_or(denial)
-            });
-            match permit {
-                Ok(permit) => {
-                    // Once counted here, upstream does not know the number.
-                    subscription.counted_here |= permit.is_filtered();
-                    serving.subs.insert(subscription);
-                }
-                Err(denial) => lost.push((subscription, denial)),
-            }
+            let permit = match serving.judge.subscribe(subject, queue) {
+                Ok(permit) => permit,
+                Err(denial) => match serving.judge.overrule_subscribe(subject, queue, &denial) {
+                    Some(permit) => {
+                        observed.push((subscription.clone(), denial));
+                        permit
+                    }
+                    None => {
+                        lost.push((subscription, denial));
+                        continue;
+                    }
+                },
+            };
+            // Once counted here, upstream does not know the number.
+            subscription.counted_here |= permit.is_filtered();
+            serving.subs.insert(subscription);
+        }
+        for (kept, denial) in observed {
+            let names = (&*kept.subject, None, kept.queue.as_deref());
+            self.denied(Operation::Subscribe, names, 0, denial, true);
         }
         let sids = lost.iter().map(|(gone, _)| gone.sid.clone()).collect();
         self.end_upstream(sids);

@@ -1,15 +1,19 @@
-//! One transcript against a real server: its policy as the server's own permissions, its `U<` messages from a second
-//! connection.
+//! Plays the transcripts marked `# real:` against real nats-servers whose own permissions say what the policy of the file
+//! says, and compares what the client receives: the server is the judge of the expectations. What the file lets upstream
+//! deliver is published by a second connection.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use natsentry::demo::servers::{NatsServer, Version, find_or_install};
 use serde_json::{Map, Value, json};
 
 use super::frames::next_frame;
 use super::pattern::{Pattern, escaped_lines};
-use super::script::{Block, Fact, Input, Real, Script, Setup, Start, WantKind};
+use super::script::{Block, Fact, Input, Real, Script, Setup, Start, WantKind, all};
 
 /// How long a server may take to answer. It answers at once or never.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,7 +41,11 @@ pub(crate) fn configuration(scripts: &[&Script]) -> String {
     ];
     for (index, script) in scripts.iter().enumerate() {
         let role = script.setup.roles.get("fixture");
-        assert!(script.setup.roles.len() <= 1, "{}: several roles are not real", script.name);
+        assert!(
+            script.setup.roles.len() <= 1,
+            "{}: several roles are not real",
+            script.name
+        );
         let permissions = role.map_or_else(|| anything.clone(), permissions);
         let user = user(index);
         users.push(json!({"user": user, "password": PASSWORD, "permissions": permissions}));
@@ -97,8 +105,10 @@ fn permissions(role: &Map<String, Value>) -> Value {
 }
 
 fn subject_and_queue(entry: Value) -> Value {
-    match (entry.get("subject").and_then(Value::as_str), entry.get("queue").and_then(Value::as_str))
-    {
+    match (
+        entry.get("subject").and_then(Value::as_str),
+        entry.get("queue").and_then(Value::as_str),
+    ) {
         (Some(subject), Some(queue)) => format!("{subject} {queue}").into(),
         _ => entry,
     }
@@ -125,7 +135,8 @@ impl Publisher {
         let verb = if words[0] == "HMSG" { "HPUB" } else { "PUB" };
         // All but the sid.
         let rest = words[3..].join(" ");
-        self.0.send(format!("{verb} {} {rest}", words[1]).as_bytes());
+        self.0
+            .send(format!("{verb} {} {rest}", words[1]).as_bytes());
         self.0.send(&frame[line.len()..]);
         self.0.flush(0).unwrap();
     }
@@ -145,7 +156,12 @@ impl Connection {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, received: Vec::new(), flushes: 0, ended: false }
+        Self {
+            stream,
+            received: Vec::new(),
+            flushes: 0,
+            ended: false,
+        }
     }
 
     /// A server that has closed takes nothing more, which is no mistake of ours.
@@ -237,11 +253,11 @@ pub(crate) fn play(
     }
     let mut pings = 0;
     for block in &script.blocks {
-        for (_, input) in &block.inputs {
+        for input in block.joined() {
             match input {
-                Input::Client(bytes) => client.send(bytes),
+                Input::Client(bytes) => client.send(&bytes),
                 Input::Upstream(bytes) => {
-                    for frame in messages(bytes)? {
+                    for frame in messages(&bytes)? {
                         client.flush(pings)?;
                         publisher.publish(frame);
                     }
@@ -251,7 +267,11 @@ pub(crate) fn play(
                 }
             }
         }
-        pings += block.wants.iter().filter(|want| want.text == "U> PING").count();
+        pings += block
+            .inputs
+            .iter()
+            .filter(|(_, input)| is_ping(input))
+            .count();
         if closes(block) {
             client.read_to_end()?;
         } else if ends_a_line(block) {
@@ -266,7 +286,10 @@ fn connect(setup: &Setup, index: usize) -> Value {
         "verbose": false, "pedantic": false, "headers": true, "protocol": 1,
         "user": user(index), "pass": PASSWORD,
     });
-    connect.as_object_mut().unwrap().extend(setup.connect.clone());
+    connect
+        .as_object_mut()
+        .unwrap()
+        .extend(setup.connect.clone());
     connect
 }
 
@@ -280,10 +303,27 @@ fn messages(bytes: &[u8]) -> Result<Vec<&[u8]>, String> {
         if frame.starts_with(b"MSG ") || frame.starts_with(b"HMSG ") {
             messages.push(frame);
         } else if frame != b"PONG\r\n" {
-            return Err(format!("not from a real server: {:?}", escaped_lines(frame)));
+            return Err(format!(
+                "not from a real server: {:?}",
+                escaped_lines(frame)
+            ));
         }
     }
-    if rest.is_empty() { Ok(messages) } else { Err("half a message is not real".to_owned()) }
+    if rest.is_empty() {
+        Ok(messages)
+    } else {
+        Err("half a message is not real".to_owned())
+    }
+}
+
+/// Lines of these transcripts that begin so are PINGs, whatever follows.
+fn is_ping(input: &Input) -> bool {
+    match input {
+        Input::Client(bytes) => bytes
+            .get(..4)
+            .is_some_and(|verb| verb.eq_ignore_ascii_case(b"PING")),
+        Input::Upstream(_) | Input::Clock(_) | Input::Act(_) => false,
+    }
 }
 
 fn closes(block: &Block) -> bool {
@@ -293,11 +333,12 @@ fn closes(block: &Block) -> bool {
     })
 }
 
+/// Whether what the client sent so far ends with a line, so that a PING can follow.
 fn ends_a_line(block: &Block) -> bool {
-    block.inputs.iter().all(|(_, input)| match input {
-        Input::Client(bytes) => bytes.ends_with(b"\n"),
-        Input::Upstream(_) | Input::Clock(_) | Input::Act(_) => true,
-    }) || matches!(block.inputs.last(), Some((_, Input::Client(bytes))) if bytes.ends_with(b"\n"))
+    match block.joined().last() {
+        Some(Input::Client(bytes)) => bytes.ends_with(b"\n"),
+        Some(Input::Upstream(_) | Input::Clock(_) | Input::Act(_)) | None => true,
+    }
 }
 
 fn compare(script: &Script, received: &[u8]) -> Result<(), String> {
@@ -308,7 +349,9 @@ fn compare(script: &Script, received: &[u8]) -> Result<(), String> {
             WantKind::ToClient(_) | WantKind::ToUpstream(_) | WantKind::Fact(_) => None,
         })
         .collect();
-    let rest = wanted.iter().try_fold(received, |rest, (_, pattern)| pattern.strip(rest));
+    let rest = wanted
+        .iter()
+        .try_fold(received, |rest, (_, pattern)| pattern.strip(rest));
     if rest.is_some_and(<[u8]>::is_empty) {
         return Ok(());
     }
@@ -320,4 +363,89 @@ fn compare(script: &Script, received: &[u8]) -> Result<(), String> {
         report.push_str(&format!("  happened  C< {line}\n"));
     }
     Err(report)
+}
+
+/// The oldest server that is promised, and the newest.
+const VERSIONS: [Version; 2] = [Version::V2_9_10, Version::V2_15_1];
+
+fn real_scripts() -> Vec<Script> {
+    let folder = super::folder();
+    let scripts = all(&folder).into_iter().map(|path| {
+        let name = path.strip_prefix(&folder).unwrap().display().to_string();
+        let text = fs::read_to_string(&path).unwrap();
+        Script::parse(&name, &text)
+            .unwrap_or_else(|mistake| panic!("{name}:{}: {}", mistake.line, mistake.message))
+    });
+    scripts.filter(|script| script.real != Real::No).collect()
+}
+
+#[test]
+fn real_servers_answer_as_the_transcripts_say() {
+    let scripts = real_scripts();
+    assert!(
+        scripts.len() >= 100,
+        "only {} transcripts are marked real",
+        scripts.len()
+    );
+    let mut failures = Vec::new();
+    let mut played = 0;
+    for version in VERSIONS
+        .into_iter()
+        .filter(|version| version.is_offered_here())
+    {
+        let binary = find_or_install(version).unwrap_or_else(|error| panic!("{error}"));
+        let mut groups: BTreeMap<String, Vec<&Script>> = BTreeMap::new();
+        for script in scripts
+            .iter()
+            .filter(|script| script.real.is_for(version.as_str()))
+        {
+            groups
+                .entry(format!("{:?}", script.setup.limits))
+                .or_default()
+                .push(script);
+        }
+        for group in groups.values() {
+            let server = NatsServer::start(&binary, &configuration(group))
+                .unwrap_or_else(|error| panic!("{error}"));
+            let mut publisher = Publisher::connect(server.address());
+            for (index, script) in group.iter().enumerate() {
+                played += 1;
+                if let Err(report) = play(server.address(), index, script, &mut publisher) {
+                    failures.push(format!("{} against {version}: {report}", script.name));
+                }
+            }
+        }
+    }
+    let failed = failures.len();
+    assert!(
+        failures.is_empty(),
+        "{failed} of {played} fail\n\n{}",
+        failures.join("\n")
+    );
+}
+
+/// The comparison sees a difference: what a server does not say, and what it says besides.
+#[test]
+fn a_wrong_expectation_is_seen_by_a_real_server() {
+    let text = "# why\n# real: yes\ngiven policy publish = [\"a\"]\ngiven client alice, serving\n\
+        C> PUB b 1\nC> x\nC< -ERR 'Permissions Violation for Publish to \"b\"'\n\
+        = denied publish b\n";
+    let wrong = [
+        text.replace("to \"b\"'", "to \"c\"'"),
+        text.replace("C< -ERR 'Permissions Violation for Publish to \"b\"'\n", ""),
+        text.replace("C< -ERR", "C< +OK\nC< -ERR"),
+    ];
+    let texts = std::iter::once(text.to_owned()).chain(wrong);
+    let scripts: Vec<Script> = texts
+        .map(|text| Script::parse("wrong.txt", &text).unwrap())
+        .collect();
+    let binary = find_or_install(Version::LATEST).unwrap_or_else(|error| panic!("{error}"));
+    let group: Vec<&Script> = scripts.iter().collect();
+    let server = NatsServer::start(&binary, &configuration(&group))
+        .unwrap_or_else(|error| panic!("{error}"));
+    let mut publisher = Publisher::connect(server.address());
+    for (index, script) in group.iter().enumerate() {
+        let played = play(server.address(), index, script, &mut publisher);
+        assert_eq!(played.is_ok(), index == 0, "{played:?}");
+    }
 }

@@ -55,6 +55,7 @@ impl Pattern {
     }
 
     /// Whether it is an INFO.
+    #[cfg(feature = "demo")]
     pub(crate) fn is_info(&self) -> bool {
         match self.0.first() {
             Some(Piece::Info { .. }) => true,

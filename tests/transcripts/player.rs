@@ -103,30 +103,12 @@ pub(crate) fn play(script: &Script, cut: Cut) -> Vec<Outcome> {
             };
             let from = (greeted, player.sent_upstream.len());
             let was_open = player.session.close_reason().is_none();
-            let inputs: Vec<Input> = block
-                .inputs
-                .iter()
-                .map(|(_, input)| input.clone())
-                .collect();
-            for input in joined(&inputs) {
+            for input in block.joined() {
                 player.feed(&input);
             }
             player.outcome(from, was_open)
         })
         .collect()
-}
-
-/// Bytes of one side that follow each other are one input.
-fn joined(inputs: &[Input]) -> Vec<Input> {
-    let mut joined: Vec<Input> = Vec::new();
-    for input in inputs {
-        match (joined.last_mut(), input) {
-            (Some(Input::Client(bytes)), Input::Client(more))
-            | (Some(Input::Upstream(bytes)), Input::Upstream(more)) => bytes.extend(more),
-            _ => joined.push(input.clone()),
-        }
-    }
-    joined
 }
 
 impl<'a> Player<'a> {
@@ -383,7 +365,7 @@ impl<'a> Player<'a> {
         }
     }
 
-    fn state(&mut self) -> Vec<Fact> {
+    fn state(&self) -> Vec<Fact> {
         let traffic = self.session.traffic();
         let mut state = vec![
             Fact::parse(&format!("subscriptions {}", self.session.subscriptions())),
@@ -512,6 +494,7 @@ fn fact(event: &Event) -> Fact {
             let mut pairs = owned([
                 ("reason", denied.reason.label().to_owned()),
                 ("size", denied.size.to_string()),
+                ("observed", denied.observed.to_string()),
             ]);
             let mut add = |key: &str, value: Option<String>| {
                 pairs.extend(value.map(|value| (key.to_owned(), value)));

@@ -89,6 +89,21 @@ pub(crate) struct Block {
     pub(crate) wants: Vec<Want>,
 }
 
+impl Block {
+    /// The inputs, where bytes of one side that follow each other are one.
+    pub(crate) fn joined(&self) -> Vec<Input> {
+        let mut joined: Vec<Input> = Vec::new();
+        for (_, input) in &self.inputs {
+            match (joined.last_mut(), input) {
+                (Some(Input::Client(bytes)), Input::Client(more))
+                | (Some(Input::Upstream(bytes)), Input::Upstream(more)) => bytes.extend(more),
+                _ => joined.push(input.clone()),
+            }
+        }
+        joined
+    }
+}
+
 /// One input.
 #[derive(Clone, Debug)]
 pub(crate) enum Input {
@@ -338,7 +353,7 @@ impl Script {
         }
     }
 
-    fn act(&mut self, text: &str) -> Read<Act> {
+    fn act(&self, text: &str) -> Read<Act> {
         if let Some(change) = text.strip_prefix("policy ") {
             let (role, grants) = role_line(change)?;
             return Ok(Act::Policy(role, grants));

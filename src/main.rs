@@ -22,7 +22,9 @@ impl cli::Program for Program {
             port,
             once,
         } = options;
+        let program = std::env::current_exe()?;
         natsentry::demo::run(natsentry::demo::Options {
+            program,
             nats_server,
             port,
             once,

@@ -45,8 +45,15 @@ impl Heard {
         match self {
             Self::Line(line) if line.starts_with("INFO ") => "INFO {… \"ldm\":true …}".to_owned(),
             Self::Line(line) => line.clone(),
-            Self::Message { line, status, payload, .. } => {
-                let parts = [line, status, payload].into_iter().filter(|part| !part.is_empty());
+            Self::Message {
+                line,
+                status,
+                payload,
+                ..
+            } => {
+                let parts = [line, status, payload]
+                    .into_iter()
+                    .filter(|part| !part.is_empty());
                 parts.map(String::as_str).collect::<Vec<_>>().join("  ")
             }
             Self::Closed => CLOSED.to_owned(),
@@ -103,9 +110,17 @@ impl Client {
             .with_context(|| format!("{name} cannot connect to {address}"))?;
         stream.set_nodelay(true)?;
         let info = serde_json::Value::Null;
-        let mut client = Self { name, terminal, stream, buffer: Vec::new(), info };
+        let mut client = Self {
+            name,
+            terminal,
+            stream,
+            buffer: Vec::new(),
+            info,
+        };
         let greeting = client.line(Instant::now() + PATIENCE).await?;
-        let json = greeting.as_deref().and_then(|line| line.strip_prefix("INFO "));
+        let json = greeting
+            .as_deref()
+            .and_then(|line| line.strip_prefix("INFO "));
         let json = json.with_context(|| format!("{address} greets with {greeting:?}, not INFO"))?;
         client.info = serde_json::from_str(json).context("INFO is not JSON")?;
         Ok(client)
@@ -126,7 +141,10 @@ impl Client {
         let rest = "\"lang\":\"demo\",\"version\":\"1\",\"protocol\":1,\"verbose\":false,\
                     \"pedantic\":false,\"headers\":true,\"no_responders\":true";
         let connect = format!("CONNECT {{{}{rest}}}\r\nPING\r\n", credentials(secret));
-        self.show(Direction::Sent, &format!("CONNECT {{{}…}}", credentials(&shown)))?;
+        self.show(
+            Direction::Sent,
+            &format!("CONNECT {{{}…}}", credentials(&shown)),
+        )?;
         self.stream.write_all(connect.as_bytes()).await?;
         self.hear().await
     }
@@ -135,13 +153,17 @@ impl Client {
     pub(super) async fn subscribe(&mut self, subject: &str, number: u32) -> anyhow::Result<()> {
         let line = format!("SUB {subject} {number}");
         self.show(Direction::Sent, &line)?;
-        self.stream.write_all(format!("{line}\r\n").as_bytes()).await?;
+        self.stream
+            .write_all(format!("{line}\r\n").as_bytes())
+            .await?;
         Ok(())
     }
 
     /// Subscribes to an inbox without a word about it; the number of the subscription is 2.
     pub(super) async fn open_inbox(&mut self, inbox: &str) -> anyhow::Result<()> {
-        self.stream.write_all(format!("SUB {inbox} 2\r\n").as_bytes()).await?;
+        self.stream
+            .write_all(format!("SUB {inbox} 2\r\n").as_bytes())
+            .await?;
         Ok(())
     }
 
@@ -155,7 +177,9 @@ impl Client {
         let reply = reply.map(|reply| format!("{reply} ")).unwrap_or_default();
         let line = format!("PUB {subject} {reply}{}", payload.len());
         self.show(Direction::Sent, format!("{line}  {payload}").trim_end())?;
-        self.stream.write_all(format!("{line}\r\n{payload}\r\n").as_bytes()).await?;
+        self.stream
+            .write_all(format!("{line}\r\n{payload}\r\n").as_bytes())
+            .await?;
         Ok(())
     }
 
@@ -191,7 +215,9 @@ impl Client {
     /// The next line or message; PING is answered, and an INFO without news is passed over.
     async fn next(&mut self, deadline: Instant) -> anyhow::Result<Heard> {
         loop {
-            let Some(line) = self.line(deadline).await? else { return Ok(Heard::Closed) };
+            let Some(line) = self.line(deadline).await? else {
+                return Ok(Heard::Closed);
+            };
             if line == "PING" {
                 self.stream.write_all(b"PONG\r\n").await?;
             } else if line.starts_with("MSG ") || line.starts_with("HMSG ") {
@@ -208,19 +234,33 @@ impl Client {
         let number = |from_end: usize| -> Option<usize> {
             words.get(words.len().checked_sub(from_end)?)?.parse().ok()
         };
-        let headers = if line.starts_with("HMSG ") { number(2) } else { Some(0) };
+        let headers = if line.starts_with("HMSG ") {
+            number(2)
+        } else {
+            Some(0)
+        };
         let (Some(headers), Some(size)) = (headers, number(1)) else {
             bail!("{}: not a message: {line}", self.name);
         };
-        let subject = words.get(1).map(|subject| (*subject).to_owned()).unwrap_or_default();
-        let Some(mut block) = self.take(size, deadline).await? else { return Ok(Heard::Closed) };
+        let subject = words
+            .get(1)
+            .map(|subject| (*subject).to_owned())
+            .unwrap_or_default();
+        let Some(mut block) = self.take(size, deadline).await? else {
+            return Ok(Heard::Closed);
+        };
         if block.len() < headers || self.take(2, deadline).await?.is_none() {
             bail!("{}: a message ended early: {line}", self.name);
         }
         let payload = block.split_off(headers);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let status = text(&block).lines().next().unwrap_or_default().to_owned();
-        Ok(Heard::Message { line, subject, status, payload: text(&payload) })
+        Ok(Heard::Message {
+            line,
+            subject,
+            status,
+            payload: text(&payload),
+        })
     }
 
     /// One line without its end; none when the connection was closed.
@@ -250,11 +290,18 @@ impl Client {
     /// Reads some bytes. False when the connection was closed.
     async fn fill(&mut self, deadline: Instant) -> anyhow::Result<bool> {
         if self.buffer.len() > BUFFER_BYTES {
-            bail!("{}: more than {BUFFER_BYTES} bytes without an end", self.name);
+            bail!(
+                "{}: more than {BUFFER_BYTES} bytes without an end",
+                self.name
+            );
         }
         let reading = timeout_at(deadline, self.stream.read_buf(&mut self.buffer)).await;
         let Ok(read) = reading else {
-            bail!("{} waited {} s for an answer in vain", self.name, PATIENCE.as_secs());
+            bail!(
+                "{} waited {} s for an answer in vain",
+                self.name,
+                PATIENCE.as_secs()
+            );
         };
         // A reset is an end as well.
         Ok(read.is_ok_and(|bytes| bytes > 0))

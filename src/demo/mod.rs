@@ -23,6 +23,8 @@ use terminal::Terminal;
 /// What is asked of the demonstration.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// This very program, for what the story does with its other commands.
+    pub program: PathBuf,
     /// The nats-server to put the proxy in front of; none: one is found or fetched.
     pub nats_server: Option<PathBuf>,
     /// Port of the proxy on 127.0.0.1; 0, or one that is taken, becomes a free one.
@@ -66,24 +68,32 @@ async fn show(options: Options) -> anyhow::Result<()> {
         () = &mut stopped => return Ok(()),
     };
     paste::introduction(&stage, terminal, options.port)?;
-    terminal.fact("ready", &format!("after {:.1} s", begun.elapsed().as_secs_f64()))?;
+    terminal.fact(
+        "ready",
+        &format!("after {:.1} s", begun.elapsed().as_secs_f64()),
+    )?;
     let played = tokio::select! {
-        played = play(&stage, terminal, options.once, begun) => played,
+        played = play(&stage, terminal, &options, begun) => played,
         () = &mut stopped => Ok(()),
     };
     let cleared = stage.clear().await;
     played.and(cleared)
 }
 
-async fn play(stage: &Stage, terminal: Terminal, once: bool, begun: Instant) -> anyhow::Result<()> {
-    story::tell(stage, terminal).await?;
+async fn play(
+    stage: &Stage,
+    terminal: Terminal,
+    options: &Options,
+    begun: Instant,
+) -> anyhow::Result<()> {
+    story::tell(stage, terminal, &options.program).await?;
     let seconds = begun.elapsed().as_secs_f64();
     terminal.heading(&format!(
         "Every ✓ was checked in this run, which took {seconds:.1} s."
     ))?;
-    if once {
+    if options.once {
         return Ok(());
     }
-    paste::commands(stage, terminal)?;
+    paste::commands(stage, terminal, &options.program)?;
     feed::follow(stage, terminal).await
 }

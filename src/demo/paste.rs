@@ -3,6 +3,7 @@
 //! Must never: print a token; the commands fetch fresh ones.
 
 use std::io;
+use std::path::Path;
 
 use super::stage::{STATIC_USER, Stage};
 use super::terminal::Terminal;
@@ -15,13 +16,19 @@ pub(super) fn introduction(stage: &Stage, terminal: Terminal, port: u16) -> io::
         "   alice, bob, gateway ── Entra token ──▶ natsentry ── user \"{STATIC_USER}\" ──▶ nats-server"
     ))?;
     terminal.line("")?;
-    terminal.fact("server", &format!(
-        "nats-server {} on {}, from {}",
-        found.version,
-        stage.nats.address(),
-        found.source
-    ))?;
-    terminal.fact("issuer", &format!("{}, stands in for Entra ID", stage.idp.base()))?;
+    terminal.fact(
+        "server",
+        &format!(
+            "nats-server {} on {}, from {}",
+            found.version,
+            stage.nats.address(),
+            found.source
+        ),
+    )?;
+    terminal.fact(
+        "issuer",
+        &format!("{}, stands in for Entra ID", stage.idp.base()),
+    )?;
     let moved = if port != 0 && client.port() != port {
         format!(", since port {port} is taken")
     } else {
@@ -29,30 +36,82 @@ pub(super) fn introduction(stage: &Stage, terminal: Terminal, port: u16) -> io::
     };
     terminal.fact("natsentry", &format!("{client}{moved}"))?;
     terminal.fact("config", &stage.config_file().display().to_string())?;
-    terminal.fact("", "natsentry.log and audit.jsonl stand beside it, as long as this runs")
+    terminal.fact(
+        "",
+        "natsentry.log and audit.jsonl stand beside it, as long as this runs",
+    )
 }
 
 /// Commands for three people with different rights.
-pub(super) fn commands(stage: &Stage, terminal: Terminal) -> io::Result<()> {
+pub(super) fn commands(stage: &Stage, terminal: Terminal, program: &Path) -> io::Result<()> {
     let (client, admin, idp) = (stage.client, stage.admin, stage.idp.base());
-    let nats = |who: &str, what: &str| {
+    let nats = |who: &str, life: &str, what: &str| {
         format!(
-            "nats --server nats://{client} --user {who} --password \"$(curl -s '{idp}/token?as={who}')\" {what}"
+            "nats --server nats://{client} --user {who} \
+             --password \"$(curl -s '{idp}/token?as={who}{life}')\" {what}"
         )
     };
-    let gateway = stage.idp.directory().applications.iter().find(|app| app.name == "gateway");
+    let gateway = stage
+        .idp
+        .directory()
+        .applications
+        .iter()
+        .find(|app| app.name == "gateway");
     let oid = gateway.map(|app| app.oid.as_str()).unwrap_or_default();
-    terminal.heading("Now you. Paste these into other terminals; what natsentry makes of them appears here.")?;
-    terminal.command("alice (operator) listens to orders", &nats("alice", "sub 'orders.>'"))?;
-    terminal.command("alice places an order", &nats("alice", "pub orders.new '{\"qty\":5}'"))?;
-    terminal.command("bob (reader) is denied", &nats("bob", "pub orders.new fake"))?;
-    terminal.command("the gateway writes its own branch", &nats("gateway", &format!("pub telemetry.{oid}.temp 21.5")))?;
-    terminal.command("mallory has no role", &nats("mallory", "sub 'orders.>'"))?;
-    terminal.command("bob in Python (pip install nats-py), with a fresh token at each reconnect", &python(stage))?;
-    terminal.command("metrics, health, who is there", &format!(
-        "curl -s http://{admin}/metrics | grep -E '^natsentry_(denials|refusals|sessions)'"
-    ))?;
-    terminal.line(&format!("   curl -s http://{admin}/readyz; curl -s http://{admin}/sessions"))?;
+    let show = |what: &str, command: &str| terminal.command(what, command);
+    terminal.heading(
+        "Now you. Paste these into other terminals; what natsentry makes of them appears below.",
+    )?;
+    show(
+        "alice (operator) listens; the nats CLI takes the token as the password",
+        &nats("alice", "", "sub 'orders.>'"),
+    )?;
+    show(
+        "alice places an order",
+        &nats("alice", "", "pub orders.new '{\"qty\":5}'"),
+    )?;
+    show(
+        "bob (reader) is denied",
+        &nats("bob", "", "pub orders.new fake"),
+    )?;
+    show(
+        "bob reads what alice wrote",
+        &nats("bob", "", "kv get setpoints line1 --raw"),
+    )?;
+    show(
+        "bob's token ends after 20 s",
+        &nats("bob", "&lifetime=20s", "sub 'orders.>'"),
+    )?;
+    show(
+        "the gateway writes its own branch",
+        &nats("gateway", "", &format!("pub telemetry.{oid}.temp 21.5")),
+    )?;
+    show(
+        "mallory has no role",
+        &nats("mallory", "", "sub 'orders.>'"),
+    )?;
+    show(
+        "bob in Python (pip install nats-py), with a fresh token at each reconnect",
+        &python(stage),
+    )?;
+    show(
+        "metrics",
+        &format!(
+            "curl -s http://{admin}/metrics | grep -E '^natsentry_(denials|refusals|sessions)'"
+        ),
+    )?;
+    show(
+        "health, and who is there",
+        &format!("curl -s http://{admin}/readyz; curl -s http://{admin}/sessions"),
+    )?;
+    show(
+        "which line of the policy decides",
+        &format!(
+            "curl -s '{idp}/token?as=bob' | {} explain --token-stdin --publish orders.new -c {}",
+            program.display(),
+            stage.config_file().display()
+        ),
+    )?;
     terminal.heading("Ctrl-C ends it all and removes the folder.")
 }
 

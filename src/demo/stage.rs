@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use super::idp::{Directory, DevIdp, IdpConfig};
+use super::idp::{DevIdp, Directory, IdpConfig};
 use super::provision::{ProvisionError, TempDir};
 use super::servers::{self, Found, NatsServer};
 use crate::config::Config;
@@ -74,21 +74,40 @@ impl Stage {
         let (started, idp, stranger) = tokio::join!(
             start_nats(nats_server, &password),
             DevIdp::start(IdpConfig::default()),
-            DevIdp::start(IdpConfig { directory: strangers(), ..IdpConfig::default() }),
+            DevIdp::start(IdpConfig {
+                directory: strangers(),
+                ..IdpConfig::default()
+            }),
         );
         let (found, nats) = started?;
         let (idp, stranger) = (idp?, stranger?);
         write_private(&folder.path().join("nats-password"), &password)?;
-        let (config, server) = build(&folder, &idp, &nats, port).await?;
+        let (config, server) = build(&folder, &idp, &nats, port)?;
         let client = server.client_address()?;
-        let admin = server.admin_address().context("the configuration has an admin interface")?;
+        let admin = server
+            .admin_address()
+            .context("the configuration has an admin interface")?;
         // Only plain HTTP on loopback: neither proxies nor the machine's CAs have a part in it.
-        let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(PATIENCE);
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([])
+            .timeout(PATIENCE);
         let http = http.build()?;
         let stop = CancellationToken::new();
         let served = tokio::spawn(server.run(stop.clone().cancelled_owned()));
         let stage = Self {
-            idp, stranger, nats, found, password, config, client, admin, folder, http, stop, served,
+            idp,
+            stranger,
+            nats,
+            found,
+            password,
+            config,
+            client,
+            admin,
+            folder,
+            http,
+            stop,
+            served,
         };
         stage.until_ready().await?;
         Ok(stage)
@@ -114,7 +133,8 @@ impl Stage {
 
     /// What nats-server's monitoring answers.
     pub(super) async fn get_from_nats(&self, path: &str) -> anyhow::Result<String> {
-        self.fetch((Ipv4Addr::LOCALHOST, self.nats.monitor_port()).into(), path).await
+        self.fetch((Ipv4Addr::LOCALHOST, self.nats.monitor_port()).into(), path)
+            .await
     }
 
     async fn fetch(&self, address: SocketAddr, path: &str) -> anyhow::Result<String> {
@@ -157,10 +177,7 @@ impl Stage {
 }
 
 /// Finds and starts nats-server with one account, JetStream, and a log of every protocol line.
-async fn start_nats(
-    program: Option<&Path>,
-    password: &str,
-) -> anyhow::Result<(Found, NatsServer)> {
+async fn start_nats(program: Option<&Path>, password: &str) -> anyhow::Result<(Found, NatsServer)> {
     let program = program.map(Path::to_path_buf);
     let config = format!(
         "authorization {{ user: \"{STATIC_USER}\", password: \"{password}\" }}\n\
@@ -178,7 +195,7 @@ async fn start_nats(
 }
 
 /// Writes the configuration with free ports, reads it as `natsentry run` would, and binds the listeners.
-async fn build(
+fn build(
     folder: &TempDir,
     idp: &DevIdp,
     nats: &NatsServer,
@@ -208,7 +225,10 @@ async fn build(
 }
 
 fn is_taken(error: &anyhow::Error) -> bool {
-    let kind = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let kind = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<io::Error>())
+        .map(io::Error::kind);
     kind == Some(io::ErrorKind::AddrInUse)
 }
 
@@ -224,7 +244,10 @@ fn free_address(port: u16) -> io::Result<SocketAddr> {
 
 /// The directory of a company that nobody here has to do with.
 fn strangers() -> Directory {
-    Directory { tid: "99999999-2222-3333-4444-555555555555".into(), ..Directory::default() }
+    Directory {
+        tid: "99999999-2222-3333-4444-555555555555".into(),
+        ..Directory::default()
+    }
 }
 
 fn new_password() -> anyhow::Result<String> {
@@ -236,7 +259,11 @@ fn new_password() -> anyhow::Result<String> {
 fn write_private(file: &Path, text: &str) -> Result<(), ProvisionError> {
     use io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
-    let opened = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    let opened = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file);
     opened
         .and_then(|mut opened| opened.write_all(text.as_bytes()))
         .map_err(ProvisionError::file("write", file))

@@ -7,6 +7,8 @@ mod evidence;
 mod rights;
 mod tokens;
 
+use std::path::Path;
+
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -24,6 +26,7 @@ const REFUSED: &str = "-ERR 'Authorization Violation'";
 /// What the steps share.
 struct Story<'a> {
     stage: &'a Stage,
+    program: &'a Path,
     terminal: Terminal,
     steps: usize,
     /// Every token that was sent, to look for in places where none may be.
@@ -45,14 +48,16 @@ struct Cast {
 ///
 /// # Errors
 /// When something is not as told, or the reader of standard output has gone.
-pub(super) async fn tell(stage: &Stage, terminal: Terminal) -> anyhow::Result<()> {
+pub(super) async fn tell(stage: &Stage, terminal: Terminal, program: &Path) -> anyhow::Result<()> {
+    let (tokens, steps, denied, refused) = (Vec::new(), 0, 0, 0);
     let mut story = Story {
         stage,
+        program,
         terminal,
-        steps: 0,
-        tokens: Vec::new(),
-        denied: 0,
-        refused: 0,
+        steps,
+        tokens,
+        denied,
+        refused,
     };
     let told = story.all().await;
     told.with_context(|| format!("step {}", story.steps))
@@ -70,7 +75,25 @@ impl Story<'_> {
         self.short_token().await?;
         self.behind_the_proxy().await?;
         self.metrics().await?;
-        self.audit().await
+        self.audit().await?;
+        self.explain().await?;
+        self.farewell(cast).await
+    }
+
+    /// All three still serve after everything; then they leave, so that what the feed tells afterwards is news.
+    async fn farewell(&self, mut cast: Cast) -> anyhow::Result<()> {
+        for client in [&mut cast.alice, &mut cast.bob, &mut cast.gateway] {
+            client.settle().await?;
+        }
+        drop(cast);
+        let until = Instant::now() + PATIENCE;
+        while self.sessions().await?.get("total") != Some(&Value::from(0)) {
+            if Instant::now() > until {
+                bail!("sessions are left although their clients are gone");
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
     }
 
     fn step(&mut self, text: &str) -> anyhow::Result<()> {
@@ -147,7 +170,7 @@ impl Story<'_> {
 
     /// The session of an identity, as the admin interface lists it.
     async fn session(&self, oid: &str) -> anyhow::Result<Value> {
-        let list: Value = serde_json::from_str(&self.stage.get("/sessions").await?)?;
+        let list = self.sessions().await?;
         let rows = list.get("sessions").and_then(Value::as_array);
         let row = rows
             .into_iter()
@@ -155,6 +178,10 @@ impl Story<'_> {
             .find(|row| text(row, "oid") == oid);
         row.cloned()
             .with_context(|| format!("/sessions has no session of {oid}: {list}"))
+    }
+
+    async fn sessions(&self) -> anyhow::Result<Value> {
+        Ok(serde_json::from_str(&self.stage.get("/sessions").await?)?)
     }
 
     /// The newest line of the audit that fits, once it is there.
@@ -185,7 +212,9 @@ impl Story<'_> {
 /// A claim as it is shown, times without their seconds since 1970; `-` where there is none.
 fn fact(seen: &Inspection, claim: &str) -> String {
     let shown = seen.fact(claim).unwrap_or("-");
-    let time = shown.split_once(" (").and_then(|(_, time)| time.strip_suffix(')'));
+    let time = shown
+        .split_once(" (")
+        .and_then(|(_, time)| time.strip_suffix(')'));
     time.unwrap_or(shown).to_owned()
 }
 

@@ -41,16 +41,26 @@ impl Terminal {
     pub(super) fn detect() -> Self {
         let refused = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self { colour: io::stdout().is_terminal() && !refused && !dumb, wire: true }
+        Self {
+            colour: io::stdout().is_terminal() && !refused && !dumb,
+            wire: true,
+        }
     }
 
     /// The same without the lines of the wire.
     pub(super) const fn muted(self) -> Self {
-        Self { wire: false, ..self }
+        Self {
+            wire: false,
+            ..self
+        }
     }
 
     fn paint(self, code: &str, text: &str) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.colour {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     /// A line as it is.
@@ -67,14 +77,21 @@ impl Terminal {
 
     /// The beginning of a step.
     pub(super) fn step(self, number: usize, text: &str) -> io::Result<()> {
-        self.line(&format!("\n{} {}", self.paint(CYAN, &format!("{number:>2}")), self.paint(BOLD, text)))
+        self.line(&format!(
+            "\n{} {}",
+            self.paint(CYAN, &format!("{number:>2}")),
+            self.paint(BOLD, text)
+        ))
     }
 
     /// A named fact.
     pub(super) fn fact(self, name: &str, text: &str) -> io::Result<()> {
         for (index, line) in wrap(text, LINE_SHOWN).iter().enumerate() {
             let name = if index == 0 { name } else { "" };
-            self.line(&format!("   {} {line}", self.paint(DIM, &format!("{name:<9}"))))?;
+            self.line(&format!(
+                "   {} {line}",
+                self.paint(DIM, &format!("{name:<9}"))
+            ))?;
         }
         Ok(())
     }
@@ -86,7 +103,10 @@ impl Terminal {
 
     /// A command to paste.
     pub(super) fn command(self, what: &str, text: &str) -> io::Result<()> {
-        self.line(&format!("\n   {}\n   {text}", self.paint(DIM, &format!("# {what}"))))
+        self.line(&format!(
+            "\n   {}\n   {text}",
+            self.paint(DIM, &format!("# {what}"))
+        ))
     }
 
     /// A line of the wire.
@@ -102,7 +122,10 @@ impl Terminal {
             }
             Direction::Received => ('<', text.to_owned()),
         };
-        self.line(&format!("   {who:<9} {} {shown}", self.paint(DIM, &arrow.to_string())))
+        self.line(&format!(
+            "   {who:<9} {} {shown}",
+            self.paint(DIM, &arrow.to_string())
+        ))
     }
 
     /// Prints a statement that holds; one that does not ends the demonstration.
@@ -131,7 +154,10 @@ impl Terminal {
         seen: impl FnOnce() -> String,
     ) -> anyhow::Result<()> {
         if !holds {
-            bail!("the story says \"{statement}\", but this was seen: {}", seen());
+            bail!(
+                "the story says \"{statement}\", but this was seen: {}",
+                seen()
+            );
         }
         Ok(())
     }
@@ -175,13 +201,21 @@ mod tests {
 
     #[test]
     fn a_token_is_never_shown_whole() {
-        assert_eq!(shorten("eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.e30.c2ln"), "eyJ0eXAiOiJK…");
+        assert_eq!(
+            shorten("eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.e30.c2ln"),
+            "eyJ0eXAiOiJK…"
+        );
     }
 
     #[test]
     fn a_statement_that_does_not_hold_is_an_error_that_says_what_was_seen() {
-        let terminal = Terminal { colour: false, wire: true };
-        let error = terminal.check("water flows down", false, || "up".to_owned()).unwrap_err();
+        let terminal = Terminal {
+            colour: false,
+            wire: true,
+        };
+        let error = terminal
+            .check("water flows down", false, || "up".to_owned())
+            .unwrap_err();
         assert_eq!(
             error.to_string(),
             "the story says \"water flows down\", but this was seen: up"
@@ -198,7 +232,21 @@ mod tests {
 
     #[test]
     fn without_colour_nothing_is_escaped() {
-        assert_eq!(Terminal { colour: false, wire: true }.paint(RED, "x"), "x");
-        assert_eq!(Terminal { colour: true, wire: true }.paint(RED, "x"), "\x1b[31mx\x1b[0m");
+        assert_eq!(
+            Terminal {
+                colour: false,
+                wire: true
+            }
+            .paint(RED, "x"),
+            "x"
+        );
+        assert_eq!(
+            Terminal {
+                colour: true,
+                wire: true
+            }
+            .paint(RED, "x"),
+            "\x1b[31mx\x1b[0m"
+        );
     }
 }

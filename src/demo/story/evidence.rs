@@ -1,11 +1,16 @@
 //! Steps about what is left of it all: on the server behind, in the metrics, in the audit.
 
+use std::process::Stdio;
+
 use anyhow::Context as _;
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+use tokio::time::{Instant, timeout};
 
-use super::super::stage::{LOOK_AGAIN, PATIENCE, STATIC_USER};
 use super::{Story, text};
+use crate::demo::idp::TokenRequest;
+use crate::demo::stage::{LOOK_AGAIN, PATIENCE, STATIC_USER};
 
 /// Metric families worth a look after the story.
 const TELLING: [&str; 8] = [
@@ -20,8 +25,9 @@ const TELLING: [&str; 8] = [
 ];
 
 /// Members of an audit line that are shown, in this order.
-const SHOWN: [&str; 10] =
-    ["event", "verdict", "name", "oid", "roles", "op", "subject", "rule", "reason", "blame"];
+const SHOWN: [&str; 10] = [
+    "event", "verdict", "name", "oid", "roles", "op", "subject", "rule", "reason", "blame",
+];
 
 impl Story<'_> {
     /// What nats-server knows of its clients.
@@ -35,13 +41,23 @@ impl Story<'_> {
             .map(|connection| text(connection, "authorized_user"))
             .collect();
         let log = self.stage.nats.log();
-        let connects: Vec<&str> = log.lines().filter(|line| line.contains("[CONNECT ")).collect();
+        let connects: Vec<&str> = log
+            .lines()
+            .filter(|line| line.contains("[CONNECT "))
+            .collect();
         let own = format!("\"user\":\"{STATIC_USER}\"");
         // The first client of the story had no password, and went to nats-server itself.
-        let anonymous = connects.iter().filter(|line| !line.contains("\"user\":")).count();
+        let anonymous = connects
+            .iter()
+            .filter(|line| !line.contains("\"user\":"))
+            .count();
         let as_user = connects.iter().filter(|line| line.contains(&own)).count();
-        self.terminal.fact("connz", &format!("{} connections, users {users:?}", users.len()))?;
-        self.terminal.fact("trace", &format!("{as_user} CONNECTs with {own}"))?;
+        self.terminal.fact(
+            "connz",
+            &format!("{} connections, users {users:?}", users.len()),
+        )?;
+        self.terminal
+            .fact("trace", &format!("{as_user} CONNECTs with {own}"))?;
         self.terminal.check(
             "every connection through natsentry is the static user's",
             users.len() >= 3
@@ -51,9 +67,16 @@ impl Story<'_> {
             || format!("{users:?}; {connects:?}"),
         )?;
         let audit = std::fs::read_to_string(self.stage.audit_file())?;
-        let places = [("nats-server's trace", log), ("our log", self.stage.log()), ("the audit", audit)];
+        let places = [
+            ("nats-server's trace", log),
+            ("our log", self.stage.log()),
+            ("the audit", audit),
+        ];
         let found = places.iter().find(|(_, written)| {
-            let parts = self.tokens.iter().flat_map(|token| token.split('.').skip(1));
+            let parts = self
+                .tokens
+                .iter()
+                .flat_map(|token| token.split('.').skip(1));
             parts.into_iter().any(|part| written.contains(part))
         });
         self.terminal.check(
@@ -62,7 +85,11 @@ impl Story<'_> {
                 self.tokens.len()
             ),
             found.is_none(),
-            || found.map(|(place, _)| (*place).to_owned()).unwrap_or_default(),
+            || {
+                found
+                    .map(|(place, _)| (*place).to_owned())
+                    .unwrap_or_default()
+            },
         )
     }
 
@@ -117,29 +144,78 @@ impl Story<'_> {
         ] {
             self.terminal.evidence(&brief(line))?;
         }
-        let count = |event: &str| lines.iter().filter(|line| text(line, "event") == event).count();
+        let count = |event: &str| {
+            lines
+                .iter()
+                .filter(|line| text(line, "event") == event)
+                .count()
+        };
         let (denied, refused) = (count("denied"), count("refused"));
         self.terminal.check(
             "the audit and the metrics agree to the last denial",
             u64::try_from(denied).ok() == Some(self.denied)
                 && u64::try_from(refused).ok() == Some(self.refused),
             || format!("{denied} lines of denials, {refused} of refusals"),
-        )?;
-        self.explain(&denial)
+        )
     }
 
-    /// From a denial to the line of the file.
-    fn explain(&self, denial: &Value) -> anyhow::Result<()> {
-        let rule = text(denial, "rule");
+    /// From a denial to the line of the file, by the command that people use for it.
+    pub(super) async fn explain(&mut self) -> anyhow::Result<()> {
+        self.step("why was bob denied? natsentry explain, with bob's token on standard input")?;
+        let token = self.token(&TokenRequest::of("bob"))?;
+        let mut command = Command::new(self.program);
+        command
+            .args([
+                "explain",
+                "--token-stdin",
+                "--subscribe",
+                "orders.internal.>",
+                "--config",
+            ])
+            .arg(self.stage.config_file())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut running = command
+            .spawn()
+            .context("this program cannot be run once more")?;
+        if let Some(mut input) = running.stdin.take() {
+            input.write_all(token.as_bytes()).await?;
+        }
+        let ended = timeout(PATIENCE, running.wait_with_output()).await??;
+        let said = String::from_utf8_lossy(&ended.stdout);
+        // The folder is known from above, and long.
+        let folder = format!("{}/", self.stage.folder.path().display());
+        for line in said.lines() {
+            self.terminal.evidence(&line.replace(&folder, ""))?;
+        }
         let file = std::fs::read_to_string(self.stage.config_file())?;
-        let at = self.stage.config.source.position(rule);
-        let line = at.and_then(|at| file.lines().nth(at.line.checked_sub(1)?)).unwrap_or_default();
-        let number = at.map_or(0, |at| at.line);
-        self.terminal.fact("why", &format!("{rule}, natsentry.yaml:{number}: {}", line.trim()))?;
+        let rule = "roles.reader.deny.subscribe[0]";
+        let line = self
+            .stage
+            .config
+            .source
+            .position(rule)
+            .map_or(0, |at| at.line);
+        let text = line
+            .checked_sub(1)
+            .and_then(|index| file.lines().nth(index));
+        let text = text.unwrap_or_default().trim();
+        self.terminal
+            .fact("", &format!("natsentry.yaml:{line}: {text}"))?;
         self.terminal.check(
-            "a denial names the line of the file that decided",
-            rule == "roles.reader.deny.subscribe[0]" && line.contains("orders.internal.>"),
-            || format!("rule {rule:?}, line {number}: {line}"),
+            "it is denied, and the line of the file that decided is named",
+            ended.status.code() == Some(1)
+                && said.contains(&format!("natsentry.yaml:{line}"))
+                && text.contains("orders.internal.>"),
+            || {
+                format!(
+                    "{}: {said}{}",
+                    ended.status,
+                    String::from_utf8_lossy(&ended.stderr)
+                )
+            },
         )
     }
 }
@@ -152,14 +228,20 @@ fn is_telling(line: &str) -> bool {
 
 /// The sum of a family's samples.
 fn sum(page: &str, family: &str) -> u64 {
-    let samples = page.lines().filter(|line| line.split(['{', ' ']).next() == Some(family));
-    samples.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
+    let samples = page
+        .lines()
+        .filter(|line| line.split(['{', ' ']).next() == Some(family));
+    samples
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
+        .sum()
 }
 
 /// The members of an audit line that say most.
 fn brief(line: &Value) -> String {
-    let kept: Vec<String> =
-        SHOWN.iter().filter_map(|name| Some(format!("\"{name}\":{}", line.get(*name)?))).collect();
+    let kept: Vec<String> = SHOWN
+        .iter()
+        .filter_map(|name| Some(format!("\"{name}\":{}", line.get(*name)?)))
+        .collect();
     format!("{{…{}…}}", kept.join(","))
 }
 

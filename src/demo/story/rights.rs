@@ -3,9 +3,9 @@
 use anyhow::Context as _;
 use tokio::time::Instant;
 
+use super::{Cast, REFUSED, Story};
 use crate::demo::client::{Client, Heard, Proof};
 use crate::demo::stage::STATIC_USER;
-use super::{Cast, REFUSED, Story};
 
 /// A bucket as clients make it, with direct reads.
 const BUCKET: &str = r#"{"name":"KV_setpoints","subjects":["$KV.setpoints.>"],"max_msgs_per_subject":1,"allow_direct":true,"allow_rollup_hdrs":true,"deny_delete":true,"discard":"new","storage":"memory"}"#;
@@ -16,17 +16,22 @@ const AT_ONCE_MS: u128 = 500;
 impl Story<'_> {
     /// What there was before: one account, for everybody and everything.
     pub(super) async fn one_password(&mut self) -> anyhow::Result<()> {
-        self.step("before: the server knows one account, and whoever has its password may do everything")?;
+        self.step(
+            "before: the server knows one account, and whoever has its password may do everything",
+        )?;
         let address = self.stage.nats.address();
         let mut nobody = Client::open(self.terminal, "somebody", address).await?;
         let refused = nobody.connect(Proof::Nothing).await?;
         let mut legacy = Client::open(self.terminal, STATIC_USER, address).await?;
-        let admitted =
-            legacy.connect(Proof::Password(STATIC_USER, &self.stage.password)).await?;
+        let admitted = legacy
+            .connect(Proof::Password(STATIC_USER, &self.stage.password))
+            .await?;
         let inbox = inbox_of("legacy");
         legacy.mute();
         legacy.open_inbox(&inbox).await?;
-        legacy.publish("$JS.API.STREAM.CREATE.KV_setpoints", Some(&inbox), BUCKET).await?;
+        legacy
+            .publish("$JS.API.STREAM.CREATE.KV_setpoints", Some(&inbox), BUCKET)
+            .await?;
         let made = legacy.hear().await?;
         self.terminal.check(
             "straight at nats-server: without it no way in, with it even streams and buckets can be made",
@@ -40,7 +45,9 @@ impl Story<'_> {
     /// Three identities, and the first message between them.
     pub(super) async fn introductions(&mut self) -> anyhow::Result<Cast> {
         self.step("alice connects to natsentry: her Entra token is in the place of the password")?;
-        let mut alice = self.introduce("alice", "operator", &["oid", "roles", "exp"]).await?;
+        let mut alice = self
+            .introduce("alice", "operator", &["oid", "roles", "exp"])
+            .await?;
 
         self.step("bob is a reader: he hears orders, and cannot place one")?;
         let mut bob = self.introduce("bob", "reader", &["oid", "roles"]).await?;
@@ -62,9 +69,15 @@ impl Story<'_> {
         )?;
 
         self.step("the gateway is an application with a managed identity; it may write its own branch only")?;
-        let mut gateway = self.introduce("gateway", "gateway", &["oid", "roles", "idtyp"]).await?;
+        let mut gateway = self
+            .introduce("gateway", "gateway", &["oid", "roles", "idtyp"])
+            .await?;
         self.own_branch(&mut alice, &mut gateway).await?;
-        Ok(Cast { alice, bob, gateway })
+        Ok(Cast {
+            alice,
+            bob,
+            gateway,
+        })
     }
 
     /// A template, and another's branch.
@@ -72,7 +85,9 @@ impl Story<'_> {
         let people = &self.stage.idp.directory().applications;
         let oid_of = |name: &str| {
             let found = people.iter().find(|application| application.name == name);
-            found.map(|application| application.oid.clone()).context("the directory has both")
+            found
+                .map(|application| application.oid.clone())
+                .context("the directory has both")
         };
         let own = format!("telemetry.{}.temp", oid_of("gateway")?);
         let others = format!("telemetry.{}.temp", oid_of("historian")?);
@@ -88,7 +103,9 @@ impl Story<'_> {
         self.terminal.check(
             "telemetry.{oid}.> means the oid of the token: nobody writes in another's name",
             is_message(&heard, &own, "21.5")
-                && denied.is(&format!("-ERR 'Permissions Violation for Publish to \"{others}\"'"))
+                && denied.is(&format!(
+                    "-ERR 'Permissions Violation for Publish to \"{others}\"'"
+                ))
                 && more.is_empty(),
             || format!("{}, {}, then {more:?}", heard.shown(), denied.shown()),
         )
@@ -97,7 +114,9 @@ impl Story<'_> {
     /// A deny below a wildcard that was granted.
     pub(super) async fn wildcard_with_a_deny(&mut self, cast: &mut Cast) -> anyhow::Result<()> {
         let Cast { alice, bob, .. } = cast;
-        self.step("a deny holds below a wildcard too: bob listens on orders.>, without orders.internal.>")?;
+        self.step(
+            "a deny holds below a wildcard too: bob listens on orders.>, without orders.internal.>",
+        )?;
         alice.publish("orders.internal.margin", None, "31%").await?;
         alice.publish("orders.eu", None, "{\"qty\":8}").await?;
         alice.settle().await?;
@@ -149,10 +168,14 @@ impl Story<'_> {
         if !has_direct_get(&self.stage.found.version) {
             return Ok(());
         }
-        self.step("roles name JetStream buckets, not subjects: alice writes setpoints, bob reads them")?;
+        self.step(
+            "roles name JetStream buckets, not subjects: alice writes setpoints, bob reads them",
+        )?;
         let inbox = inbox_of("alice");
         alice.open_inbox(&inbox).await?;
-        alice.publish("$KV.setpoints.line1", Some(&inbox), "42").await?;
+        alice
+            .publish("$KV.setpoints.line1", Some(&inbox), "42")
+            .await?;
         let stored = alice.hear().await?;
         let get = "$JS.API.DIRECT.GET.KV_setpoints.$KV.setpoints.line1";
         bob.publish(get, Some(&inbox_of("bob")), "").await?;
@@ -183,7 +206,9 @@ fn inbox_of(name: &str) -> String {
 
 /// Direct reads came with 2.9.
 fn has_direct_get(version: &str) -> bool {
-    let mut numbers = version.split('.').map_while(|part| part.parse::<u32>().ok());
+    let mut numbers = version
+        .split('.')
+        .map_while(|part| part.parse::<u32>().ok());
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (2, 9)
 }
 

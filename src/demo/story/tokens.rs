@@ -8,10 +8,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::super::client::Heard;
-use super::super::idp::{TokenRequest, patch};
 use super::{REFUSED, Story, text};
 use crate::clock;
+use crate::demo::client::Heard;
+use crate::demo::idp::{TokenRequest, patch};
 
 /// Microsoft Graph: the application for which people most often get a token by mistake.
 const GRAPH: &str = "00000003-0000-0000-c000-000000000000";
@@ -44,7 +44,9 @@ impl Story<'_> {
         self.step("tokens that must not pass: the same answer for all, and the reason in the log")?;
         let past = |secs| clock::now().minus(Duration::from_secs(secs)).as_secs();
         let (issued, ended) = (past(4200), past(600));
-        let expired = TokenRequest::of("alice").claim("iat", issued).claim("nbf", issued);
+        let expired = TokenRequest::of("alice")
+            .claim("iat", issued)
+            .claim("nbf", issued);
         let expired = self.token(&expired.claim("exp", ended))?;
         let other = self.token(&TokenRequest::of("alice").claim("aud", GRAPH))?;
         let bobs = self.token(&TokenRequest::of("bob"))?;

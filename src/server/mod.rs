@@ -138,7 +138,10 @@ impl Server {
         act(&shared, ActKind::Stopped, "process", "").await;
         shared.audit.flush(Duration::from_secs(5)).await?;
         shared.tasks.close();
-        if tokio::time::timeout(Duration::from_secs(2), shared.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(2), shared.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!(tasks = shared.tasks.len(), "some tasks did not end in time");
         }
         Ok(())

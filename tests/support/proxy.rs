@@ -175,13 +175,18 @@ impl Proxy {
     pub async fn stop(mut self) -> tempfile::TempDir {
         self.begin_drain();
         if let Some(task) = self.task.take() {
-            task.await.expect("the server does not panic").expect("the server ends well");
+            task.await
+                .expect("the server does not panic")
+                .expect("the server ends well");
         }
         // The writer of the audit lets go of its file a moment after its last line.
         let audit = std::fs::File::open(self.audit_file()).expect("the audit file");
         let deadline = std::time::Instant::now() + Duration::from_secs(5);
         while audit.try_lock().is_err() {
-            assert!(std::time::Instant::now() < deadline, "the audit file stays locked");
+            assert!(
+                std::time::Instant::now() < deadline,
+                "the audit file stays locked"
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.folder

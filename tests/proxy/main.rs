@@ -19,5 +19,6 @@ mod basics;
 mod close;
 mod hostile_tokens;
 mod outage;
+mod policy_change;
 mod secrets;
 mod tls;

@@ -382,6 +382,30 @@ fn every_inbox_shape_of_the_clients_works_and_nobody_listens_on_all() {
 }
 
 #[test]
+fn the_short_inbox_of_asynchronous_publishes_counts_and_other_short_ones_do_not() {
+    let mut judge = judge_of(json!({ "publish": ["svc"] }));
+    for (subject, allowed) in [
+        ("_INBOX.aB3dE6.*", true),
+        ("_INBOX.aB3dE.*", false),
+        ("_INBOX.aB3dE67.*", false),
+        ("_INBOX.aB3-E6.*", false),
+        ("_INBOX.aB3dE*.x", false),
+        ("_INBOX.exactly-sixteen.*", false),
+        ("_INBOX.exactly-sixteen-.*", true),
+    ] {
+        assert_eq!(
+            may_subscribe(&mut judge, subject, None),
+            allowed,
+            "{subject}"
+        );
+    }
+    let long = format!("_INBOX.{}.*", "x".repeat(64));
+    assert!(may_subscribe(&mut judge, &long, None));
+    let longer = format!("_INBOX.{}.*", "x".repeat(65));
+    assert!(!may_subscribe(&mut judge, &longer, None));
+}
+
+#[test]
 fn a_reply_must_lie_in_the_sessions_own_inbox_or_be_publishable() {
     let mut judge =
         judge_of(json!({ "publish": ["svc", "mine.>"], "deny": { "publish": ["mine.not"] } }));

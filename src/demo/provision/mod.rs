@@ -174,8 +174,16 @@ impl Cache {
             remove_if_there(&aside)?;
             return Err(error);
         }
-        // The lock file stays: removing it would let a third party lock a file that nobody else sees.
         Ok(place)
+    }
+
+    /// Keeps every other thread and process out until the returned file is dropped. The file stays: removing it would
+    /// let a third party lock a file that nobody else sees.
+    pub(super) fn lock(&self, name: &str) -> Result<File, ProvisionError> {
+        let path = self.root.join(format!(".{name}.lock"));
+        let lock = File::create(&path).map_err(ProvisionError::file("create", &path))?;
+        lock.lock().map_err(ProvisionError::file("lock", &path))?;
+        Ok(lock)
     }
 }
 

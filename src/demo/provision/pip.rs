@@ -27,13 +27,7 @@ impl Python {
     pub fn find(cache: &Cache) -> Result<Self, ProvisionError> {
         let program = match on_path("python3", answers) {
             Some(program) => program,
-            None => {
-                apt::install(&["python3-minimal", "libpython3-stdlib", "ca-certificates"])?;
-                on_path("python3", answers).ok_or_else(|| ProvisionError::Missing {
-                    program: "python3".to_owned(),
-                    advice: ADVICE.to_owned(),
-                })?
-            }
+            None => install_python(cache)?,
         };
         let mut python = Self {
             program,
@@ -122,6 +116,18 @@ fn pinned<'a>(pip: &'a mut Command, list: &Path) -> &'a mut Command {
 fn answers(program: &Path) -> bool {
     let test = "import sys, zipfile, ssl; sys.exit(sys.version_info < (3, 9))";
     run(command(program).args(["-c", test]), ADVICE).is_ok()
+}
+
+fn install_python(cache: &Cache) -> Result<PathBuf, ProvisionError> {
+    // apt serves one at a time, and who waited may find it done.
+    let _lock = cache.lock("apt-install")?;
+    if on_path("python3", answers).is_none() {
+        apt::install(&["python3-minimal", "libpython3-stdlib", "ca-certificates"])?;
+    }
+    on_path("python3", answers).ok_or_else(|| ProvisionError::Missing {
+        program: "python3".to_owned(),
+        advice: ADVICE.to_owned(),
+    })
 }
 
 fn borrow_pip(cache: &Cache) -> Result<PathBuf, ProvisionError> {

@@ -28,6 +28,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use natsentry::config::Config;
 use natsentry::demo::provision::{Cache, ProvisionError, TempDir, command, on_path, run};
 use sha2::{Digest as _, Sha256};
 use support::tools;
@@ -364,6 +365,30 @@ fn the_readme_shows_what_was_run() {
             "README.md does not show {file}:\n{shown}"
         );
     }
+}
+
+#[test]
+fn the_smallest_configuration_of_the_readme_is_free_of_mistakes() {
+    let readme = fs::read_to_string(folder("../README.md")).unwrap();
+    let (_, shown) = readme
+        .split_once("```yaml\n")
+        .expect("a configuration is shown");
+    let (shown, _) = shown.split_once("```").expect("it ends");
+    let place = TempDir::create("readme").unwrap();
+    let write = |name: &str, text: String| fs::write(place.path().join(name), text).unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    write("tls.crt", made.cert.pem());
+    write("tls.key", made.signing_key.serialize_pem());
+    write("password", "not shown".to_owned());
+    // Variables and folders of the reader's machine.
+    let text = shown
+        .replace("env:NATS_USER", "nats")
+        .replace("/var/log/natsentry/", "")
+        .replace("/run/secrets/nats", "password");
+    write("natsentry.yaml", text);
+    let loaded = Config::load(&place.path().join("natsentry.yaml"));
+    let config = loaded.unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(config.warnings.len(), 0, "{:?}", config.warnings);
 }
 
 /// What stands between the marks, without the indentation that all of it has.

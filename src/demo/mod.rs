@@ -13,12 +13,16 @@ mod story;
 mod terminal;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use stage::Stage;
 use terminal::Terminal;
+
+/// How long the start may take before a word is said about it.
+const WAIT_UNTOLD: Duration = Duration::from_secs(2);
 
 /// What is asked of the demonstration.
 #[derive(Clone, Debug)]
@@ -66,6 +70,7 @@ async fn show(options: Options) -> anyhow::Result<()> {
     let stage = tokio::select! {
         stage = Stage::set(options.nats_server.as_deref(), options.port) => stage?,
         () = &mut stopped => return Ok(()),
+        told = tell_of_the_wait(terminal) => return told,
     };
     paste::introduction(&stage, terminal, options.port)?;
     terminal.fact(
@@ -78,6 +83,13 @@ async fn show(options: Options) -> anyhow::Result<()> {
     };
     let cleared = stage.clear().await;
     played.and(cleared)
+}
+
+/// Says what takes so long, once, and never completes well.
+async fn tell_of_the_wait(terminal: Terminal) -> anyhow::Result<()> {
+    tokio::time::sleep(WAIT_UNTOLD).await;
+    terminal.evidence("a first run may have to fetch a nats-server; later runs start at once")?;
+    std::future::pending().await
 }
 
 async fn play(

@@ -14,6 +14,7 @@ use anyhow::{Context as _, anyhow, bail};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
 
 use super::idp::{DevIdp, Directory, IdpConfig};
@@ -94,7 +95,7 @@ impl Stage {
             .timeout(PATIENCE);
         let http = http.build()?;
         let stop = CancellationToken::new();
-        let served = tokio::spawn(server.run(stop.clone().cancelled_owned()));
+        let served = TaskTracker::new().spawn(server.run(stop.clone().cancelled_owned()));
         let stage = Self {
             idp,
             stranger,

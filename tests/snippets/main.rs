@@ -10,6 +10,7 @@
     clippy::indexing_slicing,
     clippy::large_futures,
     clippy::panic,
+    clippy::print_stderr,
     clippy::print_stdout,
     clippy::unwrap_used,
     unreachable_pub,

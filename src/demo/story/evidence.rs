@@ -203,7 +203,7 @@ impl Story<'_> {
             .and_then(|index| file.lines().nth(index));
         let text = text.unwrap_or_default().trim();
         self.terminal
-            .fact("", &format!("natsentry.yaml:{line}: {text}"))?;
+            .evidence(&format!("line {line} says  {text}"))?;
         self.terminal.check(
             "it is denied, and the line of the file that decided is named",
             ended.status.code() == Some(1)

@@ -156,7 +156,7 @@ impl Story<'_> {
             |heard| matches!(heard, Heard::Message { subject, status, .. } if *subject == inbox && status == "NATS/1.0 503"),
         );
         self.terminal.check(
-            &format!("bob's library reports \"no responders\" after {waited} ms"),
+            &format!("503, which libraries report as \"no responders\", came after {waited} ms"),
             told && answered && waited < AT_ONCE_MS,
             || format!("{} and {} after {waited} ms", first.shown(), second.shown()),
         )

@@ -3,7 +3,6 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::expect_used,
-    clippy::panic,
     clippy::unwrap_used,
     reason = "what cannot be done has to fail the test, which reads the clock"
 )]

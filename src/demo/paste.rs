@@ -40,7 +40,10 @@ pub(super) fn introduction(stage: &Stage, terminal: Terminal, port: u16) -> io::
         "",
         "natsentry.log and audit.jsonl stand beside it, as long as this runs",
     )?;
-    terminal.fact("below", "> is what a client sends, < is what it hears, ✓ is what was checked")
+    terminal.fact(
+        "below",
+        "> is what a client sends, < is what it hears, ✓ is what was checked",
+    )
 }
 
 /// Commands for three people with different rights.

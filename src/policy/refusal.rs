@@ -68,7 +68,7 @@ pub(super) fn refusal(
         Some(Uncertain::Overage) => {
             return Refusal {
                 code: OVERAGE,
-                sentence: "user is in more than 200 groups, so the groups are not in the token, and roles go by group here. Let natsentry look them up (entra.graph.groups_overage: lookup), have only the groups assigned to the application put into the token (ApplicationGroup), or bind by app_role".into(),
+                sentence: "user is in more than 200 groups, so the groups are not in the token, and roles go by group here. Have only the groups that are assigned to the application put into the token (groupMembershipClaims: ApplicationGroup), or bind by app_role".into(),
             };
         }
         Some(Uncertain::Names) => {

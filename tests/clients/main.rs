@@ -114,4 +114,6 @@ matrix! {
     NatsCli on V2_15_1: nats_cli_works_with_2_15_1, nats_cli_works_through_natsentry_with_2_15_1;
     NatsC on V2_9_10: nats_c_works_with_2_9_10, nats_c_works_through_natsentry_with_2_9_10;
     NatsC on V2_15_1: nats_c_works_with_2_15_1, nats_c_works_through_natsentry_with_2_15_1;
+    NatsJava on V2_9_10: nats_java_works_with_2_9_10, nats_java_works_through_natsentry_with_2_9_10;
+    NatsJava on V2_15_1: nats_java_works_with_2_15_1, nats_java_works_through_natsentry_with_2_15_1;
 }

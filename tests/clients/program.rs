@@ -25,6 +25,7 @@ pub enum Client {
     NatsGo,
     NatsCli,
     NatsC,
+    NatsJava,
 }
 
 impl fmt::Display for Client {
@@ -36,6 +37,7 @@ impl fmt::Display for Client {
             Self::NatsGo => "nats.go",
             Self::NatsCli => "nats CLI",
             Self::NatsC => "nats.c",
+            Self::NatsJava => "nats.java",
         })
     }
 }
@@ -82,6 +84,7 @@ impl Client {
             Self::NatsJs => javascript().map(Some),
             Self::NatsGo => go(),
             Self::NatsC => c(),
+            Self::NatsJava => java(),
             Self::NatsCli => {
                 let (url, token_url) = (target.url.clone(), target.token_url.clone());
                 let program = cli().unwrap_or_else(|error| panic!("{error}"))?;
@@ -154,6 +157,22 @@ fn c() -> Result<Option<Command>, ProvisionError> {
     };
     let mut command = command(built.program);
     command.env("LD_LIBRARY_PATH", built.libraries);
+    Ok(Some(command))
+}
+
+fn java() -> Result<Option<Command>, ProvisionError> {
+    let Some(built) = tools::java_program(&sources().join("java"))? else {
+        return Ok(None);
+    };
+    let mut command = command(built.java);
+    // Short runs are mostly start-up.
+    command.args([
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-cp",
+        &built.class_path,
+        "Client",
+    ]);
     Ok(Some(command))
 }
 

@@ -204,6 +204,75 @@ fn libraries_below(root: &Path) -> Result<PathBuf> {
     found.ok_or_else(|| ProvisionError::Incomplete(PathBuf::from("libnats.so")))
 }
 
+/// A Java program, as the class path to run it with.
+pub struct JavaProgram {
+    pub java: PathBuf,
+    pub class_path: String,
+}
+
+/// nats.java; Maven fetches it, and what it fetched has to be this.
+const JNATS: &str = "io.nats:jnats:2.25.1";
+const JNATS_FILE: &str = "jnats-2.25.1.jar";
+const JNATS_SHA256: &str = "144f37a2a88ba3c2840acece7e8a152835021a1a9bc285b7bd4515863f09e96c";
+const MAVEN_COPY: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy";
+
+/// Compiles `Client.java` in the folder `source`, once. None where there is no Java from 17 on, or no Maven: they are
+/// not ours to fetch.
+pub fn java_program(source: &Path) -> Result<Option<JavaProgram>> {
+    let answers = |program: &Path| run(command(program).arg("--version"), "").is_ok();
+    let new_enough =
+        |javac: &Path| run(command(javac).args(["--release", "17", "-version"]), "").is_ok();
+    let (Some(java), Some(javac), Some(maven)) = (
+        on_path("java", answers),
+        on_path("javac", new_enough),
+        on_path("mvn", answers),
+    ) else {
+        return Ok(None);
+    };
+    let files = ["Client.java"];
+    let name = format!(
+        "java-{}-{}",
+        digest_of(source, &files)?,
+        digest(&[JNATS_SHA256])
+    );
+    let place = Cache::open()?.entry(&name, |aside| {
+        copy(source, &files, aside)?;
+        let mut fetch = command(&maven);
+        fetch.args(["-q", "-B", MAVEN_COPY, &format!("-Dartifact={JNATS}")]);
+        fetch
+            .arg(format!("-DoutputDirectory={}", aside.display()))
+            .current_dir(aside);
+        run(&mut fetch, "Maven has to work")?;
+        let jar = aside.join(JNATS_FILE);
+        let bytes = fs::read(&jar).map_err(ProvisionError::file("read", &jar))?;
+        let found: String = Sha256::digest(bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        if found != JNATS_SHA256 {
+            let (name, wanted) = (JNATS.to_owned(), JNATS_SHA256.to_owned());
+            return Err(ProvisionError::WrongVersion {
+                name,
+                wanted,
+                found,
+            });
+        }
+        let mut compile = command(&javac);
+        compile.args([
+            "--release",
+            "17",
+            "-cp",
+            JNATS_FILE,
+            "-d",
+            ".",
+            "Client.java",
+        ]);
+        run(compile.current_dir(aside), "the Java compiler has to work").map(drop)
+    })?;
+    let class_path = format!("{}:{}", place.display(), place.join(JNATS_FILE).display());
+    Ok(Some(JavaProgram { java, class_path }))
+}
+
 /// Copies `files` of `source` into `into`.
 pub fn copy(source: &Path, files: &[&str], into: &Path) -> Result<()> {
     for file in files {

@@ -5,6 +5,10 @@
 //! PONG belongs to the subscription that is gone. PONGs come in the order of the PINGs, so ours can be told from the
 //! client's by counting.
 //!
+//! A change of policy fences off more: a subscription that the client itself ended just before may have messages under way
+//! too, and who knows whether they are still granted. Until the PONG, only subscriptions that were judged by the new
+//! policy and kept are delivered to.
+//!
 //! Must never: swallow a PONG that answers the client.
 
 use std::collections::{HashMap, VecDeque};
@@ -15,6 +19,8 @@ struct Fence {
     /// PONGs for the client that come before ours, counted from the fence before.
     pongs_before: u64,
     sids: Vec<Box<[u8]>>,
+    /// Number of the change of policy that it stands for.
+    change: Option<u64>,
 }
 
 /// What the PONG of upstream answers.
@@ -33,23 +39,56 @@ pub(super) struct Fences {
     /// PINGs of the client that were forwarded after the last fence and are not answered.
     pings: u64,
     barred: HashMap<Box<[u8]>, u32>,
+    /// Changes of policy so far.
+    changes: u64,
+    /// The first change whose fence still stands.
+    standing: Option<u64>,
 }
 
 impl Fences {
     /// Bars sids until the PONG comes that answers a PING which the caller sends now, after the UNSUBs.
     pub(super) fn bar(&mut self, sids: Vec<Box<[u8]>>) {
+        self.put(sids, None);
+    }
+
+    /// The same after a change of policy: bars besides every sid that has no subscription of before the change.
+    pub(super) fn bar_all_but_kept(&mut self, sids: Vec<Box<[u8]>>) {
+        self.changes = self.changes.saturating_add(1);
+        self.standing = self.standing.or(Some(self.changes));
+        self.put(sids, Some(self.changes));
+    }
+
+    fn put(&mut self, sids: Vec<Box<[u8]>>, change: Option<u64>) {
         for sid in &sids {
             let fences = self.barred.entry(sid.clone()).or_default();
             *fences = fences.saturating_add(1);
         }
         let pongs_before = std::mem::take(&mut self.pings);
-        self.waiting.push_back(Fence { pongs_before, sids });
+        self.waiting.push_back(Fence {
+            pongs_before,
+            sids,
+            change,
+        });
     }
 
-    /// Whether nothing may be delivered on `sid`.
+    /// Changes of policy so far, for a subscription to remember when it is made.
+    pub(super) const fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Whether any fence stands; where none does, the other questions need not be asked.
     #[inline]
-    pub(super) fn bars(&self, sid: &[u8]) -> bool {
-        !self.barred.is_empty() && self.barred.contains_key(sid)
+    pub(super) fn stand(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whether nothing may be delivered on `sid`, of which the subscription was made after so many changes of policy; none
+    /// when there is no subscription.
+    pub(super) fn bars(&self, sid: &[u8], made_after: Option<u64>) -> bool {
+        let stranger = self
+            .standing
+            .is_some_and(|change| made_after.is_none_or(|made| made >= change));
+        stranger || self.barred.contains_key(sid)
     }
 
     /// A PING of the client goes upstream.
@@ -69,6 +108,7 @@ impl Fences {
         }
         if let Some(fence) = self.waiting.pop_front() {
             fence.sids.iter().for_each(|sid| self.lift(sid));
+            self.standing = self.waiting.iter().find_map(|fence| fence.change);
         }
         Pong::Ours
     }
@@ -101,10 +141,10 @@ mod tests {
         fences.pinged();
         assert_eq!(fences.ponged(), Pong::Clients);
         assert_eq!(fences.ponged(), Pong::Ours);
-        assert!(fences.bars(b"1") && !fences.bars(b"2"));
+        assert!(fences.bars(b"1", None) && !fences.bars(b"2", None));
         assert_eq!(fences.ponged(), Pong::Clients);
         assert_eq!(fences.ponged(), Pong::Ours);
-        assert!(!fences.bars(b"1"));
+        assert!(!fences.bars(b"1", None));
         assert_eq!(fences.ponged(), Pong::Clients);
     }
 
@@ -115,6 +155,22 @@ mod tests {
         assert_eq!(fences.ponged(), Pong::Clients);
         fences.bar(sids(&["1"]));
         assert_eq!(fences.ponged(), Pong::Ours);
-        assert!(!fences.bars(b"1"));
+        assert!(!fences.bars(b"1", None));
+    }
+
+    #[test]
+    fn a_change_of_policy_bars_all_that_was_not_there_before() {
+        let mut fences = Fences::default();
+        let before = Some(fences.changes());
+        fences.bar_all_but_kept(sids(&["1"]));
+        let between = Some(fences.changes());
+        fences.bar_all_but_kept(sids(&[]));
+        assert!(fences.stand());
+        assert!(fences.bars(b"1", before) && fences.bars(b"9", None));
+        assert!(!fences.bars(b"2", before) && fences.bars(b"2", between));
+        assert_eq!(fences.ponged(), Pong::Ours);
+        assert!(!fences.bars(b"2", between) && fences.bars(b"9", None));
+        assert_eq!(fences.ponged(), Pong::Ours);
+        assert!(!fences.stand() && !fences.bars(b"9", None));
     }
 }

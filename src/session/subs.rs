@@ -11,6 +11,8 @@ pub(super) struct Subscription {
     pub(super) queue: Option<Box<[u8]>>,
     /// UNSUB max is counted here and not upstream: a deny entry overlaps, or we delivered something ourselves.
     pub(super) counted_here: bool,
+    /// Changes of policy that the session had seen when it was made.
+    pub(super) made_after: u64,
     /// Unsubscribe after this many deliveries.
     pub(super) max: Option<u64>,
     /// Deliveries forwarded so far.
@@ -34,6 +36,8 @@ pub(super) struct Subscriptions {
     by_sid: HashMap<Box<[u8]>, usize>,
     /// Slot of the last delivery: a stream of messages on one sid needs no look-up.
     last: usize,
+    /// There has been a subscription.
+    ever: bool,
 }
 
 impl Subscriptions {
@@ -41,11 +45,17 @@ impl Subscriptions {
         self.by_sid.len()
     }
 
+    /// Whether there has ever been a subscription.
+    pub(super) const fn ever(&self) -> bool {
+        self.ever
+    }
+
     pub(super) fn contains(&self, sid: &[u8]) -> bool {
         self.by_sid.contains_key(sid)
     }
 
     pub(super) fn insert(&mut self, subscription: Subscription) {
+        self.ever = true;
         let slot = self.free.pop().unwrap_or(self.slots.len());
         self.by_sid.insert(subscription.sid.clone(), slot);
         if slot == self.slots.len() {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::subs::{Delivery, Subscription};
-use super::{Operation, Serving, Session};
+use super::{Operation, Outbox, Serving, Session};
 use crate::policy::Permissions;
 use crate::subject;
 use crate::wire::{ErrText, PermissionsViolation, encode};
@@ -57,6 +57,7 @@ impl Session {
                 subject: subject.into(),
                 queue: queue.map(Into::into),
                 counted_here: permit.is_filtered(),
+                made_after: serving.fences.changes(),
                 max: None,
                 delivered: 0,
             });
@@ -90,19 +91,12 @@ impl Session {
 
     /// Ends subscriptions upstream; nothing that is still under way on them is delivered.
     pub(super) fn end_upstream(&mut self, sids: Vec<Box<[u8]>>) {
-        let Some(serving) = &mut self.serving else {
-            return;
-        };
-        if sids.is_empty() {
-            return;
+        if let Some(serving) = &mut self.serving
+            && !sids.is_empty()
+        {
+            push_ends(&mut self.to_upstream, &sids);
+            serving.fences.bar(sids);
         }
-        self.to_upstream.interject(|out| {
-            for sid in &sids {
-                encode::unsubscribe(out, sid, None);
-            }
-            out.extend_from_slice(b"PING\r\n");
-        });
-        serving.fences.bar(sids);
     }
 
     /// The policy changed: every live subscription is judged anew, and those that are lost are ended on both sides, as
@@ -133,12 +127,15 @@ impl Session {
             subscription.counted_here |= permit.is_filtered();
             serving.subs.insert(subscription);
         }
+        let sids: Vec<_> = lost.iter().map(|(gone, _)| gone.sid.clone()).collect();
+        if serving.subs.ever() {
+            push_ends(&mut self.to_upstream, &sids);
+            serving.fences.bar_all_but_kept(sids);
+        }
         for (kept, denial) in observed {
             let names = (&*kept.subject, None, kept.queue.as_deref());
             self.denied(Operation::Subscribe, names, 0, denial, true);
         }
-        let sids = lost.iter().map(|(gone, _)| gone.sid.clone()).collect();
-        self.end_upstream(sids);
         for (gone, denial) in lost {
             let queue = gone.queue.as_deref();
             let violation = PermissionsViolation::LostSubscription(&gone.subject, queue, &gone.sid);
@@ -218,4 +215,14 @@ impl Serving {
                 .unsubscribed(&gone.subject, gone.queue.as_deref());
         }
     }
+}
+
+/// UNSUB for each sid, and the PING that tells when upstream has seen them.
+fn push_ends(to_upstream: &mut Outbox, sids: &[Box<[u8]>]) {
+    to_upstream.interject(|out| {
+        for sid in sids {
+            encode::unsubscribe(out, sid, None);
+        }
+        out.extend_from_slice(b"PING\r\n");
+    });
 }

@@ -127,8 +127,11 @@ impl Session {
             self.kept_back(message, denial);
             return false;
         }
-        if serving.fences.bars(message.sid) {
-            return false;
+        if serving.fences.stand() {
+            let made_after = serving.subs.find(message.sid).map(|sub| sub.made_after);
+            if serving.fences.bars(message.sid, made_after) {
+                return false;
+            }
         }
         if serving.judge.tracks_replies()
             && let Some(reply) = message.reply

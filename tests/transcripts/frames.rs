@@ -1,14 +1,5 @@
 //! Where frames end, read as plainly as possible: a second opinion that shares nothing with the product's decoder.
 
-/// How many bytes at the front of `stream` are whole frames: lines, and lines with their payload.
-pub(crate) fn whole_frames(stream: &[u8]) -> usize {
-    let mut whole = 0;
-    while let Some(end) = next_frame(&stream[whole..]) {
-        whole += end;
-    }
-    whole
-}
-
 /// The length of the frame at the front of `stream`, if it is there whole.
 pub(crate) fn next_frame(stream: &[u8]) -> Option<usize> {
     let line = stream.windows(2).position(|window| window == b"\r\n")? + 2;

@@ -9,7 +9,7 @@ use natsentry::session::{
 use natsentry::time::Timestamp;
 use natsentry::wire::{Credential, Listener};
 
-use super::frames::whole_frames;
+use super::frames::next_frame;
 use super::pattern::escaped;
 use super::script::{Act, Fact, Input, Script, Start};
 use super::world::{Answer, CLIENT, START, World, limits, overlay, reason, usual_connect};
@@ -520,4 +520,13 @@ fn fact(event: &Event) -> Fact {
         },
         other => panic!("a fact that transcripts do not know: {other:?}"),
     }
+}
+
+/// How many bytes at the front of `stream` are whole frames: lines, and lines with their payload.
+fn whole_frames(stream: &[u8]) -> usize {
+    let mut whole = 0;
+    while let Some(end) = next_frame(&stream[whole..]) {
+        whole += end;
+    }
+    whole
 }

@@ -149,14 +149,15 @@ pub struct Session {
 #[derive(Debug)]
 struct Serving {
     identity: Arc<Identity>,
+    /// Name of the upstream that the session is bound to, which no later CONNECT changes.
+    upstream: Arc<str>,
     judge: Judge,
     subs: Subscriptions,
     /// Subscriptions that were taken away; nothing that is still under way is delivered on them.
     fences: Fences,
     info: ServerInfo,
     payload_max: u32,
-    role_payload_max: u32,
-    subscriptions_max: usize,
+    bounds: Bounds,
     messages: Option<Budget>,
     bytes: Option<Budget>,
     /// An INFO that waits for the first PONG: some clients take nothing else before it.
@@ -164,6 +165,25 @@ struct Serving {
     ponged: bool,
     /// The upstream said that it is about to go away.
     lame_duck: bool,
+}
+
+/// The narrower of the limits of the session and of its roles.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    payload: u32,
+    subscriptions: usize,
+}
+
+impl Bounds {
+    fn of(roles: &RoleLimits, session: &Limits) -> Self {
+        Self {
+            payload: roles.payload.unwrap_or(u32::MAX).min(session.payload),
+            subscriptions: roles
+                .subscriptions
+                .unwrap_or(usize::MAX)
+                .min(session.subscriptions),
+        }
+    }
 }
 
 impl Session {

@@ -140,3 +140,58 @@ fn a_flood_of_refused_operations_never_piles_up_facts() {
         assert!(most <= 128, "{mode}: {most} facts waited at a time");
     }
 }
+
+/// A second CONNECT, judged to give `admission`.
+fn connect_again(session: &mut Session, admission: Admission) {
+    session.handle_client(CONNECT, 0, NOW);
+    assert!(matches!(session.poll_need(), Some(Need::Readmission(_))));
+    session.handle_readmitted(admission, NOW);
+}
+
+#[test]
+fn a_second_connect_brings_no_rights_of_another_upstream() {
+    let policy = json!({
+        "reader": { "bind": [{ "app_role": "r" }], "upstream": "a", "publish": ["a.>"] },
+        "admin": { "bind": [{ "app_role": "w" }], "upstream": "b", "publish": ["admin.>"] },
+    });
+    let roles = ["r", "w"];
+    let mut session = serving(admission(&policy, &roles, Some("reader")));
+    connect_again(&mut session, admission(&policy, &roles, Some("admin")));
+    session.handle_client(b"PUB admin.x 0\r\n\r\n", 0, NOW);
+    let upstream = taken_from(session.to_upstream(), b"PUB admin.x 0\r\n\r\n");
+    assert_eq!(upstream, "");
+    assert_eq!(session.close_reason(), Some(CloseReason::Unauthorized));
+}
+
+#[test]
+fn a_second_connect_puts_the_limits_of_its_roles_in_force() {
+    let limits = json!({ "payload": "1KiB", "subscriptions": 1, "messages": "2/s" });
+    let grants = json!({ "publish": ["a"], "subscribe": ["a", "b"] });
+    let role = |app_role: &str, limits: Value| {
+        let mut role =
+            json!({ "bind": [{ "app_role": app_role }], "upstream": "a", "limits": limits });
+        role.as_object_mut()
+            .unwrap()
+            .extend(grants.as_object().unwrap().clone());
+        role
+    };
+    let policy = json!({ "free": role("f", json!({})), "bound": role("b", limits) });
+    let mut session = serving(admission(&policy, &["f"], None));
+    connect_again(&mut session, admission(&policy, &["b"], None));
+    taken_from(session.to_client(), b"");
+    session.handle_client(b"SUB a 1\r\nSUB b 2\r\n", 0, NOW);
+    let said = taken_from(session.to_client(), b"");
+    assert_eq!(said, "-ERR 'maximum subscriptions exceeded'\r\n");
+    taken_from(session.to_upstream(), b"");
+    let flood = b"PUB a 0\r\n\r\nPUB a 0\r\n\r\nPUB a 0\r\n\r\n";
+    let used = session.handle_client(flood, 0, NOW).used;
+    assert_eq!(used, 22, "two messages in a second");
+    taken_from(session.to_upstream(), flood);
+    session.handle_time(NOW.plus(std::time::Duration::from_secs(1)));
+    session.handle_client(
+        b"PUB a 2000\r\n",
+        0,
+        NOW.plus(std::time::Duration::from_secs(1)),
+    );
+    assert_eq!(session.close_reason(), Some(CloseReason::PayloadTooLarge));
+}

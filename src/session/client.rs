@@ -7,18 +7,21 @@ use super::fences::Fences;
 use super::rate::Budget;
 use super::subs::Subscriptions;
 use super::timers::Timer;
-use super::{CloseReason, Connected, EventKind, Inbound, Phase, Serving, Session, Taken, event};
+use super::{
+    Bounds, CloseReason, Connected, EventKind, Inbound, Phase, Serving, Session, Taken, event,
+};
 use crate::time::Timestamp;
 use crate::wire::{ClientOp, Connect, Frame, LineFault, LineLimits, decode_client};
 
 /// Codes with which a CONNECT is refused before its token is looked at.
-pub const CONNECT_REFUSALS: [&str; 6] = [
+pub const CONNECT_REFUSALS: [&str; 7] = [
     "connect.first",
     "connect.account",
     "connect.user",
     "connect.no_token",
     "connect.ambiguous",
     "connect.other_identity",
+    "connect.other_upstream",
 ];
 
 impl Session {
@@ -236,16 +239,13 @@ impl Session {
             return;
         }
         let limits = Arc::clone(&self.opening.limits);
-        let payload_max = admission
-            .info
-            .payload_max()
-            .min(limits.payload)
-            .min(admission.limits.payload.unwrap_or(u32::MAX));
+        let bounds = Bounds::of(&admission.limits, &limits);
+        let payload_max = admission.info.payload_max().min(bounds.payload);
         let info_waits =
             admission.info.connect_info || self.greeting_differs(&admission, payload_max);
         self.events.push_back(EventKind::Connected(Connected {
             roles: admission.roles,
-            upstream: admission.upstream,
+            upstream: Arc::clone(&admission.upstream),
             server: admission.server,
             library: self.library(),
             name: self.options.name.as_str().into(),
@@ -254,23 +254,15 @@ impl Session {
         }));
         self.serving = Some(Box::new(Serving {
             identity: admission.identity,
+            upstream: admission.upstream,
             judge: admission.judge,
             subs: Subscriptions::default(),
             fences: Fences::default(),
             info: admission.info,
             payload_max,
-            role_payload_max: admission.limits.payload.unwrap_or(u32::MAX),
-            subscriptions_max: limits
-                .subscriptions
-                .min(admission.limits.subscriptions.unwrap_or(usize::MAX)),
-            messages: admission
-                .limits
-                .messages_per_second
-                .map(|rate| Budget::new(rate, now)),
-            bytes: admission
-                .limits
-                .bytes_per_second
-                .map(|rate| Budget::new(rate, now)),
+            bounds,
+            messages: Budget::at_rate(None, admission.limits.messages_per_second, now),
+            bytes: Budget::at_rate(None, admission.limits.bytes_per_second, now),
             info_waits,
             ponged: false,
             lame_duck: false,
@@ -288,8 +280,9 @@ impl Session {
         greeted.server_id != admission.info.server_id || promised != payload_max
     }
 
-    /// The token of a second CONNECT is good. The same identity goes on with its rights judged anew and without its
-    /// subscriptions, as on servers from 2.11.17; another identity is refused.
+    /// The token of a second CONNECT is good. The same identity goes on with its rights and limits judged anew and
+    /// without its subscriptions, as on servers from 2.11.17; another identity is refused, and so are roles of another
+    /// upstream than the one that this session is bound to.
     pub fn handle_readmitted(&mut self, admission: Admission, now: Timestamp) {
         if self.phase != Phase::Readmitting {
             return;
@@ -306,14 +299,46 @@ impl Session {
             );
             return;
         }
+        let bound_here = self
+            .serving
+            .as_ref()
+            .is_some_and(|serving| serving.upstream == admission.upstream);
+        if !bound_here {
+            self.refuse(
+                "connect.other_upstream",
+                "a second CONNECT came with roles of another upstream",
+                now,
+            );
+            return;
+        }
         self.phase = Phase::Serving;
         self.drop_subscriptions();
-        if let Some(serving) = &mut self.serving {
-            serving.identity = admission.identity;
-            serving.judge = admission.judge;
+        let (ends_at, before) = (admission.ends_at, self.payload_max());
+        self.put_in_force(admission, now);
+        if self.payload_max() != before {
+            self.tell_info();
         }
-        self.lease(admission.ends_at, now);
+        self.lease(ends_at, now);
         self.push_ok();
+    }
+
+    /// Rights and limits of a later admission, in place of those before.
+    fn put_in_force(&mut self, admission: Admission, now: Timestamp) {
+        let Some(serving) = &mut self.serving else {
+            return;
+        };
+        let limits = &admission.limits;
+        serving.identity = admission.identity;
+        serving.judge = admission.judge;
+        serving.bounds = Bounds::of(limits, &self.opening.limits);
+        serving.payload_max = serving.info.payload_max().min(serving.bounds.payload);
+        serving.messages =
+            Budget::at_rate(serving.messages.take(), limits.messages_per_second, now);
+        serving.bytes = Budget::at_rate(serving.bytes.take(), limits.bytes_per_second, now);
+    }
+
+    fn payload_max(&self) -> Option<u32> {
+        self.serving.as_ref().map(|serving| serving.payload_max)
     }
 
     /// `+OK`, for a client that wants one for everything.

@@ -33,6 +33,9 @@ mod subscribe;
 mod timers;
 mod upstream;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,6 +54,10 @@ use fences::Fences;
 use rate::Budget;
 use subs::Subscriptions;
 use timers::{Timer, Timers};
+
+/// Facts that may wait to be taken out before the client's bytes have to: each turn of a driver takes out one, while one
+/// buffer of small refused operations makes thousands.
+const FACTS_MAX: usize = 64;
 
 /// What is known of a client when its connection is accepted.
 #[derive(Clone, Debug)]
@@ -142,14 +149,15 @@ pub struct Session {
 #[derive(Debug)]
 struct Serving {
     identity: Arc<Identity>,
+    /// Name of the upstream that the session is bound to, which no later CONNECT changes.
+    upstream: Arc<str>,
     judge: Judge,
     subs: Subscriptions,
     /// Subscriptions that were taken away; nothing that is still under way is delivered on them.
     fences: Fences,
     info: ServerInfo,
     payload_max: u32,
-    role_payload_max: u32,
-    subscriptions_max: usize,
+    bounds: Bounds,
     messages: Option<Budget>,
     bytes: Option<Budget>,
     /// An INFO that waits for the first PONG: some clients take nothing else before it.
@@ -157,6 +165,25 @@ struct Serving {
     ponged: bool,
     /// The upstream said that it is about to go away.
     lame_duck: bool,
+}
+
+/// The narrower of the limits of the session and of its roles.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    payload: u32,
+    subscriptions: usize,
+}
+
+impl Bounds {
+    fn of(roles: &RoleLimits, session: &Limits) -> Self {
+        Self {
+            payload: roles.payload.unwrap_or(u32::MAX).min(session.payload),
+            subscriptions: roles
+                .subscriptions
+                .unwrap_or(usize::MAX)
+                .min(session.subscriptions),
+        }
+    }
 }
 
 impl Session {
@@ -237,13 +264,18 @@ impl Session {
         }
     }
 
-    /// Whether the client's bytes are wanted now: not while its own errors pile up, a rate limit holds it back, or an
-    /// admission is under way.
+    /// Whether the client's bytes are wanted now: not while its own errors pile up, facts about it wait to be recorded, a
+    /// rate limit holds it back, or an admission is under way.
     pub fn wants_client(&self) -> bool {
         matches!(self.phase, Phase::AwaitingConnect | Phase::Serving)
             && self.to_upstream.is_drained()
-            && self.to_client.own_bytes() <= self.opening.limits.pending
+            && self.is_kept_up_with()
             && !self.is_held_back()
+    }
+
+    /// Whether what the client caused so far was taken out fast enough: errors by the client, facts by the driver.
+    fn is_kept_up_with(&self) -> bool {
+        self.to_client.own_bytes() <= self.opening.limits.pending && self.events.len() < FACTS_MAX
     }
 
     /// Whether a rate limit holds the client back. A payload under way is read to its end all the same: its message was

@@ -23,6 +23,14 @@ impl Budget {
         }
     }
 
+    /// The budget for a rate that may be another than before. One that stays is kept with what is left of it.
+    pub(super) fn at_rate(before: Option<Self>, rate: Option<u64>, now: Timestamp) -> Option<Self> {
+        let fresh = Self::new(rate?, now);
+        before
+            .filter(|before| before.per_second == fresh.per_second)
+            .or(Some(fresh))
+    }
+
     pub(super) fn spend(&mut self, tokens: u64) {
         self.left = self.left.saturating_sub(thousandths(tokens));
     }

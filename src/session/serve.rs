@@ -62,7 +62,7 @@ impl Session {
         self.close_reason().is_none()
             && self.needs.is_empty()
             && !self.is_held_back()
-            && self.to_client.own_bytes() <= self.opening.limits.pending
+            && self.is_kept_up_with()
     }
 
     fn client_step(&mut self, input: &[u8], at: usize, now: Timestamp) -> Step {

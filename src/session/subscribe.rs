@@ -36,7 +36,7 @@ impl Session {
         };
         // The order of nats-server: the limit, then a sid that is taken, and only then the subject.
         let taken = serving.subs.contains(sid);
-        let refusal = if serving.subs.len() >= serving.subscriptions_max {
+        let refusal = if serving.subs.len() >= serving.bounds.subscriptions {
             Some(ErrText::MaximumSubscriptionsExceeded)
         } else if !taken && !subject::is_valid_subject(subject) {
             Some(ErrText::InvalidSubject)

@@ -241,15 +241,11 @@ impl Session {
             self.close(CloseReason::UpstreamProtocol, now);
             return;
         };
-        let session_max = self.opening.limits.payload;
         let Some(serving) = &mut self.serving else {
             return;
         };
         serving.lame_duck |= info.ldm;
-        serving.payload_max = info
-            .payload_max()
-            .min(session_max)
-            .min(serving.role_payload_max);
+        serving.payload_max = info.payload_max().min(serving.bounds.payload);
         serving.info = info;
         self.tell_info();
     }

@@ -1,0 +1,197 @@
+//! What a hostile peer may make a session hold or do, with the real policy and without sockets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::identity::{Groups, Kind};
+use crate::policy::{Circumstances, Document, InboxRegistry, Policy};
+
+const NOW: Timestamp = Timestamp::from_secs(1_795_451_820);
+
+fn client() -> SocketAddr {
+    SocketAddr::from(([198, 51, 100, 7], 50_000))
+}
+
+fn identity(oid: &str, roles: &[&str]) -> Identity {
+    Identity {
+        tid: "11111111-2222-3333-4444-555555555555".into(),
+        oid: oid.into(),
+        issuer: "https://login.example/v2.0".into(),
+        sub: None,
+        azp: None,
+        azpacr: None,
+        kind: Kind::App,
+        roles: roles.iter().map(|role| Box::from(*role)).collect(),
+        groups: Groups::Known(Vec::new()),
+        scopes: Vec::new(),
+        acrs: Vec::new(),
+        amr: Vec::new(),
+        acct: None,
+        auth_time: None,
+        issued_at: NOW,
+        expires_at: NOW.plus(std::time::Duration::from_secs(3600)),
+        uti: None,
+        display_name: None,
+        xms_mirid: None,
+        certificate_thumbprint: None,
+        template_claims: std::collections::BTreeMap::new(),
+    }
+}
+
+/// An admission of somebody who holds `roles` of a policy, as the shell makes it.
+fn admission(policy: &Value, roles: &[&str], requested_role: Option<&str>) -> Admission {
+    let document: Document = serde_json::from_value(json!({ "roles": policy })).unwrap();
+    let identity = identity("alice", roles);
+    let circumstances = Circumstances {
+        source: client().ip(),
+        now: NOW,
+        requested_role,
+    };
+    let assignment = Policy::compile(&document)
+        .unwrap()
+        .assign(&identity, &circumstances)
+        .unwrap();
+    let info = json!({
+        "server_id": "N", "server_name": "n", "version": "2.15.1", "proto": 1, "headers": true,
+        "max_payload": 1_048_576,
+    });
+    let limits = assignment.limits;
+    Admission {
+        identity: Arc::new(identity),
+        roles: assignment.roles,
+        upstream: assignment.upstream,
+        server: "10.9.8.7:4222".into(),
+        judge: Judge::new(
+            assignment.permissions,
+            Arc::new(InboxRegistry::default()),
+            1,
+        ),
+        limits: RoleLimits {
+            payload: limits.payload.map(|bytes| u32::try_from(bytes).unwrap()),
+            subscriptions: limits.subscriptions.map(|count| count as usize),
+            messages_per_second: limits.messages_per_s,
+            bytes_per_second: limits.bytes_per_s,
+        },
+        ends_at: NOW.plus(std::time::Duration::from_secs(3600)),
+        info: ServerInfo::parse(info.to_string().as_bytes()).unwrap(),
+    }
+}
+
+const CONNECT: &[u8] = b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\
+    \"no_responders\":true,\"protocol\":1,\"lang\":\"t\",\"auth_token\":\"x\"}\r\n";
+
+fn serving(admission: Admission) -> Session {
+    let mut session = Session::new(Opening {
+        id: SessionId(1),
+        client: client(),
+        listener: Listener {
+            address: SocketAddr::from(([127, 0, 0, 1], 4222)),
+            tls_required: false,
+            tls_verify: false,
+        },
+        tls: false,
+        limits: Arc::new(Limits::default()),
+        greeting: Arc::new(ServerInfo::unknown()),
+        accepted_at: NOW,
+    });
+    session.handle_client(CONNECT, 0, NOW);
+    assert!(matches!(session.poll_need(), Some(Need::Admission(_))));
+    session.handle_admitted(admission, NOW);
+    assert!(session.poll_event(NOW).is_some(), "connected");
+    session
+}
+
+fn taken_from(outbox: &mut Outbox, input: &[u8]) -> String {
+    let mut out = Vec::new();
+    outbox.drain_to(input, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Feeds `input` as the pump does: only while the session wants it, with one event taken out in a turn.
+fn pump(session: &mut Session, input: &[u8]) -> usize {
+    let (mut used, mut most) = (0, 0);
+    let mut turns = 0;
+    while used < input.len() {
+        if session.wants_client() {
+            used += session.handle_client(&input[used..], used, NOW).used;
+        }
+        most = most.max(session.events.len());
+        taken_from(session.to_upstream(), input);
+        taken_from(session.to_client(), b"");
+        session.poll_event(NOW);
+        turns += 1;
+        assert!(turns < 1_000_000 && session.close_reason().is_none());
+    }
+    most
+}
+
+#[test]
+fn a_flood_of_refused_operations_never_piles_up_facts() {
+    for mode in ["enforce", "observe"] {
+        let policy = json!({ "writer": {
+            "bind": [{ "app_role": "w" }], "upstream": "a", "publish": ["good"], "mode": mode,
+        } });
+        let mut session = serving(admission(&policy, &["w"], None));
+        let flood = "PUB b 0\r\n\r\nSUB c 1\r\n".repeat(20_000);
+        let most = pump(&mut session, flood.as_bytes());
+        assert!(most <= 128, "{mode}: {most} facts waited at a time");
+    }
+}
+
+/// A second CONNECT, judged to give `admission`.
+fn connect_again(session: &mut Session, admission: Admission) {
+    session.handle_client(CONNECT, 0, NOW);
+    assert!(matches!(session.poll_need(), Some(Need::Readmission(_))));
+    session.handle_readmitted(admission, NOW);
+}
+
+#[test]
+fn a_second_connect_brings_no_rights_of_another_upstream() {
+    let policy = json!({
+        "reader": { "bind": [{ "app_role": "r" }], "upstream": "a", "publish": ["a.>"] },
+        "admin": { "bind": [{ "app_role": "w" }], "upstream": "b", "publish": ["admin.>"] },
+    });
+    let roles = ["r", "w"];
+    let mut session = serving(admission(&policy, &roles, Some("reader")));
+    connect_again(&mut session, admission(&policy, &roles, Some("admin")));
+    session.handle_client(b"PUB admin.x 0\r\n\r\n", 0, NOW);
+    let upstream = taken_from(session.to_upstream(), b"PUB admin.x 0\r\n\r\n");
+    assert_eq!(upstream, "");
+    assert_eq!(session.close_reason(), Some(CloseReason::Unauthorized));
+}
+
+#[test]
+fn a_second_connect_puts_the_limits_of_its_roles_in_force() {
+    let limits = json!({ "payload": "1KiB", "subscriptions": 1, "messages": "2/s" });
+    let grants = json!({ "publish": ["a"], "subscribe": ["a", "b"] });
+    let role = |app_role: &str, limits: Value| {
+        let mut role =
+            json!({ "bind": [{ "app_role": app_role }], "upstream": "a", "limits": limits });
+        role.as_object_mut()
+            .unwrap()
+            .extend(grants.as_object().unwrap().clone());
+        role
+    };
+    let policy = json!({ "free": role("f", json!({})), "bound": role("b", limits) });
+    let mut session = serving(admission(&policy, &["f"], None));
+    connect_again(&mut session, admission(&policy, &["b"], None));
+    taken_from(session.to_client(), b"");
+    session.handle_client(b"SUB a 1\r\nSUB b 2\r\n", 0, NOW);
+    let said = taken_from(session.to_client(), b"");
+    assert_eq!(said, "-ERR 'maximum subscriptions exceeded'\r\n");
+    taken_from(session.to_upstream(), b"");
+    let flood = b"PUB a 0\r\n\r\nPUB a 0\r\n\r\nPUB a 0\r\n\r\n";
+    let used = session.handle_client(flood, 0, NOW).used;
+    assert_eq!(used, 22, "two messages in a second");
+    taken_from(session.to_upstream(), flood);
+    session.handle_time(NOW.plus(std::time::Duration::from_secs(1)));
+    session.handle_client(
+        b"PUB a 2000\r\n",
+        0,
+        NOW.plus(std::time::Duration::from_secs(1)),
+    );
+    assert_eq!(session.close_reason(), Some(CloseReason::PayloadTooLarge));
+}

@@ -52,8 +52,8 @@ pub(super) async fn serve(
     let deadline = Instant::now() + shared.limits.handshake;
     // Without it, small answers wait for acknowledgements of earlier ones. Where it fails the connection still works.
     let _ = tcp.set_nodelay(true);
-    let header =
-        proxy_header::client_address(&mut tcp, peer, shared.listen.proxy_protocol.as_ref());
+    let announced = shared.listen.proxy_protocol.as_ref();
+    let header = Box::pin(proxy_header::client_address(&mut tcp, peer, announced));
     let Ok(Ok(peer)) = timeout_at(deadline, header).await else {
         tracing::info!(%peer, "no valid PROXY protocol header, or not from a trusted address");
         return;
@@ -68,7 +68,7 @@ pub(super) async fn serve(
     };
     let entry = shared.sessions.enter(peer);
     let tls = shared.listen.tls.as_ref();
-    let session = Session::new(Opening {
+    let session = Box::new(Session::new(Opening {
         id: entry.handle.id,
         client: peer,
         listener: Listener {
@@ -80,7 +80,7 @@ pub(super) async fn serve(
         limits: Arc::clone(&shared.limits),
         greeting: shared.greeting(),
         accepted_at,
-    });
+    }));
     let connection = Connection {
         shared,
         entry,
@@ -110,16 +110,18 @@ struct Greeted {
 }
 
 impl Connection {
-    async fn run(mut self, mut session: Session, tcp: TcpStream) {
+    async fn run(mut self, mut session: Box<Session>, tcp: TcpStream) {
         let started = Instant::now();
         let shaking = self.shared.metrics.handshake_begun();
         let greeting = session.greeting();
         let tls = self.shared.listen.tls.as_ref();
-        let greeting = timeout_at(self.deadline, greet(tcp, tls, &greeting)).await;
+        // Boxed, like everything that is over before the session serves: a live session must not carry its size.
+        let greeting = Box::pin(greet(tcp, tls, &greeting));
+        let greeting = timeout_at(self.deadline, greeting).await;
         let Ok(Ok(greeted)) = greeting else {
             session.handle_client_lost(clock::now());
             while let Some(event) = session.poll_event(clock::now()) {
-                self.record(&event).await;
+                Box::pin(self.record(&event)).await;
             }
             return;
         };
@@ -143,25 +145,25 @@ impl Connection {
                             .metrics
                             .handshake_ended(result, started.elapsed());
                     }
-                    self.record(&event).await;
+                    Box::pin(self.record(&event)).await;
                 }
                 Outcome::Need(Need::Admission(request)) => {
-                    self.admit(&mut pump, *request, &facts).await;
+                    Box::pin(self.admit(&mut pump, *request, &facts)).await;
                 }
                 Outcome::Need(Need::Readmission(request)) => {
-                    self.readmit(&mut pump, *request, &facts).await;
+                    Box::pin(self.readmit(&mut pump, *request, &facts)).await;
                 }
                 Outcome::LameDuck => self.shun_lame_duck(),
                 Outcome::Closed(reason) => break reason,
             }
         };
-        self.close(pump, reason).await;
+        Box::pin(self.close(pump, reason)).await;
     }
 
     async fn admit(&mut self, pump: &mut Pump, request: ConnectRequest, facts: &ClientFacts) {
         let shared = Arc::clone(&self.shared);
         self.requested_role = Some(request.user.clone()).filter(|user| !user.is_empty());
-        let admitting = admission::admit(&shared, &mut self.entry, request, facts);
+        let admitting = Box::pin(admission::admit(&shared, &mut self.entry, request, facts));
         let turned = match timeout_at(self.deadline, admitting).await {
             Ok(Ok(admitted)) => {
                 self.bind(pump, admitted);
@@ -191,7 +193,7 @@ impl Connection {
     async fn readmit(&self, pump: &mut Pump, request: ConnectRequest, facts: &ClientFacts) {
         let judged = timeout(
             self.shared.limits.handshake,
-            admission::judge(&self.shared, &self.entry, request, facts),
+            Box::pin(admission::judge(&self.shared, &self.entry, request, facts)),
         )
         .await;
         let now = clock::now();
@@ -280,7 +282,7 @@ fn handshake_result(event: &Event) -> Option<HandshakeResult> {
 async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
     let ending = async {
         stream.shutdown().await?;
-        let mut rest = [0_u8; 4096];
+        let mut rest = vec![0_u8; 4096];
         let mut read = 0_usize;
         while read < LINGER_BYTES {
             match stream.read(&mut rest).await? {

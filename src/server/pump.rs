@@ -38,7 +38,7 @@ pub(super) enum Outcome {
 
 /// One session with its streams.
 pub(super) struct Pump {
-    pub(super) session: Session,
+    pub(super) session: Box<Session>,
     client: ClientStream,
     upstream: Option<LinkStream>,
     /// What the client sent.
@@ -56,7 +56,7 @@ pub(super) struct Pump {
 }
 
 impl Pump {
-    pub(super) fn new(session: Session, client: ClientStream, handle: Arc<Handle>) -> Self {
+    pub(super) fn new(session: Box<Session>, client: ClientStream, handle: Arc<Handle>) -> Self {
         Self {
             session,
             client,

@@ -76,6 +76,8 @@ fn deliver(times: u64, filter: bool) -> u64 {
     count
 }
 
+/// Many questions at a time, since making 100,000 patterns takes a different number of instructions each time (hash maps
+/// are seeded anew).
 fn ask(times: u64, patterns: usize) -> u64 {
     let set = set(patterns);
     let subjects: [&[u8]; 3] = [
@@ -83,13 +85,15 @@ fn ask(times: u64, patterns: usize) -> u64 {
         b"site.north.line.2.x.y",
         b"telemetry.none.temperature",
     ];
-    for _ in 0..times {
+    for _ in 0..times.saturating_mul(QUESTIONS) {
         for subject in subjects {
             black_box(set.matches(black_box(subject)));
         }
     }
-    3
+    QUESTIONS.saturating_mul(3)
 }
+
+const QUESTIONS: u64 = 20_000;
 
 fn set(patterns: usize) -> PatternSet {
     let mut builder = PatternSetBuilder::default();

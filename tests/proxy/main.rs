@@ -18,5 +18,6 @@ mod balancer;
 mod basics;
 mod hostile_tokens;
 mod outage;
+mod reload;
 mod secrets;
 mod tls;

@@ -38,7 +38,23 @@ pub(super) enum Turned {
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) admission: Admission,
+    pub(super) verdict: Verdict,
     pub(super) link: Link,
+}
+
+/// What an admission went by. Much can change while the upstream is dialled.
+#[derive(Clone, Debug)]
+pub(super) struct Verdict {
+    policy: Arc<Policy>,
+    at: Timestamp,
+}
+
+impl Verdict {
+    /// Whether `policy` would have been asked now in the same words.
+    pub(super) fn still_holds(&self, policy: &Arc<Policy>, now: Timestamp) -> bool {
+        let same = Arc::ptr_eq(&self.policy, policy);
+        same && self.policy.next_change(self.at).is_none_or(|at| now < at)
+    }
 }
 
 /// Judges a CONNECT and binds an upstream connection.
@@ -51,6 +67,7 @@ pub(super) async fn admit(
     let options = request.options.clone();
     let Judged {
         mut admission,
+        verdict,
         connections,
     } = judge(shared, entry, request, facts).await?;
     let identity = &admission.identity;
@@ -61,13 +78,18 @@ pub(super) async fn admit(
     admission.info = ServerInfo::parse(&link.info)
         .map_err(|_| Turned::Unavailable(CloseReason::UpstreamProtocol))?;
     admission.server = (*link.server).into();
-    Ok(Admitted { admission, link })
+    Ok(Admitted {
+        admission,
+        verdict,
+        link,
+    })
 }
 
 /// An accepted identity, not yet bound to an upstream connection.
 #[derive(Debug)]
 pub(super) struct Judged {
     pub(super) admission: Admission,
+    verdict: Verdict,
     /// Sessions that the identity may have at a time.
     connections: Option<usize>,
 }
@@ -116,6 +138,7 @@ pub(super) async fn judge(
     };
     Ok(Judged {
         admission,
+        verdict: Verdict { policy, at: now },
         connections: limits.connections.map(to_usize),
     })
 }

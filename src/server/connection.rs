@@ -14,16 +14,17 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::ListenTls;
 use super::Shared;
-use super::admission::{self, ClientFacts, Turned};
+use super::admission::{self, ClientFacts, Turned, Verdict};
 use super::client_stream::ClientStream;
 use super::proxy_header;
 use super::pump::{Outcome, Pump};
+use super::reload;
 use super::sessions::{Bound, Entry};
 use super::slots::Slot;
 use crate::clock;
 use crate::metrics::{HandshakeResult, SessionMetrics, SlotLimit};
 use crate::session::{
-    Blame, CloseReason, ConnectRequest, Event, EventKind, Need, Opening, Session,
+    Admission, Blame, CloseReason, ConnectRequest, Event, EventKind, Need, Opening, Session,
 };
 use crate::tls;
 use crate::wire::Listener;
@@ -89,6 +90,7 @@ pub(super) async fn serve(
         deadline,
         metrics: None,
         requested_role: None,
+        verdict: None,
     };
     connection.run(session, tcp).await;
 }
@@ -101,6 +103,8 @@ struct Connection {
     deadline: Instant,
     metrics: Option<SessionMetrics>,
     requested_role: Option<String>,
+    /// What the first admission went by.
+    verdict: Option<Verdict>,
 }
 
 /// A client leg after greeting and TLS.
@@ -180,7 +184,12 @@ impl Connection {
     }
 
     fn bind(&mut self, pump: &mut Pump, admitted: admission::Admitted) {
-        let admission::Admitted { admission, link } = admitted;
+        let admission::Admitted {
+            admission,
+            verdict,
+            link,
+        } = admitted;
+        self.verdict = Some(verdict);
         let metrics = self
             .shared
             .metrics
@@ -190,7 +199,8 @@ impl Connection {
         pump.session.handle_admitted(admission, clock::now());
     }
 
-    async fn readmit(&self, pump: &mut Pump, request: ConnectRequest, facts: &ClientFacts) {
+    async fn readmit(&mut self, pump: &mut Pump, request: ConnectRequest, facts: &ClientFacts) {
+        let requested_role = Some(request.user.clone()).filter(|user| !user.is_empty());
         let judged = timeout(
             self.shared.limits.handshake,
             Box::pin(admission::judge(&self.shared, &self.entry, request, facts)),
@@ -198,7 +208,15 @@ impl Connection {
         .await;
         let now = clock::now();
         match judged {
-            Ok(Ok(judged)) => pump.session.handle_readmitted(judged.admission, now),
+            Ok(Ok(judged)) => {
+                let bound = self.bound_again(&judged.admission, requested_role);
+                pump.session.handle_readmitted(judged.admission, now);
+                if let (None, Some(bound)) = (pump.session.close_reason(), bound) {
+                    self.entry.handle.bind(bound);
+                    // Orders that were given for the rights of before must not have the last word.
+                    reload::judge_again(&self.shared, &self.entry.handle);
+                }
+            }
             Ok(Err(Turned::Refused(refusal))) => pump.session.handle_refused(refusal, now),
             Ok(Err(Turned::Unavailable(reason))) => pump.session.handle_unavailable(reason, now),
             Err(_) => pump
@@ -207,13 +225,36 @@ impl Connection {
         }
     }
 
+    /// What the table of sessions is to know after a second CONNECT: whom a change of policy is to be judged for.
+    fn bound_again(&self, admission: &Admission, requested_role: Option<String>) -> Option<Bound> {
+        let mut bound = Bound::clone(&*self.entry.handle.bound()?);
+        bound.identity = Arc::clone(&admission.identity);
+        bound.connected.roles.clone_from(&admission.roles);
+        bound.connected.ends_at = admission.ends_at;
+        bound.judged_at = clock::now();
+        bound.requested_role = requested_role;
+        Some(bound)
+    }
+
+    /// Makes an admitted session known to the rest of the process. A change of policy before that could not find it, so
+    /// it is judged once more where there was one.
+    fn make_known(&self, bound: Bound) {
+        self.entry.handle.bind(bound);
+        let (policy, now) = (self.shared.policy(), clock::now());
+        let holds = |verdict: &Verdict| verdict.still_holds(&policy, now);
+        if !self.verdict.as_ref().is_some_and(holds) {
+            reload::judge_again(&self.shared, &self.entry.handle);
+        }
+    }
+
     /// Counts and audits one fact, and tells the log of it.
     async fn record(&self, event: &Event) {
         if let (EventKind::Connected(connected), Some(identity)) = (&event.kind, &event.identity) {
-            self.entry.handle.bind(Bound {
+            self.make_known(Bound {
                 identity: Arc::clone(identity),
                 connected: connected.clone(),
                 since: event.at,
+                judged_at: event.at,
                 requested_role: self.requested_role.clone(),
             });
         }

@@ -122,6 +122,8 @@ impl Server {
             shared
                 .tasks
                 .spawn(accept::run(Arc::clone(&shared), listener, stop.clone()));
+        let calendar = reload::by_calendar(Arc::clone(&shared), stop.clone());
+        shared.tasks.spawn(calendar);
         if let Some(path) = config_path {
             shared
                 .tasks

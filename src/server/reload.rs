@@ -1,7 +1,9 @@
-//! SIGHUP: the policy, the certificates and the upstreams are read anew. A file with mistakes changes nothing.
+//! What changes under live sessions. SIGHUP: the policy, the certificates and the upstreams are read anew; a file with
+//! mistakes changes nothing. The calendar: roles begin and end by their `valid`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -60,28 +62,57 @@ async fn reload(shared: &Shared, path: &std::path::Path) {
     shared.metrics.policy_loaded(Some(&hash));
     shared.audit.reopen().await;
     act(shared, ActKind::PolicyReloaded, "SIGHUP", &hash).await;
-    for handle in shared.sessions.all() {
-        judge_again(shared, &handle);
-    }
+    judge_all_again(shared);
     tracing::info!(policy = hash, "reloaded");
 }
 
+/// How often the calendar is looked at, which is how late a role may begin or end.
+const CALENDAR: Duration = Duration::from_secs(1);
+
+/// Judges live sessions again whenever a role begins or ends, until `stop`.
+pub(super) async fn by_calendar(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut looked_at = clock::now();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(CALENDAR) => {}
+        }
+        let now = clock::now();
+        let next = shared.policy().next_change(looked_at);
+        if next.is_some_and(|at| at <= now) {
+            judge_all_again(&shared);
+        }
+        looked_at = now;
+    }
+}
+
+fn judge_all_again(shared: &Shared) {
+    for handle in shared.sessions.all() {
+        judge_again(shared, &handle);
+    }
+}
+
 /// Judges a live session by the policy now in force; only what it lost is taken from it.
-fn judge_again(shared: &Shared, handle: &Handle) {
+pub(super) fn judge_again(shared: &Shared, handle: &Handle) {
     let Some(bound) = handle.bound() else { return };
-    let assigned = admission::assign(
-        &shared.policy(),
-        &bound.identity,
-        handle.client,
-        bound.requested_role.as_deref(),
-        clock::now(),
-    );
-    let order = match assigned {
+    let policy = shared.policy();
+    let assign = |now| {
+        admission::assign(
+            &policy,
+            &bound.identity,
+            handle.client,
+            bound.requested_role.as_deref(),
+            now,
+        )
+    };
+    let order = match assign(clock::now()) {
         Ok(assignment) if assignment.upstream == bound.connected.upstream => {
             Order::Permissions(assignment.permissions)
         }
         // Another upstream: the session has to begin anew there.
         Ok(_) => Order::End(CloseReason::Drained),
+        // Only time has passed: for the role, or since its owner signed in. A fresh token may do.
+        Err(_) if assign(bound.judged_at).is_ok() => Order::End(CloseReason::Expired),
         Err(Turned::Refused(_) | Turned::Unavailable(_)) => Order::End(CloseReason::RoleLost),
     };
     handle.order(order);

@@ -40,6 +40,8 @@ pub(super) struct Bound {
     pub(super) identity: Arc<Identity>,
     pub(super) connected: Connected,
     pub(super) since: Timestamp,
+    /// When its token and roles were last accepted from the client.
+    pub(super) judged_at: Timestamp,
     pub(super) requested_role: Option<String>,
 }
 

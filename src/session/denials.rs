@@ -7,6 +7,11 @@ use crate::policy::{Denial, DenialReason};
 use crate::subject;
 use crate::wire::{PermissionsViolation, Publish, encode};
 
+/// Subscriptions that are looked through for the one that waits for the answer to a denied request, so that many of them
+/// and a loop of denied requests cannot keep a thread busy. Clients wait on one of their first; a request beyond times
+/// out, as it does with a server.
+const SEARCHED_MAX: usize = 4096;
+
 impl Session {
     pub(super) fn deny_publish(&mut self, publish: &Publish<'_>, denial: Denial) {
         let violation = match (denial.reason, publish.reply) {
@@ -47,7 +52,7 @@ impl Session {
         };
         let waits =
             |sub: &&Subscription| sub.queue.is_none() && subject::is_subset(reply, &sub.subject);
-        let waiting = serving.subs.iter().find(waits);
+        let waiting = serving.subs.iter().take(SEARCHED_MAX).find(waits);
         if let Some(sid) = waiting.map(|subscription| subscription.sid.clone()) {
             let named = serving.info.is_at_least_2_12().then_some(publish.subject);
             encode::no_responders(&mut self.deferred, reply, &sid, named);

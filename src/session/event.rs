@@ -150,13 +150,15 @@ pub(super) fn clip(bytes: &[u8]) -> Box<[u8]> {
     bytes.get(..CLIP).unwrap_or(bytes).into()
 }
 
-/// At most `max` bytes of `text`, cut between characters.
+/// At most `max` bytes of `text`, cut between characters, with `?` for whatever could begin a line or steer a terminal:
+/// it is shown in the log.
 pub(super) fn clip_text(text: &str, max: usize) -> String {
     let mut end = text.len().min(max);
     while !text.is_char_boundary(end) {
         end = end.saturating_sub(1);
     }
-    text.get(..end).unwrap_or_default().to_owned()
+    let ends_line = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    text.get(..end).unwrap_or_default().replace(ends_line, "?")
 }
 
 impl Traffic {

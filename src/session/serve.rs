@@ -6,8 +6,7 @@ use crate::policy::Denial;
 use crate::subject;
 use crate::time::Timestamp;
 use crate::wire::{
-    ClientOp, ErrText, Frame, LineFault, Publish, SideChannel, decode_client, encode,
-    side_channels, skip_tail,
+    ClientOp, ErrText, Frame, LineFault, Publish, decode_client, encode, side_channels, skip_tail,
 };
 
 /// A message that is not canonical and at most this long, in bytes, is copied whole: cheaper than one more piece in the
@@ -221,14 +220,8 @@ impl Session {
                 permit
             }
         };
-        let Some(serving) = &mut self.serving else {
-            return false;
-        };
-        if publish.header_len.is_some()
-            && let Some(block) = input.get(line..header_end)
-            && let Some((name, denial)) = judge_headers(serving, block)
-        {
-            self.deny_header(&publish, name, denial);
+        let block = input.get(line..header_end).unwrap_or_default();
+        if publish.header_len.is_some() && !self.pass_headers(&publish, block) {
             return false;
         }
         let size = u64::from(publish.size);
@@ -258,6 +251,23 @@ impl Session {
             self.to_upstream
                 .push_input(at.saturating_add(line), at.saturating_add(end));
         }
+        true
+    }
+
+    /// Whether the headers of a publish let it pass; where they don't, what is to be said of that is said.
+    fn pass_headers(&mut self, publish: &Publish<'_>, block: &[u8]) -> bool {
+        let Some(serving) = &mut self.serving else {
+            return false;
+        };
+        let Some(named) = judge_headers(serving, block) else {
+            return true;
+        };
+        if !named.observed {
+            self.deny_header(publish, named.subject, named.denial);
+            return false;
+        }
+        let names = (named.subject, publish.reply, None);
+        self.denied(Operation::Publish, names, publish.size, named.denial, true);
         true
     }
 
@@ -336,15 +346,34 @@ impl Session {
     }
 }
 
-/// The first header of `block` that names a subject which is not granted.
-fn judge_headers<'a>(serving: &mut Serving, block: &'a [u8]) -> Option<(&'a [u8], Denial)> {
-    side_channels(block).find_map(|(channel, named): (SideChannel, &[u8])| {
-        serving
-            .judge
-            .header_subject(channel, named)
-            .err()
-            .map(|denial| (named, denial))
-    })
+/// A subject in a header that is not granted.
+struct Named<'a> {
+    subject: &'a [u8],
+    denial: Denial,
+    /// The message goes through all the same.
+    observed: bool,
+}
+
+/// The first header of `block` that keeps the message back; where none does, the first that names a subject which is not
+/// granted.
+fn judge_headers<'a>(serving: &mut Serving, block: &'a [u8]) -> Option<Named<'a>> {
+    let mut first = None;
+    for (channel, subject) in side_channels(block) {
+        let Err(denial) = serving.judge.header_subject(channel, subject) else {
+            continue;
+        };
+        let overruled = serving.judge.overrule_publish(subject, None, &denial);
+        let named = Named {
+            subject,
+            denial,
+            observed: overruled.is_some(),
+        };
+        if !named.observed {
+            return Some(named);
+        }
+        first.get_or_insert(named);
+    }
+    first
 }
 
 /// Whether the bytes of `piece` that belong to the CR LF after a payload are right; `left` counts from its start.

@@ -195,3 +195,56 @@ fn a_second_connect_puts_the_limits_of_its_roles_in_force() {
     );
     assert_eq!(session.close_reason(), Some(CloseReason::PayloadTooLarge));
 }
+
+#[test]
+fn what_a_client_calls_itself_cannot_begin_a_log_line() {
+    let policy =
+        json!({ "r": { "bind": [{ "app_role": "r" }], "upstream": "a", "publish": ["a"] } });
+    let mut session = Session::new(serving(admission(&policy, &["r"], None)).opening);
+    let connect = b"CONNECT {\"lang\":\"go\\n2026 INFO connected\",\"version\":\"1\\r\\u0085\",\
+        \"name\":\"a\\u2028b\",\"auth_token\":\"x\"}\r\n";
+    session.handle_client(connect, 0, NOW);
+    session.handle_admitted(admission(&policy, &["r"], None), NOW);
+    let Some(Event {
+        kind: EventKind::Connected(connected),
+        ..
+    }) = session.poll_event(NOW)
+    else {
+        panic!("not connected");
+    };
+    assert_eq!(&*connected.library, "go?2026 INFO connected 1??");
+    assert_eq!(&*connected.name, "a?b");
+}
+
+#[test]
+fn an_observed_role_is_not_stopped_by_a_header_but_the_servers_own_subjects_stay_closed() {
+    let policy = json!({ "r": {
+        "bind": [{ "app_role": "r" }], "upstream": "a", "publish": ["a"], "mode": "observe",
+    } });
+    let publish = |named: &str| {
+        let headers =
+            format!("NATS/1.0\r\nNats-Trace-Dest: other\r\nNats-Trace-Dest: {named}\r\n\r\n");
+        format!("HPUB a {0} {0}\r\n{headers}\r\n", headers.len())
+    };
+    let mut session = serving(admission(&policy, &["r"], None));
+    let frame = publish("t");
+    session.handle_client(frame.as_bytes(), 0, NOW);
+    assert_eq!(taken_from(session.to_upstream(), frame.as_bytes()), frame);
+    assert_eq!(taken_from(session.to_client(), b""), "");
+    let Some(Event {
+        kind: EventKind::Denied(denied),
+        ..
+    }) = session.poll_event(NOW)
+    else {
+        panic!("not recorded");
+    };
+    assert!(denied.observed && *denied.subject == *b"other");
+    let frame = publish("$NRG.x");
+    session.handle_client(frame.as_bytes(), 0, NOW);
+    assert_eq!(taken_from(session.to_upstream(), frame.as_bytes()), "");
+    let said = taken_from(session.to_client(), b"");
+    assert_eq!(
+        said,
+        "-ERR 'Permissions Violation for Publish to \"$NRG.x\"'\r\n"
+    );
+}

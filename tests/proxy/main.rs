@@ -20,5 +20,6 @@ mod close;
 mod hostile_tokens;
 mod outage;
 mod policy_change;
+mod reload;
 mod secrets;
 mod tls;

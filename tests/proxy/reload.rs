@@ -1,0 +1,152 @@
+//! What a session may do follows the policy and the calendar, also while it is being made.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use natsentry::clock;
+use natsentry::demo::idp::DevIdp;
+use natsentry::demo::servers::Version;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+use crate::support::binary::Binary;
+use crate::support::proxy::{self, Proxy, STATIC_USER, Setup};
+use crate::support::servers;
+use crate::support::wire::{PATIENCE, Wire, connect_line};
+
+/// A server that answers the first PING of a session when it is let, and that of a probe at once.
+struct Gate {
+    address: SocketAddr,
+    arrived: Arc<AtomicBool>,
+    open: Arc<Notify>,
+}
+
+impl Gate {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("loopback has ports");
+        let gate = Self {
+            address: listener.local_addr().expect("an address"),
+            arrived: Arc::default(),
+            open: Arc::default(),
+        };
+        let (arrived, open) = (Arc::clone(&gate.arrived), Arc::clone(&gate.open));
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                tokio::spawn(answer(tcp, Arc::clone(&arrived), Arc::clone(&open)));
+            }
+        });
+        gate
+    }
+}
+
+async fn answer(tcp: TcpStream, arrived: Arc<AtomicBool>, open: Arc<Notify>) {
+    let (read, mut write) = tcp.into_split();
+    let info = json!({
+        "server_id": "N", "server_name": "n", "version": "2.15.1", "proto": 1, "headers": true,
+        "max_payload": 1_048_576, "host": "127.0.0.1", "port": 4222,
+    });
+    let greeting = format!("INFO {info} \r\n");
+    let _ = write.write_all(greeting.as_bytes()).await;
+    let mut lines = BufReader::new(read).lines();
+    let mut waits = false;
+    while let Ok(Some(line)) = lines.next_line().await {
+        waits |= line.starts_with("CONNECT") && !line.contains("natsentry probe");
+        if line.starts_with("PING") {
+            if std::mem::take(&mut waits) {
+                arrived.store(true, Ordering::Release);
+                open.notified().await;
+            }
+            let _ = write.write_all(b"PONG\r\n").await;
+        }
+    }
+}
+
+fn config(idp: &DevIdp, upstream: SocketAddr, publish: &str) -> Value {
+    let directory = idp.directory();
+    json!({
+        "version": 1,
+        "listen": { "client": "127.0.0.1:0" },
+        "entra": {
+            "cloud": { "authority": idp.base() }, "tenants": [directory.tid], "audiences": [directory.api],
+        },
+        "upstreams": { "plant": { "servers": [format!("nats://{upstream}")], "auth": "none" } },
+        "roles": { "writer": {
+            "bind": [{ "app_role": "Nats.Operator" }], "upstream": "plant", "publish": [publish],
+        } },
+        "audit": { "file": "audit.jsonl" },
+    })
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{what}: not in time"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_changes_during_an_admission_holds_for_that_session_too() {
+    let idp = proxy::idp().await;
+    let gate = Gate::start().await;
+    let natsentry = Binary::start(&config(&idp, gate.address, "old"), &[]);
+    let mut wire = Wire::connect(natsentry.address()).await;
+    wire.line().await.expect("INFO");
+    wire.send(&connect_line(&proxy::token(&idp, "alice"), ""))
+        .await;
+    until("the dial", || gate.arrived.load(Ordering::Acquire)).await;
+    let changed = config(&idp, gate.address, "new").to_string();
+    std::fs::write(natsentry.dir().join("natsentry.yaml"), changed).expect("a new policy");
+    let hangup = std::process::Command::new("kill")
+        .args(["-HUP", &natsentry.pid().to_string()])
+        .status();
+    assert!(hangup.expect("kill").success());
+    until("the reload", || natsentry.find("reloaded").is_some()).await;
+    gate.open.notify_one();
+    assert!(wire.until_pong().await.is_empty());
+    wire.send("PUB old 0\r\n\r\nPUB new 0\r\n\r\n").await;
+    assert_eq!(
+        wire.until_pong().await,
+        ["-ERR 'Permissions Violation for Publish to \"old\"'"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_ends_by_the_calendar_ends_in_live_sessions() {
+    let idp = proxy::idp().await;
+    let nats = servers::start(Version::V2_15_1, STATIC_USER);
+    let until = clock::now().plus(Duration::from_secs(4));
+    let roles = format!(
+        r#"
+roles:
+  short:
+    bind: [{{ app_role: Nats.Operator }}]
+    upstream: plant
+    publish: [temporary]
+    valid: {{ until: "{until}" }}
+"#
+    );
+    let proxy = Proxy::start(&idp, &Setup::to(nats.port()).roles(&roles)).await;
+    let (mut wire, _) = Wire::admitted(proxy.address, &proxy::token(&idp, "alice")).await;
+    // The client is asked to come again, and is refused only then.
+    let said = wire.rest().await;
+    assert!(
+        !said.iter().any(|line| line.starts_with("-ERR")),
+        "{said:?}"
+    );
+    assert!(
+        said.iter().any(|line| line.contains("\"ldm\":true")),
+        "{said:?}"
+    );
+    assert!(clock::now() >= until);
+    drop(proxy.stop().await);
+}

@@ -55,13 +55,23 @@ async fn a_reload_takes_away_what_was_lost_and_nothing_else() {
         alice.answer().await.as_deref(),
         Some("-ERR 'Permissions Violation for Subscription to \"audit.>\" (sid \"2\")'")
     );
-    alice.send("PUB audit.x 1\r\nx\r\nPUB orders.x 1\r\ny\r\n").await;
+    alice
+        .send("PUB audit.x 1\r\nx\r\nPUB orders.x 1\r\ny\r\n")
+        .await;
     assert_eq!(
         alice.until_pong().await,
-        ["-ERR 'Permissions Violation for Publish to \"audit.x\"'", "MSG orders.x 1 1", "y"]
+        [
+            "-ERR 'Permissions Violation for Publish to \"audit.x\"'",
+            "MSG orders.x 1 1",
+            "y"
+        ]
     );
     let lost = bob.rest().await;
-    assert_eq!(lost.last().map(String::as_str), Some("-ERR 'Authorization Violation'"), "{lost:?}");
+    assert_eq!(
+        lost.last().map(String::as_str),
+        Some("-ERR 'Authorization Violation'"),
+        "{lost:?}"
+    );
     drop(proxy.stop().await);
 }
 

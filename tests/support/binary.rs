@@ -125,6 +125,7 @@ impl Binary {
 }
 
 impl Drop for Binary {
+    #[allow(clippy::print_stderr, reason = "a test that fails may be loud")]
     fn drop(&mut self) {
         self.keeper.dismiss();
         self.child.kill().ok();

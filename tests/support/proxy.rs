@@ -42,6 +42,8 @@ pub struct Setup {
     pub more: String,
     /// More lines below `listen:`, indented by two.
     pub listen: String,
+    /// Port for clients; 0 takes a free one.
+    pub port: u16,
 }
 
 impl Setup {
@@ -54,6 +56,7 @@ impl Setup {
             roles: EVERYTHING.to_owned(),
             more: String::new(),
             listen: String::new(),
+            port: 0,
         }
     }
 
@@ -240,7 +243,7 @@ fn config_text(idp: &DevIdp, setup: &Setup) -> String {
     format!(
         r#"version: 1
 listen:
-  client: 127.0.0.1:0
+  client: 127.0.0.1:{port}
 {listen}admin: {{ listen: 127.0.0.1:0 }}
 entra:
   cloud: {{ authority: "{base}" }}
@@ -255,6 +258,7 @@ upstreams:
 {upstream}{roles}
 audit: {{ file: audit.jsonl }}
 {more}"#,
+        port = setup.port,
         listen = setup.listen,
         base = idp.base(),
         tid = directory.tid,

@@ -69,7 +69,12 @@ pub fn node() -> Result<Node> {
 impl Node {
     /// The folder of a JavaScript program with its packages beside it, as its lock file pins them.
     pub fn program(&self, source: &Path) -> Result<PathBuf> {
-        let files = ["package.json", "package-lock.json", "client.mjs"];
+        let files = [
+            "package.json",
+            "package-lock.json",
+            "client.mjs",
+            "observer.mjs",
+        ];
         let cache = Cache::open()?;
         let place = cache.entry(&format!("js-{}", digest_of(source, &files)?), |aside| {
             copy(source, &files, aside)?;

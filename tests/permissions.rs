@@ -7,7 +7,6 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    clippy::print_stderr,
     unreachable_pub,
     reason = "a broken test environment has to be loud"
 )]

@@ -16,6 +16,7 @@ mod support;
 
 mod balancer;
 mod basics;
+mod cuts;
 mod hostile_tokens;
 mod outage;
 mod reload;

@@ -466,6 +466,25 @@ fn an_inbox_belongs_to_one_identity_and_is_free_a_while_after_its_sessions() {
 }
 
 #[test]
+fn identities_whose_names_run_together_alike_are_two() {
+    let registry = Arc::new(InboxRegistry::default());
+    let policy = policy(json!({ "r": bound(json!({ "publish": ["svc"] })) }));
+    let mut judges = [("https://a", "b/c"), ("https://a/b", "c")].map(|(tid, oid)| {
+        let mut who = identity();
+        (who.tid, who.oid) = (tid.into(), oid.into());
+        let permissions = assign(&policy, &who).expect("an assignment").permissions;
+        Judge::new(permissions, Arc::clone(&registry), tid.len() as u64)
+    });
+    let inbox = format!("_INBOX.{TOKEN}.*");
+    let [one, other] = &mut judges;
+    assert!(one.subscribe(inbox.as_bytes(), None).is_ok());
+    assert_eq!(
+        sub_reason(other, &inbox, None),
+        Some(DenialReason::InboxTaken)
+    );
+}
+
+#[test]
 fn many_inboxes_are_held_and_all_are_given_back() {
     let registry = Arc::new(InboxRegistry::default());
     let mut judge = judge_in(json!({ "publish": ["svc"] }), &registry, 1);

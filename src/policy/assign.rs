@@ -151,7 +151,7 @@ impl Policy {
             inboxes,
             responses: responses(&roles),
             own_prefix,
-            owner: format!("{}/{}", identity.tid, identity.oid).into(),
+            owner: format!("{} {}/{}", identity.tid.len(), identity.tid, identity.oid).into(),
             observe,
         };
         let permissions = Permissions::new(self.shared_rights(held, perhaps), own, frame);

@@ -4,7 +4,9 @@
 //! one token, or be asked per message (only SUB, UNSUB and the end of a session come here).
 //!
 //! A token belongs to an identity, and every session of that identity may listen below it: a client that reconnects
-//! after its network was cut takes its old inbox up again while the old session still waits to be found dead.
+//! after its network was cut takes its old inbox up again while the old session still waits to be found dead. Where the
+//! old session ended first, the token stays reserved for a while: whoever was asked something knows it from the reply
+//! subject, and could sit on it until the client is back, which reads the answers that are still under way.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,29 +32,57 @@ const LONGEST_TOKEN: usize = 64;
 /// Held inbox tokens of all sessions.
 #[derive(Debug, Default)]
 pub struct InboxRegistry {
-    held: Mutex<HashMap<Box<[u8]>, Holder>>,
+    tokens: Mutex<Tokens>,
+}
+
+#[derive(Debug, Default)]
+struct Tokens {
+    held: HashMap<Box<[u8]>, Holder>,
+    /// How often the reserved tokens have grown older.
+    age: u64,
+    /// Tokens that were reserved since then, and in the age before.
+    reserved: [Vec<Box<[u8]>>; 2],
 }
 
 #[derive(Debug)]
 struct Holder {
     owner: Arc<str>,
+    /// None when the token is reserved for the owner.
     sessions: SmallVec<[u64; 1]>,
+    /// The age in which it was reserved last.
+    reserved_in: u64,
 }
 
 impl InboxRegistry {
-    /// How many tokens are held.
+    /// How many tokens are held or reserved.
     pub fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().held.len()
     }
 
-    /// Whether no token is held.
+    /// Whether no token is held or reserved.
     pub fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        self.lock().held.is_empty()
+    }
+
+    /// Lets reserved tokens grow older. Those that were reserved before the last call are free from now on: called at
+    /// a steady distance, it is the least time that a client has to come back.
+    pub fn grow_older(&self) {
+        let mut tokens = self.lock();
+        let [now, before] = &mut tokens.reserved;
+        let over = std::mem::replace(before, std::mem::take(now));
+        let age = tokens.age;
+        for token in over {
+            let unused = |holder: &Holder| holder.sessions.is_empty() && holder.reserved_in < age;
+            if tokens.held.get(&token).is_some_and(unused) {
+                tokens.held.remove(&token);
+            }
+        }
+        tokens.age = age.saturating_add(1);
     }
 
     /// Gives the token to the identity, unless another one holds it. Called once per session and token.
     fn claim(&self, token: &[u8], owner: &Arc<str>, session: u64) -> bool {
-        let mut held = self.lock();
+        let held = &mut self.lock().held;
         match held.get_mut(token) {
             Some(holder) if holder.owner != *owner => false,
             Some(holder) => {
@@ -65,6 +95,7 @@ impl InboxRegistry {
                 let holder = Holder {
                     owner: Arc::clone(owner),
                     sessions: SmallVec::from_buf([session]),
+                    reserved_in: 0,
                 };
                 held.insert(token.into(), holder);
                 true
@@ -72,24 +103,33 @@ impl InboxRegistry {
         }
     }
 
-    fn release(&self, token: &[u8], session: u64) {
-        let mut held = self.lock();
-        let Some(holder) = held.get_mut(token) else {
+    /// Gives the token back, or keeps it reserved for its owner.
+    fn release(&self, token: &[u8], session: u64, reserve: bool) {
+        let mut tokens = self.lock();
+        let age = tokens.age;
+        let Some(holder) = tokens.held.get_mut(token) else {
             return;
         };
         holder.sessions.retain(|held_by| *held_by != session);
-        if holder.sessions.is_empty() {
-            held.remove(token);
+        if !holder.sessions.is_empty() {
+            return;
+        }
+        holder.reserved_in = age;
+        if reserve {
+            let [now, _] = &mut tokens.reserved;
+            now.push(token.into());
+        } else {
+            tokens.held.remove(token);
         }
     }
 
     /// A panic elsewhere while the lock was held leaves the map whole: every change is one insertion or removal.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Box<[u8]>, Holder>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Tokens> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The inboxes of one session. They are given back when it is dropped.
+/// The inboxes of one session. They are given back when it is dropped; the first few stay reserved for the identity.
 #[derive(Debug)]
 pub(super) struct HeldInboxes {
     registry: Arc<InboxRegistry>,
@@ -157,7 +197,7 @@ impl HeldInboxes {
         if *count > 0 {
             return;
         }
-        self.registry.release(token, self.session);
+        self.registry.release(token, self.session, false);
         if self.many.remove(token).is_none() {
             self.few.retain(|(held, _)| **held != *token);
         }
@@ -192,9 +232,11 @@ impl HeldInboxes {
 
 impl Drop for HeldInboxes {
     fn drop(&mut self) {
-        let few = self.few.iter().map(|(token, _)| token);
-        for token in few.chain(self.many.keys()) {
-            self.registry.release(token, self.session);
+        for (token, _) in &self.few {
+            self.registry.release(token, self.session, true);
+        }
+        for token in self.many.keys() {
+            self.registry.release(token, self.session, false);
         }
     }
 }

@@ -119,7 +119,8 @@ pub(super) struct Frame {
     pub(super) responses: Option<Responses>,
     /// `_INBOX_<oid>.`, where the oid is a token.
     pub(super) own_prefix: Option<Box<[u8]>>,
-    /// `tid/oid`, so that two sessions of one identity may share an inbox.
+    /// Tenant and object id with the length of the first, so that two sessions of one identity, and of no other, may
+    /// share an inbox.
     pub(super) owner: Arc<str>,
     pub(super) observe: bool,
 }

@@ -69,9 +69,14 @@ async fn reload(shared: &Shared, path: &std::path::Path) {
 /// How often the calendar is looked at, which is how late a role may begin or end.
 const CALENDAR: Duration = Duration::from_secs(1);
 
+/// Looks at the calendar after which inboxes of sessions that ended grow older: a client has two minutes to come back to
+/// its own, as long as nats.go tries.
+const INBOX_AGE: u32 = 120;
+
 /// Judges live sessions again whenever a role begins or ends, until `stop`.
 pub(super) async fn by_calendar(shared: Arc<Shared>, stop: CancellationToken) {
     let mut looked_at = clock::now();
+    let mut looks = 0_u32;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -83,6 +88,10 @@ pub(super) async fn by_calendar(shared: Arc<Shared>, stop: CancellationToken) {
             judge_all_again(&shared);
         }
         looked_at = now;
+        looks = looks.wrapping_add(1);
+        if looks.is_multiple_of(INBOX_AGE) {
+            shared.inboxes.grow_older();
+        }
     }
 }
 

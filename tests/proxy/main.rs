@@ -17,6 +17,7 @@ mod support;
 mod balancer;
 mod basics;
 mod close;
+mod cuts;
 mod hostile_tokens;
 mod outage;
 mod policy_change;

@@ -440,7 +440,7 @@ fn a_reply_must_lie_in_the_sessions_own_inbox_or_be_publishable() {
 }
 
 #[test]
-fn an_inbox_belongs_to_one_identity_and_ends_with_its_sessions() {
+fn an_inbox_belongs_to_one_identity_and_is_free_a_while_after_its_sessions() {
     let registry = Arc::new(InboxRegistry::default());
     let policy = policy(json!({ "r": bound(json!({ "publish": ["svc"] })) }));
     let mut other = identity();
@@ -464,10 +464,48 @@ fn an_inbox_belongs_to_one_identity_and_ends_with_its_sessions() {
         sub_reason(&mut stranger, &inbox, None),
         Some(DenialReason::InboxTaken)
     );
+    // A stranger who knows the token from a request cannot sit on it while the client is away.
     drop(again);
+    registry.grow_older();
+    assert_eq!(
+        sub_reason(&mut stranger, &inbox, None),
+        Some(DenialReason::InboxTaken)
+    );
+    let mut back = judge(&identity(), 4);
+    assert!(back.subscribe(inbox.as_bytes(), None).is_ok());
+    registry.grow_older();
+    drop(back);
+    registry.grow_older();
+    assert_eq!(
+        sub_reason(&mut stranger, &inbox, None),
+        Some(DenialReason::InboxTaken)
+    );
+    registry.grow_older();
     assert!(registry.is_empty());
     assert!(stranger.subscribe(inbox.as_bytes(), None).is_ok());
     assert_eq!(registry.len(), 1);
+    // What is unsubscribed is given up.
+    stranger.unsubscribed(inbox.as_bytes(), None);
+    assert!(registry.is_empty());
+}
+
+#[test]
+fn identities_whose_names_run_together_alike_are_two() {
+    let registry = Arc::new(InboxRegistry::default());
+    let policy = policy(json!({ "r": bound(json!({ "publish": ["svc"] })) }));
+    let mut judges = [("https://a", "b/c"), ("https://a/b", "c")].map(|(tid, oid)| {
+        let mut who = identity();
+        (who.tid, who.oid) = (tid.into(), oid.into());
+        let permissions = assign(&policy, &who).expect("an assignment").permissions;
+        Judge::new(permissions, Arc::clone(&registry), tid.len() as u64)
+    });
+    let inbox = format!("_INBOX.{TOKEN}.*");
+    let [one, other] = &mut judges;
+    assert!(one.subscribe(inbox.as_bytes(), None).is_ok());
+    assert_eq!(
+        sub_reason(other, &inbox, None),
+        Some(DenialReason::InboxTaken)
+    );
 }
 
 #[test]
@@ -489,6 +527,9 @@ fn many_inboxes_are_held_and_all_are_given_back() {
     }
     assert_eq!(registry.len(), 50);
     drop(judge);
+    assert!(registry.len() <= 8, "only few stay reserved");
+    registry.grow_older();
+    registry.grow_older();
     assert!(registry.is_empty());
 }
 

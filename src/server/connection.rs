@@ -199,7 +199,7 @@ impl Connection {
         pump.session.handle_admitted(admission, clock::now());
     }
 
-    async fn readmit(&mut self, pump: &mut Pump, request: ConnectRequest, facts: &ClientFacts) {
+    async fn readmit(&self, pump: &mut Pump, request: ConnectRequest, facts: &ClientFacts) {
         let requested_role = Some(request.user.clone()).filter(|user| !user.is_empty());
         let judged = timeout(
             self.shared.limits.handshake,

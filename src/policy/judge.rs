@@ -63,6 +63,26 @@ impl Judge {
         Ok(Permit { subject, reply })
     }
 
+    /// Leave for a publish that needs no thought: its subject was granted before, and its reply lies in an inbox that is held,
+    /// or replies are not judged and it is not reserved. None says nothing; [`Self::publish`] does.
+    #[inline]
+    pub fn recall<'a>(&self, subject: &'a [u8], reply: Option<&'a [u8]>) -> Option<Permit<'a>> {
+        if self.published.recall(subject) != Some(true) {
+            return None;
+        }
+        if let Some(reply) = reply {
+            let good = if self.permissions.inboxes().replies_judged {
+                self.held.contains(reply)
+            } else {
+                !is_reserved_reply(reply)
+            };
+            if !good {
+                return None;
+            }
+        }
+        Some(Permit { subject, reply })
+    }
+
     /// Judges a subject that a header of a published message names.
     ///
     /// # Errors

@@ -208,6 +208,12 @@ impl Session {
 }
 
 impl Serving {
+    /// Whether the role limits messages or bytes per second.
+    #[inline]
+    pub(super) const fn is_metered(&self) -> bool {
+        self.messages.is_some() || self.bytes.is_some()
+    }
+
     /// Takes a subscription out, and lets go of the inbox it held.
     pub(super) fn forget(&mut self, sid: &[u8]) {
         if let Some(gone) = self.subs.remove(sid) {

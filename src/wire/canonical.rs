@@ -22,6 +22,32 @@ struct Words<'a> {
     single_blanks: bool,
 }
 
+/// How many whole bytes lie below the lowest bit that is set.
+#[inline]
+fn bytes_below(word: u64) -> usize {
+    usize::try_from(word.trailing_zeros() / 8).unwrap_or(0)
+}
+
+/// Place of the first byte at or after `at` that is SP or below, eight bytes at a time.
+#[inline]
+fn next_low(line: &[u8], mut at: usize) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const FIRST_HIGH: u64 = b'!' as u64;
+    while let Some(word) = line.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let word = u64::from_le_bytes(*word);
+        // Bytes below `!` borrow, and the lowest that does is certain to be one (Hacker's Delight, 6-1).
+        let low = word.wrapping_sub(ONES.wrapping_mul(FIRST_HIGH)) & !word & (ONES << 7);
+        if low != 0 {
+            return Some(at.wrapping_add(bytes_below(low)));
+        }
+        at = at.wrapping_add(8);
+    }
+    let rest = line.get(at..)?;
+    rest.iter()
+        .position(|byte| *byte <= b' ')
+        .map(|offset| at.wrapping_add(offset))
+}
+
 /// Splits at SP until CR LF. None when the line is unfinished, too long, or has anything unusual in it.
 #[inline]
 fn words(line: &[u8], start: usize, limit: usize) -> Option<Words<'_>> {
@@ -32,27 +58,19 @@ fn words(line: &[u8], start: usize, limit: usize) -> Option<Words<'_>> {
         single_blanks: true,
     };
     let mut word_start = start;
-    let mut at = start;
     loop {
-        let byte = *line.get(at)?;
-        if byte > b' ' {
-            at += 1;
-            continue;
-        }
+        let at = next_low(line, word_start)?;
         if at > word_start {
             *found.words.get_mut(found.count)? = line.get(word_start..at)?;
-            found.count += 1;
+            found.count = found.count.wrapping_add(1);
         } else {
             found.single_blanks = false;
         }
-        match byte {
-            b' ' => {
-                at += 1;
-                word_start = at;
-            }
-            b'\r' if line.get(at + 1) == Some(&b'\n') => {
-                found.end = at + 2;
-                return (at.saturating_sub(start) <= limit).then_some(found);
+        match line.get(at)? {
+            b' ' => word_start = at.wrapping_add(1),
+            b'\r' if line.get(at.wrapping_add(1)) == Some(&b'\n') => {
+                found.end = at.wrapping_add(2);
+                return (at.wrapping_sub(start) <= limit).then_some(found);
             }
             _ => return None,
         }

@@ -10,7 +10,7 @@ use super::sessions::Entry;
 use super::{Shared, to_usize};
 use crate::clock;
 use crate::identity::{Identity, TokenError};
-use crate::policy::{Assignment, Circumstances, Judge, Policy};
+use crate::policy::{Assignment, Circumstances, Judge, Policy, SessionLimits};
 use crate::session::{Admission, ClientOptions, CloseReason, ConnectRequest, Refusal, RoleLimits};
 use crate::time::Timestamp;
 use crate::upstream::{ConnectOptions, Link};
@@ -125,14 +125,7 @@ pub(super) async fn judge(
         upstream: assignment.upstream,
         server: "".into(),
         judge,
-        limits: RoleLimits {
-            payload: limits
-                .payload
-                .map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX)),
-            subscriptions: limits.subscriptions.map(to_usize),
-            messages_per_second: limits.messages_per_s,
-            bytes_per_second: limits.bytes_per_s,
-        },
+        limits: role_limits(limits),
         ends_at,
         info: ServerInfo::default(),
     };
@@ -141,6 +134,18 @@ pub(super) async fn judge(
         verdict: Verdict { policy, at: now },
         connections: limits.connections.map(to_usize),
     })
+}
+
+/// The limits of roles as a session takes them.
+pub(super) fn role_limits(limits: SessionLimits) -> RoleLimits {
+    RoleLimits {
+        payload: limits
+            .payload
+            .map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX)),
+        subscriptions: limits.subscriptions.map(to_usize),
+        messages_per_second: limits.messages_per_s,
+        bytes_per_second: limits.bytes_per_s,
+    }
 }
 
 /// The roles of an identity, under the circumstances of its connection.

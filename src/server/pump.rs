@@ -122,7 +122,10 @@ impl Pump {
         while let Some(order) = self.handle.take() {
             match order {
                 Order::End(reason) => self.session.handle_end(reason, now),
-                Order::Permissions(permissions) => self.session.handle_policy(permissions),
+                Order::Rights(permissions, limits) => {
+                    self.session.handle_policy(permissions);
+                    self.session.handle_limits(&limits, now);
+                }
             }
         }
     }

@@ -116,7 +116,8 @@ pub(super) fn judge_again(shared: &Shared, handle: &Handle) {
     };
     let order = match assign(clock::now()) {
         Ok(assignment) if assignment.upstream == bound.connected.upstream => {
-            Order::Permissions(assignment.permissions)
+            let limits = admission::role_limits(assignment.limits);
+            Order::Rights(assignment.permissions, limits)
         }
         // Another upstream: the session has to begin anew there.
         Ok(_) => Order::End(CloseReason::Drained),

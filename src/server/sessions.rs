@@ -9,7 +9,7 @@ use futures_util::task::AtomicWaker;
 
 use crate::identity::Identity;
 use crate::policy::Permissions;
-use crate::session::{CloseReason, Connected, SessionId, Traffic};
+use crate::session::{CloseReason, Connected, RoleLimits, SessionId, Traffic};
 use crate::time::Timestamp;
 
 /// What a session can be told.
@@ -18,7 +18,7 @@ pub(super) enum Order {
     /// End, by the way of the reason.
     End(CloseReason),
     /// The policy changed.
-    Permissions(Arc<Permissions>),
+    Rights(Arc<Permissions>, RoleLimits),
 }
 
 /// A live session as the rest of the process sees it.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::admission::{Admission, ClientOptions, ConnectRequest, Need, Refusal};
+use super::admission::{Admission, ClientOptions, ConnectRequest, Need, Refusal, RoleLimits};
 use super::fences::Fences;
 use super::rate::Budget;
 use super::subs::Subscriptions;
@@ -313,28 +313,29 @@ impl Session {
         }
         self.phase = Phase::Serving;
         self.drop_subscriptions();
-        let (ends_at, before) = (admission.ends_at, self.payload_max());
-        self.put_in_force(admission, now);
-        if self.payload_max() != before {
-            self.tell_info();
+        if let Some(serving) = &mut self.serving {
+            serving.identity = admission.identity;
+            serving.judge = admission.judge;
         }
-        self.lease(ends_at, now);
+        self.handle_limits(&admission.limits, now);
+        self.lease(admission.ends_at, now);
         self.push_ok();
     }
 
-    /// Rights and limits of a later admission, in place of those before.
-    fn put_in_force(&mut self, admission: Admission, now: Timestamp) {
+    /// The limits of the session's roles as they are now, in place of those before.
+    pub fn handle_limits(&mut self, limits: &RoleLimits, now: Timestamp) {
+        let before = self.payload_max();
         let Some(serving) = &mut self.serving else {
             return;
         };
-        let limits = &admission.limits;
-        serving.identity = admission.identity;
-        serving.judge = admission.judge;
         serving.bounds = Bounds::of(limits, &self.opening.limits);
         serving.payload_max = serving.info.payload_max().min(serving.bounds.payload);
         serving.messages =
             Budget::at_rate(serving.messages.take(), limits.messages_per_second, now);
         serving.bytes = Budget::at_rate(serving.bytes.take(), limits.bytes_per_second, now);
+        if self.payload_max() != before {
+            self.tell_info();
+        }
     }
 
     fn payload_max(&self) -> Option<u32> {

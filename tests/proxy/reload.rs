@@ -78,6 +78,7 @@ fn config(idp: &DevIdp, upstream: SocketAddr, publish: &str) -> Value {
         "upstreams": { "plant": { "servers": [format!("nats://{upstream}")], "auth": "none" } },
         "roles": { "writer": {
             "bind": [{ "app_role": "Nats.Operator" }], "upstream": "plant", "publish": [publish],
+            "limits": { "payload": if publish == "old" { "1KiB" } else { "16B" } },
         } },
         "audit": { "file": "audit.jsonl" },
     })
@@ -117,6 +118,13 @@ async fn a_policy_that_changes_during_an_admission_holds_for_that_session_too() 
     assert_eq!(
         wire.until_pong().await,
         ["-ERR 'Permissions Violation for Publish to \"old\"'"]
+    );
+    wire.send("PUB new 17\r\n").await;
+    let said = wire.rest().await;
+    assert_eq!(
+        said,
+        ["-ERR 'Maximum Payload Violation'"],
+        "limits change too"
     );
 }
 

@@ -3,6 +3,7 @@
 use natsentry::demo::idp::TokenRequest;
 use natsentry::demo::servers::Version;
 
+use crate::support::binary::Binary;
 use crate::support::proxy::{self, Proxy, STATIC_USER, Setup};
 use crate::support::servers;
 use crate::support::tap::Tap;
@@ -189,4 +190,75 @@ async fn two_hundred_bad_connects_open_no_upstream_connection() {
         .collect();
     assert_eq!(ours.len(), 1, "only the session that was admitted");
     drop(proxy.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn not_even_a_log_of_everything_holds_a_token_or_a_password() {
+    let idp = proxy::idp().await;
+    let nats = servers::start(Version::V2_15_1, STATIC_USER);
+    let directory = idp.directory();
+    let server = format!("nats://127.0.0.1:{}", nats.port());
+    let upstream = |password: &str| {
+        serde_json::json!({
+            "servers": [server], "auth": { "user": "env:NATS_USER", "password": password },
+        })
+    };
+    let role = |who: &str, upstream: &str| {
+        serde_json::json!({
+            "bind": [{ "app_role": who }], "upstream": upstream, "publish": ["a"],
+        })
+    };
+    let config = serde_json::json!({
+        "version": 1,
+        "listen": { "client": "127.0.0.1:0" },
+        "entra": {
+            "cloud": { "authority": idp.base() }, "tenants": [directory.tid], "audiences": [directory.api],
+        },
+        "upstreams": { "good": upstream("env:GOOD"), "wrong": upstream("env:WRONG") },
+        "roles": { "operator": role("Nats.Operator", "good"), "reader": role("Nats.Reader", "wrong") },
+        "audit": { "file": "audit.jsonl" },
+    });
+    let (good, wrong) = ("correct horse battery", "wrong horse battery");
+    let environment = [("NATS_USER", "svc"), ("GOOD", good), ("WRONG", wrong)];
+    let natsentry = Binary::start_logging("trace", &config, &environment);
+    let (alice, bob) = (proxy::token(&idp, "alice"), proxy::token(&idp, "bob"));
+    let forged = format!("{}AAAA", &alice[..alice.len() - 4]);
+    for connect in [
+        connect_line(&alice, ""),
+        connect_line(&bob, ""),
+        connect_line(&forged, ""),
+        connect_line(&alice, &format!(",\"pass\":\"{alice}\"")),
+        connect_line("", &format!(",\"user\":\"{alice}\"")),
+        connect_line("", &format!(",\"user\":\"{alice}\",\"pass\":\"{alice}\"")),
+        connect_line("", &format!(",\"lang\":\"{alice}\",\"name\":\"x\"")),
+        connect_line(&format!("Bearer {alice}"), ""),
+        format!("CONNECT {{\"auth_token\":\"{alice}\"\r\n"),
+        format!("CONNECT {{\"auth_token\":[\"{alice}\"]}}\r\n"),
+    ] {
+        let mut wire = Wire::connect(natsentry.address()).await;
+        wire.line().await.expect("INFO");
+        wire.send(&connect).await;
+        wire.send("PUB a 1\r\nx\r\nNOTHING\r\n").await;
+        wire.rest().await;
+    }
+    let audit = std::fs::read_to_string(natsentry.dir().join("audit.jsonl")).expect("the audit");
+    let log = natsentry.log();
+    assert!(log.contains("\"level\":\"TRACE\"") || log.contains("\"level\":\"DEBUG\""));
+    assert!(log.contains("connected") && audit.contains("refused"));
+    for token in [&alice, &bob, &forged] {
+        let mut parts = token.split('.').skip(1);
+        let (payload, signature) = (parts.next().expect("a JWT"), parts.next().expect("a JWT"));
+        for secret in [
+            &signature[..24],
+            &payload[..24],
+            &payload[payload.len() - 24..],
+            good,
+            wrong,
+        ] {
+            for (name, text) in [("log", &log), ("audit", &audit)] {
+                let found = text.lines().find(|line| line.contains(secret));
+                assert!(found.is_none(), "{name}: {secret} in {found:?}");
+            }
+        }
+    }
 }

@@ -29,12 +29,17 @@ impl Binary {
     /// Starts it with `config` (JSON is YAML) and `environment`, and returns when it listens. Addresses in the
     /// configuration should have port 0.
     pub fn start(config: &Value, environment: &[(&str, &str)]) -> Self {
+        Self::start_logging("info", config, environment)
+    }
+
+    /// The same with another log filter.
+    pub fn start_logging(filter: &str, config: &Value, environment: &[(&str, &str)]) -> Self {
         let dir = TempDir::create("proxy").unwrap_or_else(|error| panic!("{error}"));
         let file = dir.path().join("natsentry.yaml");
         let text = serde_json::to_string_pretty(config).expect("JSON");
         fs::write(&file, text).expect("the configuration can be written");
         let mut child = command(env!("CARGO_BIN_EXE_natsentry"))
-            .args(["run", "--log-format", "json", "--config"])
+            .args(["run", "--log", filter, "--log-format", "json", "--config"])
             .arg(&file)
             .envs(environment.iter().copied())
             .env_remove("NATSENTRY_LOG")

@@ -55,7 +55,7 @@ pub(crate) fn serving(role: &Value) -> Session {
     });
     feed_client(
         &mut session,
-        b"CONNECT {\"verbose\":false,\"auth_token\":\"t\",\"protocol\":1,\"headers\":true}\r\n",
+        b"CONNECT {\"verbose\":false,\"pedantic\":false,\"auth_token\":\"t\",\"protocol\":1,\"headers\":true}\r\n",
     );
     let Some(Need::Admission(_)) = session.poll_need() else {
         panic!("CONNECT asks for admission")

@@ -14,14 +14,6 @@ pub(super) struct Quick<T> {
     pub(super) canonical: bool,
 }
 
-/// The arguments of a line: up to five words, and where the line ends.
-struct Words<'a> {
-    words: [&'a [u8]; 5],
-    count: usize,
-    end: usize,
-    single_blanks: bool,
-}
-
 /// How many whole bytes lie below the lowest bit that is set.
 #[inline]
 fn bytes_below(word: u64) -> usize {
@@ -48,32 +40,49 @@ fn next_low(line: &[u8], mut at: usize) -> Option<usize> {
         .map(|offset| at.wrapping_add(offset))
 }
 
-/// Splits at SP until CR LF. None when the line is unfinished, too long, or has anything unusual in it.
-#[inline]
-fn words(line: &[u8], start: usize, limit: usize) -> Option<Words<'_>> {
-    let mut found = Words {
-        words: [&[]; 5],
-        count: 0,
-        end: 0,
-        single_blanks: true,
-    };
-    let mut word_start = start;
-    loop {
-        let at = next_low(line, word_start)?;
-        if at > word_start {
-            *found.words.get_mut(found.count)? = line.get(word_start..at)?;
-            found.count = found.count.wrapping_add(1);
-        } else {
-            found.single_blanks = false;
+/// Goes through the arguments of a line.
+struct Cursor<'a> {
+    line: &'a [u8],
+    /// Behind the byte that ended the last word.
+    at: usize,
+    /// The byte that ended the last word: SP, or CR for the last one.
+    stop: u8,
+    single_blanks: bool,
+}
+
+impl<'a> Cursor<'a> {
+    #[inline]
+    const fn new(line: &'a [u8], start: usize) -> Self {
+        Self {
+            line,
+            at: start,
+            stop: b' ',
+            single_blanks: true,
         }
-        match line.get(at)? {
-            b' ' => word_start = at.wrapping_add(1),
-            b'\r' if line.get(at.wrapping_add(1)) == Some(&b'\n') => {
-                found.end = at.wrapping_add(2);
-                return (at.wrapping_sub(start) <= limit).then_some(found);
+    }
+
+    /// The next word; none behind the last one, and where the line is unfinished or has anything unusual in it.
+    #[inline]
+    fn word(&mut self) -> Option<&'a [u8]> {
+        while self.stop == b' ' {
+            let end = next_low(self.line, self.at)?;
+            let word = self.line.get(self.at..end)?;
+            self.stop = *self.line.get(end)?;
+            self.at = end.wrapping_add(1);
+            if !word.is_empty() {
+                return Some(word);
             }
-            _ => return None,
+            self.single_blanks = false;
         }
+        None
+    }
+
+    /// Length of the line when the last word ended it with CR LF and its arguments, from `start`, are within `limit`.
+    #[inline]
+    fn end(&self, start: usize, limit: usize) -> Option<usize> {
+        let ended = self.stop == b'\r' && self.line.get(self.at) == Some(&b'\n');
+        let fits = self.at.wrapping_sub(start) <= limit.wrapping_add(1);
+        (ended && fits).then_some(self.at.wrapping_add(1))
     }
 }
 
@@ -98,12 +107,13 @@ fn number(text: &[u8]) -> Option<(u32, bool)> {
 #[inline]
 pub(super) fn publish(line: &[u8], limit: usize) -> Option<Quick<Publish<'_>>> {
     if line.starts_with(b"PUB ") {
-        let found = words(line, 4, limit)?;
-        let (subject, reply, size) = match (found.count, found.words) {
-            (2, [subject, size, ..]) => (subject, None, size),
-            (3, [subject, reply, size, ..]) => (subject, Some(reply), size),
-            _ => return None,
-        };
+        let mut cursor = Cursor::new(line, 4);
+        let subject = cursor.word()?;
+        let (mut reply, mut size) = (None, cursor.word()?);
+        if cursor.stop == b' ' {
+            (reply, size) = (Some(size), cursor.word()?);
+        }
+        let len = cursor.end(4, limit)?;
         let (size, minimal) = number(size)?;
         let value = Publish {
             subject,
@@ -113,17 +123,18 @@ pub(super) fn publish(line: &[u8], limit: usize) -> Option<Quick<Publish<'_>>> {
         };
         return Some(Quick {
             value,
-            len: found.end,
-            canonical: found.single_blanks && minimal,
+            len,
+            canonical: cursor.single_blanks && minimal,
         });
     }
     if line.starts_with(b"HPUB ") {
-        let found = words(line, 5, limit)?;
-        let (subject, reply, header, size) = match (found.count, found.words) {
-            (3, [subject, header, size, ..]) => (subject, None, header, size),
-            (4, [subject, reply, header, size, _]) => (subject, Some(reply), header, size),
-            _ => return None,
-        };
+        let mut cursor = Cursor::new(line, 5);
+        let subject = cursor.word()?;
+        let (mut reply, mut header, mut size) = (None, cursor.word()?, cursor.word()?);
+        if cursor.stop == b' ' {
+            (reply, header, size) = (Some(header), size, cursor.word()?);
+        }
+        let len = cursor.end(5, limit)?;
         let ((header, short), (size, minimal)) = (number(header)?, number(size)?);
         let value = Publish {
             subject,
@@ -131,10 +142,10 @@ pub(super) fn publish(line: &[u8], limit: usize) -> Option<Quick<Publish<'_>>> {
             header_len: Some(header),
             size,
         };
-        let canonical = found.single_blanks && short && minimal;
+        let canonical = cursor.single_blanks && short && minimal;
         return (header <= size).then_some(Quick {
             value,
-            len: found.end,
+            len,
             canonical,
         });
     }
@@ -145,12 +156,13 @@ pub(super) fn publish(line: &[u8], limit: usize) -> Option<Quick<Publish<'_>>> {
 #[inline]
 pub(super) fn message(line: &[u8], limit: usize) -> Option<Quick<Message<'_>>> {
     if line.starts_with(b"MSG ") {
-        let found = words(line, 4, limit)?;
-        let (subject, sid, reply, size) = match (found.count, found.words) {
-            (3, [subject, sid, size, ..]) => (subject, sid, None, size),
-            (4, [subject, sid, reply, size, _]) => (subject, sid, Some(reply), size),
-            _ => return None,
-        };
+        let mut cursor = Cursor::new(line, 4);
+        let (subject, sid) = (cursor.word()?, cursor.word()?);
+        let (mut reply, mut size) = (None, cursor.word()?);
+        if cursor.stop == b' ' {
+            (reply, size) = (Some(size), cursor.word()?);
+        }
+        let len = cursor.end(4, limit)?;
         let (size, minimal) = number(size)?;
         let value = Message {
             subject,
@@ -161,17 +173,18 @@ pub(super) fn message(line: &[u8], limit: usize) -> Option<Quick<Message<'_>>> {
         };
         return Some(Quick {
             value,
-            len: found.end,
-            canonical: found.single_blanks && minimal,
+            len,
+            canonical: cursor.single_blanks && minimal,
         });
     }
     if line.starts_with(b"HMSG ") {
-        let found = words(line, 5, limit)?;
-        let (subject, sid, reply, header, size) = match (found.count, found.words) {
-            (4, [subject, sid, header, size, _]) => (subject, sid, None, header, size),
-            (5, [subject, sid, reply, header, size]) => (subject, sid, Some(reply), header, size),
-            _ => return None,
-        };
+        let mut cursor = Cursor::new(line, 5);
+        let (subject, sid) = (cursor.word()?, cursor.word()?);
+        let (mut reply, mut header, mut size) = (None, cursor.word()?, cursor.word()?);
+        if cursor.stop == b' ' {
+            (reply, header, size) = (Some(header), size, cursor.word()?);
+        }
+        let len = cursor.end(5, limit)?;
         let ((header, short), (size, minimal)) = (number(header)?, number(size)?);
         let value = Message {
             subject,
@@ -180,10 +193,10 @@ pub(super) fn message(line: &[u8], limit: usize) -> Option<Quick<Message<'_>>> {
             header_len: Some(header),
             size,
         };
-        let canonical = found.single_blanks && short && minimal;
+        let canonical = cursor.single_blanks && short && minimal;
         return (header <= size).then_some(Quick {
             value,
-            len: found.end,
+            len,
             canonical,
         });
     }

@@ -69,12 +69,8 @@ pub fn node() -> Result<Node> {
 impl Node {
     /// The folder of a JavaScript program with its packages beside it, as its lock file pins them.
     pub fn program(&self, source: &Path) -> Result<PathBuf> {
-        let files = [
-            "package.json",
-            "package-lock.json",
-            "client.mjs",
-            "observer.mjs",
-        ];
+        let files = files_of(source);
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
         let cache = Cache::open()?;
         let place = cache.entry(&format!("js-{}", digest_of(source, &files)?), |aside| {
             copy(source, &files, aside)?;
@@ -98,6 +94,15 @@ impl Node {
         })?;
         Ok(place)
     }
+}
+
+/// The names of the files in a folder, sorted.
+fn files_of(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder of the tests");
+    let names = entries.map_while(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| name.contains('.')).collect();
+    names.sort();
+    names
 }
 
 /// A Go toolchain from this minor version of Go 1 on, if the machine has one. It is not ours to fetch.

@@ -64,19 +64,17 @@ impl Judge {
     }
 
     /// Leave for a publish that needs no thought: its subject was granted before, and its reply lies in an inbox that is held,
-    /// or replies are not judged and it is not reserved. None says nothing; [`Self::publish`] does.
+    /// or was granted before or is not judged, and is not reserved. None says nothing; [`Self::publish`] does.
     #[inline]
     pub fn recall<'a>(&self, subject: &'a [u8], reply: Option<&'a [u8]>) -> Option<Permit<'a>> {
         if self.published.recall(subject) != Some(true) {
             return None;
         }
         if let Some(reply) = reply {
-            let good = if self.permissions.inboxes().replies_judged {
-                self.held.contains(reply)
-            } else {
-                !is_reserved_reply(reply)
-            };
-            if !good {
+            let judged = self.permissions.inboxes().replies_judged;
+            let own = judged && self.held.contains(reply);
+            let granted = !judged || self.published.recall(reply) == Some(true);
+            if !own && (!granted || is_reserved_reply(reply)) {
                 return None;
             }
         }

@@ -98,7 +98,7 @@ impl Node {
 
 /// The names of the files in a folder, sorted.
 fn files_of(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).expect("a folder of the tests");
+    let entries = fs::read_dir(folder).expect("a folder of the tests");
     let names = entries.map_while(|entry| entry.ok()?.file_name().into_string().ok());
     let mut names: Vec<String> = names.filter(|name| name.contains('.')).collect();
     names.sort();

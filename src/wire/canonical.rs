@@ -103,6 +103,13 @@ fn number(text: &[u8]) -> Option<(u32, bool)> {
     Some((value, text.len() == 1 || text.first() != Some(&b'0')))
 }
 
+/// Header length and size of a line with headers, and whether both are without leading zeros.
+#[inline]
+fn sizes(header: &[u8], size: &[u8]) -> Option<(Option<u32>, u32, bool)> {
+    let ((header, short), (size, minimal)) = (number(header)?, number(size)?);
+    (header <= size).then_some((Some(header), size, short && minimal))
+}
+
 /// `PUB ` or `HPUB ` at the start of `line`; `limit` is the longest argument part allowed, in bytes.
 #[inline]
 pub(super) fn publish(line: &[u8], limit: usize) -> Option<Quick<Publish<'_>>> {
@@ -135,15 +142,15 @@ pub(super) fn publish(line: &[u8], limit: usize) -> Option<Quick<Publish<'_>>> {
             (reply, header, size) = (Some(header), size, cursor.word()?);
         }
         let len = cursor.end(5, limit)?;
-        let ((header, short), (size, minimal)) = (number(header)?, number(size)?);
+        let (header_len, size, minimal) = sizes(header, size)?;
         let value = Publish {
             subject,
             reply,
-            header_len: Some(header),
+            header_len,
             size,
         };
-        let canonical = cursor.single_blanks && short && minimal;
-        return (header <= size).then_some(Quick {
+        let canonical = cursor.single_blanks && minimal;
+        return Some(Quick {
             value,
             len,
             canonical,
@@ -185,16 +192,16 @@ pub(super) fn message(line: &[u8], limit: usize) -> Option<Quick<Message<'_>>> {
             (reply, header, size) = (Some(header), size, cursor.word()?);
         }
         let len = cursor.end(5, limit)?;
-        let ((header, short), (size, minimal)) = (number(header)?, number(size)?);
+        let (header_len, size, minimal) = sizes(header, size)?;
         let value = Message {
             subject,
             sid,
             reply,
-            header_len: Some(header),
+            header_len,
             size,
         };
-        let canonical = cursor.single_blanks && short && minimal;
-        return (header <= size).then_some(Quick {
+        let canonical = cursor.single_blanks && minimal;
+        return Some(Quick {
             value,
             len,
             canonical,

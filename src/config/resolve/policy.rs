@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::document::Document;
 use super::super::suggest;
 use super::Context;
+use crate::policy::document::Reach;
 use crate::policy::{self, Policy};
 use crate::time::Timestamp;
 
@@ -26,6 +27,7 @@ pub(super) fn resolve(
     if document.roles.is_empty() && !context.lost_something(&["roles"]) {
         context.warning(&[], "there are no `roles`, so nobody may do anything");
     }
+    made_up_names(context, document);
     let written = policy::Document {
         roles: document.roles.clone(),
         template_claims: document.template_claims.clone(),
@@ -58,6 +60,28 @@ pub(super) fn resolve(
         tests_passed: written.tests.len(),
         document: Arc::new(written),
     })
+}
+
+/// `ephemeral` goes by the look of a consumer's name: where `read` is restricted, a durable one with such a name, made by
+/// somebody else with a wider filter, would be a way around it.
+fn made_up_names(context: &mut Context<'_>, document: &Document) {
+    for (name, role) in &document.roles {
+        for (stream, grant) in &role.stream {
+            let restricted = matches!(grant.read, Reach::Some(_));
+            if restricted
+                && grant
+                    .consumers
+                    .iter()
+                    .any(|consumer| consumer == "ephemeral")
+            {
+                context.warning(
+                    &["roles", name, "stream", stream, "consumers"],
+                    "`ephemeral` reaches every consumer whose name is 8 or 22 letters and figures: give durable \
+                     consumers of this stream other names, or `read` may be got around",
+                );
+            }
+        }
+    }
 }
 
 /// Roles name their upstream; the names come from the file, so that an upstream with mistakes of its own still counts.

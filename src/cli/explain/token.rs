@@ -106,6 +106,8 @@ async fn fetch_and_judge(
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let settings = Settings {
         patience: PATIENCE,
+        // A question deserves the issuer's answer of now, and must not touch what a server keeps.
+        cache: None,
         ..config.keys.clone()
     };
     let jwks = Jwks::start(expectations, &settings, None, &tasks, &stop)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::document::Document;
 use super::super::suggest;
 use super::Context;
-use crate::policy::document::Reach;
+use crate::policy::document::{AuditDepth, Reach};
 use crate::policy::{self, Policy};
 use crate::time::Timestamp;
 
@@ -27,7 +27,7 @@ pub(super) fn resolve(
     if document.roles.is_empty() && !context.lost_something(&["roles"]) {
         context.warning(&[], "there are no `roles`, so nobody may do anything");
     }
-    made_up_names(context, document);
+    look_over_roles(context, document);
     let written = policy::Document {
         roles: document.roles.clone(),
         template_claims: document.template_claims.clone(),
@@ -62,10 +62,18 @@ pub(super) fn resolve(
     })
 }
 
+/// What a role says that this version cannot do, and what is probably not meant.
+///
 /// `ephemeral` goes by the look of a consumer's name: where `read` is restricted, a durable one with such a name, made by
 /// somebody else with a wider filter, would be a way around it.
-fn made_up_names(context: &mut Context<'_>, document: &Document) {
+fn look_over_roles(context: &mut Context<'_>, document: &Document) {
     for (name, role) in &document.roles {
+        if role.audit == AuditDepth::Messages {
+            context.mistake(
+                &["roles", name, "audit"],
+                "`messages` is not available in this version; write sessions, or remove it",
+            );
+        }
         for (stream, grant) in &role.stream {
             let restricted = matches!(grant.read, Reach::Some(_));
             if restricted

@@ -48,15 +48,6 @@ impl Outbox {
         self.scratch.len().saturating_add(self.waiting.len())
     }
 
-    /// Whether some part of the other side's read buffer is still to be written.
-    pub fn refers_to_input(&self) -> bool {
-        self.segments
-            .get(self.next..)
-            .unwrap_or_default()
-            .iter()
-            .any(|segment| matches!(segment, Segment::Input { .. }))
-    }
-
     /// Appends bytes `start..end` of the input buffer; they join the last span when they follow it.
     #[inline]
     pub(super) fn push_input(&mut self, start: usize, end: usize) {
@@ -159,17 +150,6 @@ impl Outbox {
         self.next = 0;
         self.segments.clear();
         self.scratch.clear();
-    }
-
-    /// Gives back memory that an idle session need not hold.
-    pub fn release(&mut self) {
-        if self.is_drained() {
-            self.segments = Vec::new();
-            self.scratch = Vec::new();
-        }
-        if self.waiting.is_empty() {
-            self.waiting = Vec::new();
-        }
     }
 
     /// Copies everything that is not written to `out` and takes it as written. For tests and for drivers in memory.

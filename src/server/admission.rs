@@ -104,8 +104,13 @@ pub(super) async fn judge(
     let identity = validate(shared, &request, facts).await?;
     let now = clock::now();
     let policy = shared.policy();
-    let requested = Some(request.user.as_str()).filter(|user| !user.is_empty());
-    let assignment = assign(&policy, &identity, facts.client, requested, now)?;
+    let assignment = assign(
+        &policy,
+        &identity,
+        facts.client,
+        request.requested_role(),
+        now,
+    )?;
     for vanished in &assignment.vanished {
         tracing::warn!(session = entry.handle.id.0, rule = %vanished.rule, template = %vanished.template, "a grant does not exist for this identity: the token has no usable value for its template");
     }

@@ -166,7 +166,7 @@ impl Connection {
 
     async fn admit(&mut self, pump: &mut Pump, request: ConnectRequest, facts: &ClientFacts) {
         let shared = Arc::clone(&self.shared);
-        self.requested_role = Some(request.user.clone()).filter(|user| !user.is_empty());
+        self.requested_role = request.requested_role().map(str::to_owned);
         let admitting = Box::pin(admission::admit(&shared, &mut self.entry, request, facts));
         let turned = match timeout_at(self.deadline, admitting).await {
             Ok(Ok(admitted)) => {
@@ -176,11 +176,7 @@ impl Connection {
             Ok(Err(turned)) => turned,
             Err(_) => Turned::Unavailable(CloseReason::UpstreamUnavailable),
         };
-        let now = clock::now();
-        match turned {
-            Turned::Refused(refusal) => pump.session.handle_refused(refusal, now),
-            Turned::Unavailable(reason) => pump.session.handle_unavailable(reason, now),
-        }
+        turn_away(pump, turned);
     }
 
     fn bind(&mut self, pump: &mut Pump, admitted: admission::Admitted) {
@@ -200,7 +196,7 @@ impl Connection {
     }
 
     async fn readmit(&self, pump: &mut Pump, request: ConnectRequest, facts: &ClientFacts) {
-        let requested_role = Some(request.user.clone()).filter(|user| !user.is_empty());
+        let requested_role = request.requested_role().map(str::to_owned);
         let judged = timeout(
             self.shared.limits.handshake,
             Box::pin(admission::judge(&self.shared, &self.entry, request, facts)),
@@ -217,11 +213,8 @@ impl Connection {
                     reload::judge_again(&self.shared, &self.entry.handle);
                 }
             }
-            Ok(Err(Turned::Refused(refusal))) => pump.session.handle_refused(refusal, now),
-            Ok(Err(Turned::Unavailable(reason))) => pump.session.handle_unavailable(reason, now),
-            Err(_) => pump
-                .session
-                .handle_unavailable(CloseReason::IdentityUnavailable, now),
+            Ok(Err(turned)) => turn_away(pump, turned),
+            Err(_) => turn_away(pump, Turned::Unavailable(CloseReason::IdentityUnavailable)),
         }
     }
 
@@ -305,6 +298,15 @@ impl Connection {
             }
         };
         tokio::join!(linger(&mut client), upstream_end);
+    }
+}
+
+/// Tells the session that its CONNECT was not admitted.
+fn turn_away(pump: &mut Pump, turned: Turned) {
+    let now = clock::now();
+    match turned {
+        Turned::Refused(refusal) => pump.session.handle_refused(refusal, now),
+        Turned::Unavailable(reason) => pump.session.handle_unavailable(reason, now),
     }
 }
 

@@ -89,6 +89,13 @@ pub struct ConnectRequest {
     pub options: ClientOptions,
 }
 
+impl ConnectRequest {
+    /// The role that the client asks for by CONNECT `user`, if any.
+    pub fn requested_role(&self) -> Option<&str> {
+        Some(self.user.as_str()).filter(|user| !user.is_empty())
+    }
+}
+
 /// An accepted identity with what it may do.
 #[derive(Debug)]
 pub struct Admission {

@@ -135,21 +135,12 @@ async fn every_row(library: Library) {
     let file = proxy.folder.path().join("natsentry.yaml");
     let text = std::fs::read_to_string(&file).expect("the configuration");
     std::fs::write(&file, text.replace(ROLES, NO_ROLES)).expect("a new one");
-    hang_up();
+    proxy::hang_up();
     client.expect(library.ends_with(), &[]).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     client.expect(&[], &["reconnected"]).await;
     client.stop();
     drop(proxy.stop().await);
-}
-
-/// SIGHUP to this very process, in which the proxies run.
-fn hang_up() {
-    let status = std::process::Command::new("kill")
-        .args(["-HUP", &std::process::id().to_string()])
-        .status()
-        .expect("kill");
-    assert!(status.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

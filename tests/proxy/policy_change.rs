@@ -44,12 +44,12 @@ async fn a_reload_takes_away_what_was_lost_and_nothing_else() {
     let text = std::fs::read_to_string(&file).expect("the configuration");
     // A file with a mistake changes nothing.
     std::fs::write(&file, text.replace("publish:", "publsh:")).expect("a new file");
-    hang_up();
+    proxy::hang_up();
     wait_for(&proxy, "policy_rejected").await;
     alice.send("PUB audit.x 1\r\nx\r\n").await;
     assert_eq!(alice.until_pong().await, ["MSG audit.x 2 1", "x"]);
     std::fs::write(&file, text.replace(BEFORE, AFTER)).expect("a new file");
-    hang_up();
+    proxy::hang_up();
     wait_for(&proxy, "policy_reloaded").await;
     assert_eq!(
         alice.answer().await.as_deref(),
@@ -73,15 +73,6 @@ async fn a_reload_takes_away_what_was_lost_and_nothing_else() {
         "{lost:?}"
     );
     drop(proxy.stop().await);
-}
-
-/// SIGHUP to this very process, in which the proxy runs.
-fn hang_up() {
-    let status = std::process::Command::new("kill")
-        .args(["-HUP", &std::process::id().to_string()])
-        .status()
-        .expect("kill");
-    assert!(status.success());
 }
 
 async fn wait_for(proxy: &Proxy, event: &str) {

@@ -214,6 +214,15 @@ impl Proxy {
     }
 }
 
+/// SIGHUP to this very process, in which the proxies run.
+pub fn hang_up() {
+    let status = std::process::Command::new("kill")
+        .args(["-HUP", &std::process::id().to_string()])
+        .status()
+        .expect("kill");
+    assert!(status.success());
+}
+
 /// A GET over a plain connection.
 pub async fn http_get(address: SocketAddr, path: &str) -> (u16, String) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the crate and their layers.
-const LAYERS: [(&str, u8); 18] = [
+const LAYERS: [(&str, u8); 19] = [
     ("secret", 0),
     ("subject", 0),
     ("time", 0),
@@ -21,6 +21,7 @@ const LAYERS: [(&str, u8); 18] = [
     ("session", 2),
     ("audit", 3),
     ("clock", 3),
+    ("http", 3),
     ("jwks", 3),
     ("metrics", 3),
     ("tls", 3),
@@ -33,11 +34,12 @@ const LAYERS: [(&str, u8); 18] = [
 ];
 
 /// Imports inside one layer that are allowed: who, whom, why.
-const SIDEWAYS: [(&str, &str, &str); 14] = [
+const SIDEWAYS: [(&str, &str, &str); 15] = [
     ("wire", "secret", "CONNECT carries a token"),
     ("policy", "identity", "roles bind to identities"),
     ("audit", "clock", "the one reader of time"),
     ("jwks", "clock", "the one reader of time"),
+    ("jwks", "http", "the one HTTP client"),
     ("tls", "clock", "the one reader of time"),
     ("upstream", "clock", "the one reader of time"),
     (

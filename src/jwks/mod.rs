@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 pub use fetch::FetchError;
 
 use crate::clock;
+use crate::http::ClientError;
 use crate::identity::{self, Expectations, Identity, KeyNeed, KeyRing, KeySource, TokenError};
 use crate::time::Timestamp;
 use fetch::Fetcher;
@@ -73,11 +74,8 @@ impl Default for Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum JwksError {
     /// The HTTP client could not be made.
-    #[error("HTTP client for signing keys: {0}")]
-    Client(#[from] reqwest::Error),
-    /// The TLS configuration could not be made.
-    #[error("TLS for signing keys: {0}")]
-    Tls(#[from] rustls::Error),
+    #[error("fetching signing keys: {0}")]
+    Client(#[from] ClientError),
 }
 
 /// The service. Cloning shares it.

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use tokio::io::AsyncWrite as _;
 use tokio::time::{Instant, Sleep};
 
 use super::client_stream::ClientStream;
@@ -53,6 +54,8 @@ pub(super) struct Pump {
     client_blocked: bool,
     upstream_blocked: bool,
     told_lame_duck: bool,
+    /// Our side of the upstream connection has ended.
+    ended_upstream: bool,
 }
 
 impl Pump {
@@ -71,6 +74,7 @@ impl Pump {
             client_blocked: false,
             upstream_blocked: false,
             told_lame_duck: false,
+            ended_upstream: false,
         }
     }
 
@@ -136,6 +140,9 @@ impl Pump {
         if !self.flush_upstream(cx, now) {
             return false;
         }
+        if self.session.ends_upstream() {
+            self.end_upstream(cx, now);
+        }
         if self.session.wants_client() {
             if !self.from_client.is_ready() {
                 match self.from_client.poll_read(&mut self.client, cx) {
@@ -191,6 +198,19 @@ impl Pump {
             }
         }
         moved
+    }
+
+    /// Ends our side of the upstream connection, once.
+    fn end_upstream(&mut self, cx: &mut Context<'_>, now: Timestamp) {
+        let Some(upstream) = self.upstream.as_mut().filter(|_| !self.ended_upstream) else {
+            return;
+        };
+        if let Poll::Ready(ended) = Pin::new(upstream).poll_shutdown(cx) {
+            self.ended_upstream = true;
+            if ended.is_err() {
+                self.session.handle_upstream_eof(now);
+            }
+        }
     }
 
     /// Returns whether everything for the upstream is written.

@@ -57,6 +57,13 @@ impl Session {
         self.timers.set(Timer::Notice, ends_at.minus(notice));
     }
 
+    /// The client ended its side: the session ends when upstream has answered what came before, or never will.
+    pub(super) fn end_after_client(&mut self, now: Timestamp) {
+        self.ending = Some(CloseReason::ClientClosed);
+        self.timers.clear(Timer::Notice);
+        self.end_by(now.plus(self.opening.limits.write_deadline));
+    }
+
     fn end_by(&mut self, latest: Timestamp) {
         let end = self
             .timers

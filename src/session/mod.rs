@@ -139,6 +139,8 @@ pub struct Session {
     ending: Option<CloseReason>,
     /// The client was told, or will be with its first PONG, that the end is near.
     noticed: bool,
+    /// The client ended its side: upstream is still to answer what came before.
+    client_ended: bool,
     traffic: Traffic,
     denied_deliveries: u32,
     /// The `-ERR` text with which the upstream ended the session.
@@ -212,6 +214,7 @@ impl Session {
             serving: None,
             ending: None,
             noticed: false,
+            client_ended: false,
             traffic: Traffic::default(),
             denied_deliveries: 0,
             upstream_said: None,
@@ -268,14 +271,17 @@ impl Session {
     /// rate limit holds it back, or an admission is under way.
     pub fn wants_client(&self) -> bool {
         matches!(self.phase, Phase::AwaitingConnect | Phase::Serving)
+            && !self.client_ended
             && self.to_upstream.is_drained()
             && self.is_kept_up_with()
             && !self.is_held_back()
     }
 
-    /// Whether what the client caused so far was taken out fast enough: errors by the client, facts by the driver.
+    /// Whether what the client caused so far was taken out fast enough: errors by the client, facts by the driver, fences
+    /// by upstream.
     fn is_kept_up_with(&self) -> bool {
-        self.to_client.own_bytes() <= self.opening.limits.pending && self.events.len() < FACTS_MAX
+        self.to_client.own_bytes() <= self.opening.limits.pending
+            && self.events.len() < FACTS_MAX
     }
 
     /// Whether a rate limit holds the client back. A payload under way is read to its end all the same: its message was
@@ -360,8 +366,21 @@ impl Session {
         }
     }
 
-    /// The client closed its side: everything it sent was handled before.
+    /// Whether our side of the upstream connection is to be ended: the client ended its own, and everything that it sent
+    /// before is written. The upstream then answers what it read, and ends the connection, as a server does with a client
+    /// that has ended its side.
+    pub fn ends_upstream(&self) -> bool {
+        self.client_ended && self.to_upstream.is_drained()
+    }
+
+    /// The client closed its side: everything it sent was handled before. A session that serves goes on until upstream has
+    /// answered that, at most for the write deadline.
     pub fn handle_client_eof(&mut self, now: Timestamp) {
+        if self.phase == Phase::Serving {
+            self.client_ended = true;
+            self.end_after_client(now);
+            return;
+        }
         let silent =
             self.phase == Phase::AwaitingConnect && self.inbound == Inbound::Line { searched: 0 };
         let reason = if silent {
@@ -374,11 +393,19 @@ impl Session {
 
     /// Reading from or writing to the client failed.
     pub fn handle_client_lost(&mut self, now: Timestamp) {
-        self.close(CloseReason::ClientLost, now);
+        self.close(self.unless_client_ended(CloseReason::ClientLost), now);
     }
 
     /// The upstream closed its side, or its connection failed.
     pub fn handle_upstream_eof(&mut self, now: Timestamp) {
-        self.close(CloseReason::UpstreamClosed, now);
+        self.close(self.unless_client_ended(CloseReason::UpstreamClosed), now);
+    }
+
+    const fn unless_client_ended(&self, reason: CloseReason) -> CloseReason {
+        if self.client_ended {
+            CloseReason::ClientClosed
+        } else {
+            reason
+        }
     }
 }

@@ -392,6 +392,7 @@ impl<'a> Player<'a> {
         says(silent(&self.sent_client), "client silent");
         says(silent(&self.sent_upstream), "upstream silent");
         says(self.session.upstream_is_lame_duck(), "upstream leaves");
+        says(open && self.session.ends_upstream(), "upstream is ended");
         if let Some(said) = self.session.upstream_said() {
             state.push(Fact {
                 words: vec!["upstream".into(), "said".into(), text(said)],

@@ -221,6 +221,18 @@ impl HeldInboxes {
             || (!self.many.is_empty() && self.many.contains_key(token))
     }
 
+    /// Whether a subject lies below an inbox that this identity holds, or nobody.
+    pub(super) fn may_claim(&self, subject: &[u8]) -> bool {
+        let Some(token) = claimable_token(subject) else {
+            return false;
+        };
+        let tokens = self.registry.lock();
+        tokens
+            .held
+            .get(token)
+            .is_none_or(|holder| holder.owner == self.owner)
+    }
+
     fn count_of(&mut self, token: &[u8]) -> Option<&mut u32> {
         let few = self.few.iter_mut().find(|(held, _)| **held == *token);
         match few {

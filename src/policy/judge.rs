@@ -98,6 +98,29 @@ impl Judge {
         }
     }
 
+    /// Whether reply subjects, and subjects for the server to deliver to, are judged at all: under `inbox: private`.
+    pub fn judges_replies(&self) -> bool {
+        self.permissions.inboxes().replies_judged
+    }
+
+    /// Judges a subject that the body of a request to JetStream names for the server to deliver to: like a reply, except
+    /// that it may lie in an inbox that nobody holds, since some clients listen there only when the consumer is made.
+    ///
+    /// # Errors
+    /// [`DenialReason::DeliverSubject`].
+    pub fn deliver_subject(&mut self, subject: &[u8]) -> Result<(), Denial> {
+        let own = self.held.contains(subject) || self.permissions.is_below_own_prefix(subject);
+        if own || self.may_publish(subject) || self.held.may_claim(subject) {
+            return Ok(());
+        }
+        Err(self.unreadable_target())
+    }
+
+    /// The denial of a request of which nobody can say where it has the server deliver to.
+    pub fn unreadable_target(&self) -> Denial {
+        self.denial(DenialReason::DeliverSubject, None)
+    }
+
     /// Judges a SUB. A permit for an inbox of the session's own claims it; every permitted subscription that ends, or
     /// that is not made after all, must be told to [`Self::unsubscribed`] once.
     ///
@@ -238,7 +261,8 @@ impl Judge {
             | R::ReplyNotOwn
             | R::InboxTaken
             | R::QueueOverlapsDeny
-            | R::HeaderSubject => true,
+            | R::HeaderSubject
+            | R::DeliverSubject => true,
             R::ReservedSubject | R::ReservedReply | R::SystemQueue => false,
         };
         ours && self.permissions.is_observing()

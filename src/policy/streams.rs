@@ -33,8 +33,9 @@
 //! | nats-py 2.x | yes | no | no | yes |
 //! | nats.c 3 | no (`DURABLE.CREATE`); yes where the consumer exists | no | no | yes |
 //!
-//! The subject of a request does not limit the `deliver_subject` in the body of a consumer's creation: whoever may make
-//! a consumer can have the server publish the stream's messages to any subject that has a literal subscriber.
+//! The subject of a request does not limit the `deliver_subject` in the body of a consumer's creation. Under `inbox: private` the
+//! session judges it like a reply (design record 0005); under `shared` and `off`, whoever may make a consumer can have the server
+//! publish the stream's messages to any subject that has a literal subscriber.
 //!
 //! Acknowledgements are granted with their exact number of tokens (`$JS.ACK.S.C` and five more; since nats-server 2.14
 //! also `$JS.ACK.*.*.S.C` and five or more). A `$JS.ACK.*.*.S.C.>` would contain `$JS.ACK.OTHER.CONSUMER.S.C.1.1.1`, which

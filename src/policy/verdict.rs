@@ -77,6 +77,9 @@ pub enum DenialReason {
     SystemQueue,
     /// A header names a subject (`Nats-Trace-Dest`, `Nats-Schedule-Target`, `Nats-Schedule-Source`) that is not granted.
     HeaderSubject,
+    /// `inbox: private`: a request to JetStream names a `deliver_subject` that is neither below an inbox of this identity nor a
+    /// subject it may publish to, or its body cannot be read.
+    DeliverSubject,
 }
 
 impl DenialReason {
@@ -92,11 +95,12 @@ impl DenialReason {
             Self::QueueOverlapsDeny => "queue_overlaps_deny",
             Self::SystemQueue => "system_queue",
             Self::HeaderSubject => "header_subject",
+            Self::DeliverSubject => "deliver_subject",
         }
     }
 
     /// Every reason, so that metrics can make all label values beforehand.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NotGranted,
         Self::Denied,
         Self::ReservedSubject,
@@ -106,5 +110,6 @@ impl DenialReason {
         Self::QueueOverlapsDeny,
         Self::SystemQueue,
         Self::HeaderSubject,
+        Self::DeliverSubject,
     ];
 }

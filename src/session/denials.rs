@@ -1,19 +1,21 @@
 //! What is said of an operation that is denied: the server's text, a 503 where the client asked for one, and the fact.
 
+use std::time::Duration;
+
 use super::event;
 use super::subs::Subscription;
 use super::{Denied, EventKind, Operation, Session};
 use crate::policy::{Denial, DenialReason};
 use crate::subject;
+use crate::time::Timestamp;
 use crate::wire::{PermissionsViolation, Publish, encode};
 
-/// Subscriptions that are looked through for the one that waits for the answer to a denied request, so that many of them
-/// and a loop of denied requests cannot keep a thread busy. Clients wait on one of their first; a request beyond times
-/// out, as it does with a server.
-const SEARCHED_MAX: usize = 4096;
+/// Subscriptions that can be looked through at no charge for the one that waits for an answer made here. The client pays for
+/// more with time, so that many of them and a loop of requests cannot keep a thread busy: a millisecond for each so many.
+const SEARCHED_FREE: usize = 4096;
 
 impl Session {
-    pub(super) fn deny_publish(&mut self, publish: &Publish<'_>, denial: Denial) {
+    pub(super) fn deny_publish(&mut self, publish: &Publish<'_>, denial: Denial, now: Timestamp) {
         let violation = match (denial.reason, publish.reply) {
             (DenialReason::ReservedReply | DenialReason::ReplyNotOwn, Some(reply)) => {
                 PermissionsViolation::PublishReply(reply)
@@ -21,7 +23,7 @@ impl Session {
             _ => PermissionsViolation::Publish(publish.subject),
         };
         violation.push(&mut self.deferred);
-        self.defer_no_responders(publish);
+        self.defer_no_responders(publish, now);
         self.denied(
             Operation::Publish,
             (publish.subject, publish.reply, None),
@@ -31,9 +33,16 @@ impl Session {
         );
     }
 
-    pub(super) fn deny_header(&mut self, publish: &Publish<'_>, named: &[u8], denial: Denial) {
+    /// A publish is denied because of a subject that it names in a header or in its body.
+    pub(super) fn deny_named(
+        &mut self,
+        publish: &Publish<'_>,
+        named: &[u8],
+        denial: Denial,
+        now: Timestamp,
+    ) {
         PermissionsViolation::Publish(named).push(&mut self.deferred);
-        self.defer_no_responders(publish);
+        self.defer_no_responders(publish, now);
         self.denied(
             Operation::Publish,
             (named, publish.reply, None),
@@ -44,20 +53,42 @@ impl Session {
     }
 
     /// A denied request fails at once instead of timing out, where the client asked to be told.
-    pub(super) fn defer_no_responders(&mut self, publish: &Publish<'_>) {
-        let (true, Some(reply), Some(serving)) =
-            (self.options.no_responders, publish.reply, &self.serving)
-        else {
+    fn defer_no_responders(&mut self, publish: &Publish<'_>, now: Timestamp) {
+        let (true, Some(reply)) = (self.options.no_responders, publish.reply) else {
             return;
         };
         let waits =
-            |sub: &&Subscription| sub.queue.is_none() && subject::is_subset(reply, &sub.subject);
-        let waiting = serving.subs.iter().take(SEARCHED_MAX).find(waits);
-        if let Some(sid) = waiting.map(|subscription| subscription.sid.clone()) {
-            let named = serving.info.is_at_least_2_12().then_some(publish.subject);
-            encode::no_responders(&mut self.deferred, reply, &sid, named);
-            self.count_own_delivery(&sid);
+            |sub: &Subscription| sub.queue.is_none() && subject::is_subset(reply, &sub.subject);
+        let Some(sid) = self.look_for(waits, now) else {
+            return;
+        };
+        let named = self
+            .serving
+            .as_ref()
+            .is_some_and(|serving| serving.info.is_at_least_2_12())
+            .then_some(publish.subject);
+        encode::no_responders(&mut self.deferred, reply, &sid, named);
+        self.count_own_delivery(&sid);
+    }
+
+    /// The id of the first subscription that `fits`, for an answer that is made here.
+    pub(super) fn look_for(
+        &mut self,
+        fits: impl Fn(&Subscription) -> bool,
+        now: Timestamp,
+    ) -> Option<Box<[u8]>> {
+        let subs = &self.serving.as_ref()?.subs;
+        let mut seen = 0_usize;
+        let found = subs
+            .iter()
+            .inspect(|_| seen = seen.saturating_add(1))
+            .find(|sub| fits(sub))
+            .map(|sub| sub.sid.clone());
+        let charge = u64::try_from(seen / SEARCHED_FREE).unwrap_or(u64::MAX);
+        if charge > 0 {
+            self.hold_client(now.plus(Duration::from_millis(charge)));
         }
+        found
     }
 
     pub(super) fn denied(

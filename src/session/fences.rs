@@ -71,6 +71,12 @@ impl Fences {
         });
     }
 
+    /// How many stand.
+    #[inline]
+    pub(super) fn count(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Changes of policy so far, for a subscription to remember when it is made.
     pub(super) const fn changes(&self) -> u64 {
         self.changes

@@ -18,6 +18,7 @@
 //! Must never: read a clock, open a socket, or write to upstream anything that has no permit.
 
 mod admission;
+mod bodies;
 mod client;
 mod close;
 mod denials;
@@ -58,6 +59,9 @@ use timers::{Timer, Timers};
 /// Facts that may wait to be taken out before the client's bytes have to: each turn of a driver takes out one, while one
 /// buffer of small refused operations makes thousands.
 const FACTS_MAX: usize = 64;
+
+/// Subscriptions taken away that upstream may not have confirmed yet before the client's bytes have to wait.
+const FENCES_MAX: usize = 1024;
 
 /// What is known of a client when its connection is accepted.
 #[derive(Clone, Debug)]
@@ -282,6 +286,10 @@ impl Session {
     fn is_kept_up_with(&self) -> bool {
         self.to_client.own_bytes() <= self.opening.limits.pending
             && self.events.len() < FACTS_MAX
+            && self
+                .serving
+                .as_ref()
+                .is_none_or(|serving| serving.fences.count() < FENCES_MAX)
     }
 
     /// Whether a rate limit holds the client back. A payload under way is read to its end all the same: its message was

@@ -1,5 +1,6 @@
 //! What each client operation does while the session serves: judged, and forwarded as what was judged.
 
+use super::bodies::{Unreadable, can_name_a_target, targets};
 use super::timers::Timer;
 use super::{CloseReason, Inbound, Operation, Pulse, Serving, Session, Taken};
 use crate::policy::{Denial, Permit};
@@ -209,6 +210,11 @@ impl Session {
         }
         let whole = line.saturating_add(bytes(publish.size)).saturating_add(2);
         let complete = incoming.input.len() >= whole;
+        if !complete && serving.judge.judges_replies() && can_name_a_target(publish.subject) {
+            // So can such a body.
+            self.inbound = Inbound::Line { searched: 0 };
+            return Step::Wants(whole);
+        }
         if complete && incoming.input.get(whole.saturating_sub(2)..whole) != Some(b"\r\n") {
             return self.stop(CloseReason::UnknownOperation, now);
         }
@@ -257,7 +263,7 @@ impl Session {
             return false;
         };
         if publish.subject == USER_INFO && publish.reply.is_some() {
-            self.answer_user_info(publish.reply.unwrap_or_default());
+            self.answer_user_info(publish.reply.unwrap_or_default(), now);
             return false;
         }
         let permit = match serving.judge.publish(publish.subject, publish.reply, now) {
@@ -268,7 +274,7 @@ impl Session {
                         .judge
                         .overrule_publish(publish.subject, publish.reply, &denial);
                 let Some(permit) = overruled else {
-                    self.deny_publish(&publish, denial);
+                    self.deny_publish(&publish, denial, now);
                     return false;
                 };
                 let names = (publish.subject, publish.reply, None);
@@ -277,7 +283,12 @@ impl Session {
             }
         };
         let block = input.get(line..header_end).unwrap_or_default();
-        if publish.header_len.is_some() && !self.pass_headers(&publish, block) {
+        if publish.header_len.is_some() && !self.pass_headers(&publish, block, now) {
+            return false;
+        }
+        let body_end = line.saturating_add(bytes(publish.size));
+        let body = input.get(header_end..body_end).unwrap_or_default();
+        if can_name_a_target(publish.subject) && !self.pass_body(&publish, body, now) {
             return false;
         }
         let size = u64::from(publish.size);
@@ -304,15 +315,48 @@ impl Session {
     }
 
     /// Whether the headers of a publish let it pass; where they don't, what is to be said of that is said.
-    fn pass_headers(&mut self, publish: &Publish<'_>, block: &[u8]) -> bool {
+    fn pass_headers(&mut self, publish: &Publish<'_>, block: &[u8], now: Timestamp) -> bool {
         let Some(serving) = &mut self.serving else {
             return false;
         };
-        let Some(named) = judge_headers(serving, block) else {
+        match judge_headers(serving, block) {
+            Some(named) => self.pass_named(publish, named, now),
+            None => true,
+        }
+    }
+
+    /// Likewise the body of a request to JetStream.
+    fn pass_body(&mut self, publish: &Publish<'_>, body: &[u8], now: Timestamp) -> bool {
+        let Some(serving) = &mut self.serving else {
+            return false;
+        };
+        if !serving.judge.judges_replies() {
+            return true;
+        }
+        let targets = targets(body);
+        let refused = match &targets {
+            Ok(targets) => targets.iter().find_map(|target| {
+                let denial = serving.judge.deliver_subject(target.as_bytes()).err()?;
+                Some((target.as_bytes(), denial))
+            }),
+            Err(Unreadable) => Some((publish.subject, serving.judge.unreadable_target())),
+        };
+        let Some((subject, denial)) = refused else {
             return true;
         };
+        let overruled = serving.judge.overrule_publish(subject, None, &denial);
+        let observed = overruled.is_some();
+        let named = Named {
+            subject,
+            denial,
+            observed,
+        };
+        self.pass_named(publish, named, now)
+    }
+
+    fn pass_named(&mut self, publish: &Publish<'_>, named: Named<'_>, now: Timestamp) -> bool {
         if !named.observed {
-            self.deny_header(publish, named.subject, named.denial);
+            self.deny_named(publish, named.subject, named.denial, now);
             return false;
         }
         let names = (named.subject, publish.reply, None);
@@ -378,7 +422,15 @@ impl Session {
             }
         }
         if let Some(at) = resume {
-            self.timers.set(Timer::Resume, at);
+            self.hold_client(at);
+        }
+    }
+
+    /// Reads no more of the client until then.
+    pub(super) fn hold_client(&mut self, until: Timestamp) {
+        let until = self.timers.at(Timer::Resume).max(Some(until));
+        if let Some(until) = until {
+            self.timers.set(Timer::Resume, until);
         }
     }
 
@@ -395,7 +447,7 @@ impl Session {
     }
 }
 
-/// A subject in a header that is not granted.
+/// A subject in a header or in a body that is not granted.
 struct Named<'a> {
     subject: &'a [u8],
     denial: Denial,

@@ -56,7 +56,7 @@ impl Session {
             return;
         };
         if let Err(denial) = serving.judge.publish(nameless.subject, None, now) {
-            self.deny_publish(&nameless, denial);
+            self.deny_publish(&nameless, denial, now);
         }
         self.inbound = Inbound::Payload {
             left: 2,

@@ -7,6 +7,7 @@ use super::subs::{Delivery, Subscription};
 use super::{Operation, Outbox, Serving, Session};
 use crate::policy::Permissions;
 use crate::subject;
+use crate::time::Timestamp;
 use crate::wire::{ErrText, PermissionsViolation, encode};
 
 impl Session {
@@ -175,7 +176,7 @@ impl Session {
     }
 
     /// Answers `$SYS.REQ.USER.INFO` for the Entra identity, on the subscription of this session that waits for it.
-    pub(super) fn answer_user_info(&mut self, reply: &[u8]) {
+    pub(super) fn answer_user_info(&mut self, reply: &[u8], now: Timestamp) {
         let Some(serving) = &self.serving else { return };
         let identity = &serving.identity;
         let answer = serde_json::json!({
@@ -192,12 +193,8 @@ impl Session {
             },
         });
         let payload = answer.to_string().into_bytes();
-        let listening = serving
-            .subs
-            .iter()
-            .find(|sub| subject::is_subset(reply, &sub.subject));
-        if let Some(subscription) = listening {
-            let sid = subscription.sid.clone();
+        let listens = |sub: &Subscription| subject::is_subset(reply, &sub.subject);
+        if let Some(sid) = self.look_for(listens, now) {
             encode::message(&mut self.deferred, reply, &sid, &payload);
             self.count_own_delivery(&sid);
         }

@@ -163,7 +163,7 @@ fn nests_too_deep(json: &[u8]) -> bool {
 }
 
 /// Folds a key as `encoding/json` does: ASCII case, and the two other letters that fold to ASCII ones.
-fn fold(key: &str) -> String {
+pub fn fold_key(key: &str) -> String {
     key.chars()
         .map(|c| match c {
             '\u{17f}' => 's',
@@ -191,7 +191,7 @@ impl<'de> Visitor<'de> for ConnectVisitor {
         let Self(mut connect) = self;
         let mut repeated = false;
         while let Some(key) = map.next_key::<String>()? {
-            let folded = fold(&key);
+            let folded = fold_key(&key);
             match folded.as_str() {
                 "auth_token" => repeated |= secret(&mut map, &mut connect.auth_token)?,
                 "pass" => repeated |= secret(&mut map, &mut connect.pass)?,

@@ -14,7 +14,7 @@ mod op;
 mod quote;
 mod reply;
 
-pub use connect::{Connect, ConnectFault, Credential};
+pub use connect::{Connect, ConnectFault, Credential, fold_key};
 pub use frame::{
     Frame, LineFault, LineLimits, SERVER_LINE_MAX, decode_client, decode_server, skip_tail,
 };

@@ -338,5 +338,9 @@ fn advice(reason: DenialReason, operation: &str, roles: &[String]) -> String {
         }
         DenialReason::SystemQueue => "nats-server refuses the queue group `_sys_` to everybody".to_owned(),
         DenialReason::HeaderSubject => "a header names a subject that is not granted".to_owned(),
+        DenialReason::DeliverSubject => {
+            "the body asks the server to deliver to a subject that is neither an inbox of the session's own nor one that it may publish to"
+                .to_owned()
+        }
     }
 }

@@ -17,6 +17,7 @@ pub(super) struct Families {
     pub(super) draining: IntGauge,
     pub(super) accepted: IntCounter,
     pub(super) rejected: IntCounterVec,
+    pub(super) connections: IntGauge,
     pub(super) handshakes: IntGauge,
     pub(super) handshake_seconds: HistogramVec,
     pub(super) dial_seconds: HistogramVec,
@@ -64,8 +65,12 @@ impl Families {
             accepted: r.counter("connections_accepted_total", "TCP connections accepted.")?,
             rejected: r.counters(
                 "connections_rejected_total",
-                "TCP connections closed at once because a limit on connections was reached.",
+                "TCP connections closed because a limit on connections was reached; for handshakes, the one that waited longest.",
                 &["limit"],
+            )?,
+            connections: r.gauge(
+                "connections",
+                "Client connections held, admitted or not, to the end of their tasks.",
             )?,
             handshakes: r.gauge(
                 "handshakes_in_progress",

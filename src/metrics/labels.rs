@@ -16,14 +16,14 @@ pub struct Names<'a> {
     pub refusal_codes: &'a [&'static str],
 }
 
-/// Which limit closed a connection at once.
+/// Which limit closed a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SlotLimit {
     /// All connections of this process.
     Total,
-    /// Connections of one client address.
+    /// Connections of one client address or IPv6 /64.
     PerAddress,
-    /// Connections without an accepted token yet.
+    /// Connections that have not said CONNECT: the oldest went for a new one.
     Handshakes,
 }
 

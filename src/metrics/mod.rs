@@ -199,7 +199,13 @@ impl Metrics {
         self.families.accepted.inc();
     }
 
-    /// A TCP connection was closed at once.
+    /// A TCP connection is held until the returned value is dropped.
+    #[must_use = "the gauge falls when this is dropped"]
+    pub fn connection_open(&self) -> Raised {
+        Raised::new(self.families.connections.clone())
+    }
+
+    /// A TCP connection was closed because of a limit on them.
     pub fn connection_rejected(&self, limit: SlotLimit) {
         self.families
             .rejected

@@ -1,4 +1,4 @@
-//! The accept loop: a slot is taken before a connection is, errors are waited out with a bounded backoff, and every
+//! The accept loop: a connection without a slot is closed at once, errors are waited out with a bounded backoff, and every
 //! connection runs as a task that the drain can wait for.
 
 use std::io;
@@ -8,7 +8,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::slots::Slot;
 use super::{Shared, connection};
+use crate::metrics::SlotLimit;
 
 /// First pause after an error of `accept`, doubled on each further one.
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
@@ -16,15 +18,13 @@ const BACKOFF_MIN: Duration = Duration::from_millis(5);
 /// Longest pause. Running out of file descriptors ends by itself when sessions end.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
+/// How long a connection that has to go may take to be gone.
+const EVICTION: Duration = Duration::from_millis(50);
+
 /// Accepts until `stop`.
 pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, stop: CancellationToken) {
     let mut backoff = BACKOFF_MIN;
     loop {
-        let permit = tokio::select! {
-            () = stop.cancelled() => return,
-            permit = shared.slots.free() => permit,
-        };
-        let Some(permit) = permit else { return };
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
@@ -33,7 +33,11 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, stop: Cancel
             Ok((tcp, peer)) => {
                 backoff = BACKOFF_MIN;
                 shared.metrics.connection_accepted();
-                let slot = shared.slots.occupy(permit);
+                let Some(slot) = slot(&shared).await else {
+                    // Without a word: official clients back off and come back, here or elsewhere.
+                    shared.metrics.connection_rejected(SlotLimit::Total);
+                    continue;
+                };
                 let tasks = shared.tasks.clone();
                 tasks.spawn(connection::serve(Arc::clone(&shared), tcp, peer, slot));
             }
@@ -48,6 +52,17 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, stop: Cancel
             }
         }
     }
+}
+
+/// A slot for a new connection. Whoever has not said CONNECT yet does not keep one out.
+async fn slot(shared: &Shared) -> Option<Slot> {
+    if let Some(slot) = shared.slots.take() {
+        return Some(slot);
+    }
+    if !shared.handshakes.evict() {
+        return None;
+    }
+    shared.slots.take_within(EVICTION).await
 }
 
 /// Errors that say something of the connection that was to be accepted, not of the listener (accept(2)).

@@ -16,6 +16,7 @@ use super::ListenTls;
 use super::Shared;
 use super::admission::{self, ClientFacts, Turned, Verdict};
 use super::client_stream::ClientStream;
+use super::handshakes::Handshake;
 use super::proxy_header;
 use super::pump::{Outcome, Pump};
 use super::reload;
@@ -53,9 +54,16 @@ pub(super) async fn serve(
     let deadline = Instant::now() + shared.limits.handshake;
     // Without it, small answers wait for acknowledgements of earlier ones. Where it fails the connection still works.
     let _ = tcp.set_nodelay(true);
+    let _open = shared.metrics.connection_open();
+    let handshake = shared.handshakes.begin();
     let announced = shared.listen.proxy_protocol.as_ref();
     let header = Box::pin(proxy_header::client_address(&mut tcp, peer, announced));
-    let Ok(Ok(peer)) = timeout_at(deadline, header).await else {
+    let header = Box::pin(unless_evicted(&handshake, timeout_at(deadline, header)));
+    let Some(header) = header.await else {
+        shared.metrics.connection_rejected(SlotLimit::Handshakes);
+        return;
+    };
+    let Ok(Ok(peer)) = header else {
         tracing::info!(%peer, "no valid PROXY protocol header, or not from a trusted address");
         return;
     };
@@ -92,7 +100,16 @@ pub(super) async fn serve(
         requested_role: None,
         verdict: None,
     };
-    connection.run(session, tcp).await;
+    connection.run(session, tcp, handshake).await;
+}
+
+/// What `doing` comes to; none when this connection has to go for a new one before.
+async fn unless_evicted<F: Future>(handshake: &Handshake, doing: F) -> Option<F::Output> {
+    tokio::select! {
+        biased;
+        done = doing => Some(done),
+        () = handshake.evicted() => None,
+    }
 }
 
 struct Connection {
@@ -114,15 +131,19 @@ struct Greeted {
 }
 
 impl Connection {
-    async fn run(mut self, mut session: Box<Session>, tcp: TcpStream) {
+    async fn run(mut self, mut session: Box<Session>, tcp: TcpStream, handshake: Handshake) {
         let started = Instant::now();
         let shaking = self.shared.metrics.handshake_begun();
         let greeting = session.greeting();
         let tls = self.shared.listen.tls.as_ref();
         // Boxed, like everything that is over before the session serves: a live session must not carry its size.
         let greeting = Box::pin(greet(tcp, tls, &greeting));
-        let greeting = timeout_at(self.deadline, greeting).await;
-        let Ok(Ok(greeted)) = greeting else {
+        let greeting = timeout_at(self.deadline, greeting);
+        let greeting = Box::pin(unless_evicted(&handshake, greeting)).await;
+        let Some(Ok(Ok(greeted))) = greeting else {
+            if greeting.is_none() {
+                self.evict(&mut session);
+            }
             session.handle_client_lost(clock::now());
             while let Some(event) = session.poll_event(clock::now()) {
                 Box::pin(self.record(&event)).await;
@@ -139,8 +160,9 @@ impl Connection {
         };
         let mut shaking = Some(shaking);
         let mut pump = Pump::new(session, greeted.stream, Arc::clone(&self.entry.handle));
+        let mut outcome = Box::pin(self.first_outcome(&mut pump, handshake)).await;
         let reason = loop {
-            match pump.run().await {
+            match outcome {
                 Outcome::Event(event) => {
                     if let Some(result) = handshake_result(&event)
                         && shaking.take().is_some()
@@ -160,8 +182,25 @@ impl Connection {
                 Outcome::LameDuck => self.shun_lame_duck(),
                 Outcome::Closed(reason) => break reason,
             }
+            outcome = pump.run().await;
         };
         Box::pin(self.close(pump, reason)).await;
+    }
+
+    /// What comes of the wait for CONNECT. Until then this connection can be made to go for a new one.
+    async fn first_outcome(&self, pump: &mut Pump, handshake: Handshake) -> Outcome {
+        if let Some(outcome) = unless_evicted(&handshake, pump.run()).await {
+            return outcome;
+        }
+        self.evict(&mut pump.session);
+        pump.run().await
+    }
+
+    fn evict(&self, session: &mut Session) {
+        self.shared
+            .metrics
+            .connection_rejected(SlotLimit::Handshakes);
+        session.handle_end(CloseReason::Overloaded, clock::now());
     }
 
     async fn admit(&mut self, pump: &mut Pump, request: ConnectRequest, facts: &ClientFacts) {
@@ -292,6 +331,10 @@ impl Connection {
         // Whatever is not taken within the time is lost: the session has ended.
         let _ = timeout(FINISH, pump.finish()).await;
         let (mut client, upstream) = pump.into_streams();
+        if reason == CloseReason::Overloaded {
+            // Nothing was said that the peer could miss, and somebody waits for the slot.
+            return;
+        }
         let upstream_end = async {
             if let Some(mut upstream) = upstream {
                 linger(&mut upstream).await;

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::handshakes::Handshakes;
 use super::sessions::Sessions;
 use super::slots::Slots;
 use super::to_usize;
@@ -53,6 +54,7 @@ pub(super) struct Shared {
     pub(super) audit: Audit,
     pub(super) sessions: Arc<Sessions>,
     pub(super) slots: Arc<Slots>,
+    pub(super) handshakes: Arc<Handshakes>,
     pub(super) tasks: TaskTracker,
     pub(super) unknown: Arc<ServerInfo>,
     pub(super) greetings: ArcSwap<Greeting>,
@@ -93,6 +95,7 @@ impl Shared {
                 to_usize(limits.connections),
                 to_usize(limits.connections_per_address),
             ),
+            handshakes: Handshakes::new(to_usize(limits.handshakes)),
             drain_time: limits.drain.get(),
             limits: Arc::new(session_limits(&config)),
             trust: config.trust,
@@ -197,6 +200,7 @@ fn session_limits(config: &Config) -> Limits {
         connect_line: bytes(limits.connect_line),
         payload: u32::try_from(limits.payload.bytes()).unwrap_or(u32::MAX),
         subscriptions: to_usize(limits.subscriptions),
+        subscription_bytes: bytes(limits.subscription_bytes),
         pending: bytes(limits.pending),
         handshake: limits.handshake.get(),
         write_deadline: limits.write_deadline.get(),

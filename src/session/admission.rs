@@ -21,11 +21,14 @@ pub struct Limits {
     pub payload: u32,
     /// Most subscriptions at a time.
     pub subscriptions: usize,
+    /// Most bytes of their subjects, queue groups and ids together.
+    pub subscription_bytes: usize,
     /// Most bytes of our own (errors, `+OK`) that may wait for a client that does not read.
     pub pending: usize,
     /// From accept to serving.
     pub handshake: Duration,
-    /// Longest time that a peer may take no byte while some wait for it.
+    /// Longest time that a peer may take to accept what was read for it in one go, and that upstream may take to answer a
+    /// client that ended its side.
     pub write_deadline: Duration,
     /// Between `INFO {"ldm":true}` and the end of a session that expires or is drained.
     pub notice: Duration,
@@ -38,6 +41,7 @@ impl Default for Limits {
             connect_line: 48 * 1024,
             payload: 64 * 1024 * 1024,
             subscriptions: 100_000,
+            subscription_bytes: 16 * 1024 * 1024,
             pending: 256 * 1024,
             handshake: Duration::from_secs(10),
             write_deadline: Duration::from_secs(10),

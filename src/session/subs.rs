@@ -38,9 +38,27 @@ pub(super) struct Subscriptions {
     last: usize,
     /// There has been a subscription.
     ever: bool,
+    /// Bytes of all subjects, queue groups and ids.
+    bytes: usize,
+}
+
+impl Subscription {
+    /// Bytes that the peer made us keep.
+    fn bytes(&self) -> usize {
+        let queue = self.queue.as_ref().map_or(0, |queue| queue.len());
+        self.sid
+            .len()
+            .saturating_add(self.subject.len())
+            .saturating_add(queue)
+    }
 }
 
 impl Subscriptions {
+    /// Bytes of all subjects, queue groups and ids.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_sid.len()
     }
@@ -56,6 +74,7 @@ impl Subscriptions {
 
     pub(super) fn insert(&mut self, subscription: Subscription) {
         self.ever = true;
+        self.bytes = self.bytes.saturating_add(subscription.bytes());
         let slot = self.free.pop().unwrap_or(self.slots.len());
         self.by_sid.insert(subscription.sid.clone(), slot);
         if slot == self.slots.len() {
@@ -68,7 +87,9 @@ impl Subscriptions {
     pub(super) fn remove(&mut self, sid: &[u8]) -> Option<Subscription> {
         let slot = self.by_sid.remove(sid)?;
         self.free.push(slot);
-        self.slots.get_mut(slot)?.take()
+        let gone = self.slots.get_mut(slot)?.take()?;
+        self.bytes = self.bytes.saturating_sub(gone.bytes());
+        Some(gone)
     }
 
     fn slot_of(&mut self, sid: &[u8]) -> Option<usize> {
@@ -108,6 +129,7 @@ impl Subscriptions {
 
     /// Takes all of them out.
     pub(super) fn drain(&mut self) -> Vec<Subscription> {
+        self.bytes = 0;
         self.by_sid.clear();
         self.free.clear();
         self.slots.drain(..).flatten().collect()

@@ -37,7 +37,11 @@ impl Session {
         };
         // The order of nats-server: the limit, then a sid that is taken, and only then the subject.
         let taken = serving.subs.contains(sid);
-        let refusal = if serving.subs.len() >= serving.bounds.subscriptions {
+        let named = subject.len().saturating_add(sid.len());
+        let named = named.saturating_add(queue.map_or(0, <[u8]>::len));
+        let refusal = if serving.subs.len() >= serving.bounds.subscriptions
+            || serving.subs.bytes().saturating_add(named) > self.opening.limits.subscription_bytes
+        {
             Some(ErrText::MaximumSubscriptionsExceeded)
         } else if !taken && !subject::is_valid_subject(subject) {
             Some(ErrText::InvalidSubject)

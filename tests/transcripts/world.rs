@@ -68,6 +68,7 @@ pub(crate) fn limits(script: &Script) -> Limits {
             "payload" => limits.payload = u32::try_from(number()).unwrap(),
             "subscriptions" => limits.subscriptions = number(),
             "pending" => limits.pending = number(),
+            "subscription_bytes" => limits.subscription_bytes = number(),
             "handshake" => limits.handshake = time(),
             "write_deadline" => limits.write_deadline = time(),
             "notice" => limits.notice = time(),

@@ -15,8 +15,10 @@ use crate::policy::units::{ByteSize, HumanDuration};
 pub struct Limits {
     /// Client connections at a time. Each needs two file descriptors.
     pub connections: u32,
-    /// Client connections at a time from one address.
+    /// Client connections at a time from one address; all addresses of an IPv6 /64 count as one.
     pub connections_per_address: u32,
+    /// Connections at a time that have not said CONNECT yet; one more closes the one that has waited longest.
+    pub handshakes: u32,
     /// From accept to the first PONG: TLS, CONNECT, token and upstream together.
     pub handshake: HumanDuration,
     /// Longest CONNECT line; tokens of people with many groups are long.
@@ -27,9 +29,12 @@ pub struct Limits {
     pub payload: ByteSize,
     /// Subscriptions of one session.
     pub subscriptions: u32,
-    /// Bytes that may wait for a client that reads too slowly.
+    /// Subjects, queue groups and ids of the subscriptions of one session, together.
+    pub subscription_bytes: ByteSize,
+    /// Bytes of natsentry's own (errors, `+OK`) that may wait for a client before it is read no further.
     pub pending: ByteSize,
-    /// How long a peer may accept no bytes at all while some wait for it.
+    /// How long a peer may take to accept what was read for it in one go (at most 256 KiB); as nats-server's `write_deadline`. Also
+    /// how long upstream may take to answer a client that has ended its side.
     pub write_deadline: HumanDuration,
     /// For connecting to an upstream, all its servers together.
     pub dial: HumanDuration,
@@ -43,12 +48,14 @@ impl Default for Limits {
         Self {
             connections: 65_536,
             connections_per_address: 4_096,
+            handshakes: 16_384,
             handshake: seconds(5),
             connect_line: ByteSize::new(48 << 10),
             control_line: ByteSize::new(4096),
             payload: ByteSize::new(1 << 20),
             subscriptions: 65_536,
-            pending: ByteSize::new(8 << 20),
+            subscription_bytes: ByteSize::new(16 << 20),
+            pending: ByteSize::new(1 << 20),
             write_deadline: seconds(10),
             dial: seconds(5),
             drain: seconds(30),
@@ -94,6 +101,7 @@ impl Limits {
                 1,
                 10_000_000,
             ),
+            count("handshakes", self.handshakes, 1, 10_000_000),
             time("handshake", self.handshake, 100, 60_000),
             size("connect_line", self.connect_line, kib(2), kib(1024)),
             size(
@@ -104,6 +112,12 @@ impl Limits {
             ),
             size("payload", self.payload, ByteSize::new(1), kib(64 << 10)),
             count("subscriptions", self.subscriptions, 1, 10_000_000),
+            size(
+                "subscription_bytes",
+                self.subscription_bytes,
+                kib(4),
+                kib(1 << 20),
+            ),
             size("pending", self.pending, kib(64), kib(1 << 20)),
             time("write_deadline", self.write_deadline, 100, 600_000),
             time("dial", self.dial, 100, 60_000),

@@ -25,6 +25,7 @@ mod denials;
 mod ending;
 mod event;
 mod fences;
+mod named;
 mod outbox;
 mod rate;
 mod serve;

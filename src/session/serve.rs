@@ -1,14 +1,12 @@
 //! What each client operation does while the session serves: judged, and forwarded as what was judged.
 
-use super::bodies::{Unreadable, can_name_a_target, targets};
+use super::bodies::can_name_a_target;
 use super::timers::Timer;
-use super::{CloseReason, Inbound, Operation, Pulse, Serving, Session, Taken};
-use crate::policy::{Denial, Permit};
+use super::{CloseReason, Inbound, Operation, Pulse, Session, Taken};
+use crate::policy::Permit;
 use crate::subject;
 use crate::time::Timestamp;
-use crate::wire::{
-    ClientOp, ErrText, Frame, LineFault, Publish, decode_client, encode, side_channels, skip_tail,
-};
+use crate::wire::{ClientOp, ErrText, Frame, LineFault, Publish, decode_client, encode, skip_tail};
 
 /// A message that is not canonical and at most this long, in bytes, is copied whole: cheaper than one more piece in the
 /// vectored write.
@@ -314,56 +312,6 @@ impl Session {
         true
     }
 
-    /// Whether the headers of a publish let it pass; where they don't, what is to be said of that is said.
-    fn pass_headers(&mut self, publish: &Publish<'_>, block: &[u8], now: Timestamp) -> bool {
-        let Some(serving) = &mut self.serving else {
-            return false;
-        };
-        match judge_headers(serving, block) {
-            Some(named) => self.pass_named(publish, named, now),
-            None => true,
-        }
-    }
-
-    /// Likewise the body of a request to JetStream.
-    fn pass_body(&mut self, publish: &Publish<'_>, body: &[u8], now: Timestamp) -> bool {
-        let Some(serving) = &mut self.serving else {
-            return false;
-        };
-        if !serving.judge.judges_replies() {
-            return true;
-        }
-        let targets = targets(body);
-        let refused = match &targets {
-            Ok(targets) => targets.iter().find_map(|target| {
-                let denial = serving.judge.deliver_subject(target.as_bytes()).err()?;
-                Some((target.as_bytes(), denial))
-            }),
-            Err(Unreadable) => Some((publish.subject, serving.judge.unreadable_target())),
-        };
-        let Some((subject, denial)) = refused else {
-            return true;
-        };
-        let overruled = serving.judge.overrule_publish(subject, None, &denial);
-        let observed = overruled.is_some();
-        let named = Named {
-            subject,
-            denial,
-            observed,
-        };
-        self.pass_named(publish, named, now)
-    }
-
-    fn pass_named(&mut self, publish: &Publish<'_>, named: Named<'_>, now: Timestamp) -> bool {
-        if !named.observed {
-            self.deny_named(publish, named.subject, named.denial, now);
-            return false;
-        }
-        let names = (named.subject, publish.reply, None);
-        self.denied(Operation::Publish, names, publish.size, named.denial, true);
-        true
-    }
-
     fn client_payload(
         &mut self,
         input: &[u8],
@@ -445,36 +393,6 @@ impl Session {
             budget.refill(now);
         }
     }
-}
-
-/// A subject in a header or in a body that is not granted.
-struct Named<'a> {
-    subject: &'a [u8],
-    denial: Denial,
-    /// The message goes through all the same.
-    observed: bool,
-}
-
-/// The first header of `block` that keeps the message back; where none does, the first that names a subject which is not
-/// granted.
-fn judge_headers<'a>(serving: &mut Serving, block: &'a [u8]) -> Option<Named<'a>> {
-    let mut first = None;
-    for (channel, subject) in side_channels(block) {
-        let Err(denial) = serving.judge.header_subject(channel, subject) else {
-            continue;
-        };
-        let overruled = serving.judge.overrule_publish(subject, None, &denial);
-        let named = Named {
-            subject,
-            denial,
-            observed: overruled.is_some(),
-        };
-        if !named.observed {
-            return Some(named);
-        }
-        first.get_or_insert(named);
-    }
-    first
 }
 
 /// Whether the bytes of `piece` that belong to the CR LF after a payload are right; `left` counts from its start.

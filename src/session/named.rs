@@ -1,0 +1,94 @@
+//! Subjects that a published message names besides its own: in headers, and in the bodies of requests to JetStream.
+
+use super::bodies::{Unreadable, targets};
+use super::{Operation, Serving, Session};
+use crate::policy::Denial;
+use crate::time::Timestamp;
+use crate::wire::{Publish, side_channels};
+
+impl Session {
+    /// Whether the headers of a publish let it pass; where they don't, what is to be said of that is said.
+    pub(super) fn pass_headers(
+        &mut self,
+        publish: &Publish<'_>,
+        block: &[u8],
+        now: Timestamp,
+    ) -> bool {
+        let Some(serving) = &mut self.serving else {
+            return false;
+        };
+        match judge_headers(serving, block) {
+            Some(named) => self.pass_named(publish, named, now),
+            None => true,
+        }
+    }
+
+    /// Likewise the body of a request to JetStream.
+    pub(super) fn pass_body(&mut self, publish: &Publish<'_>, body: &[u8], now: Timestamp) -> bool {
+        let Some(serving) = &mut self.serving else {
+            return false;
+        };
+        if !serving.judge.judges_replies() {
+            return true;
+        }
+        let targets = targets(body);
+        let refused = match &targets {
+            Ok(targets) => targets.iter().find_map(|target| {
+                let denial = serving.judge.deliver_subject(target.as_bytes()).err()?;
+                Some((target.as_bytes(), denial))
+            }),
+            Err(Unreadable) => Some((publish.subject, serving.judge.unreadable_target())),
+        };
+        let Some((subject, denial)) = refused else {
+            return true;
+        };
+        let overruled = serving.judge.overrule_publish(subject, None, &denial);
+        let observed = overruled.is_some();
+        let named = Named {
+            subject,
+            denial,
+            observed,
+        };
+        self.pass_named(publish, named, now)
+    }
+
+    fn pass_named(&mut self, publish: &Publish<'_>, named: Named<'_>, now: Timestamp) -> bool {
+        if !named.observed {
+            self.deny_named(publish, named.subject, named.denial, now);
+            return false;
+        }
+        let names = (named.subject, publish.reply, None);
+        self.denied(Operation::Publish, names, publish.size, named.denial, true);
+        true
+    }
+}
+
+/// A subject in a header or in a body that is not granted.
+struct Named<'a> {
+    subject: &'a [u8],
+    denial: Denial,
+    /// The message goes through all the same.
+    observed: bool,
+}
+
+/// The first header of `block` that keeps the message back; where none does, the first that names a subject which is not
+/// granted.
+fn judge_headers<'a>(serving: &mut Serving, block: &'a [u8]) -> Option<Named<'a>> {
+    let mut first = None;
+    for (channel, subject) in side_channels(block) {
+        let Err(denial) = serving.judge.header_subject(channel, subject) else {
+            continue;
+        };
+        let overruled = serving.judge.overrule_publish(subject, None, &denial);
+        let named = Named {
+            subject,
+            denial,
+            observed: overruled.is_some(),
+        };
+        if !named.observed {
+            return Some(named);
+        }
+        first.get_or_insert(named);
+    }
+    first
+}

@@ -9,7 +9,7 @@ mod pem;
 mod server;
 
 pub use client::{ClientIdentity, client_config};
-pub use facts::{CertificateFacts, certificate_facts, thumbprint_s256};
+pub use facts::{CertificateFacts, certificate_facts, subject_public_key_info, thumbprint_s256};
 pub use pem::Pem;
 pub use server::ServerTls;
 

@@ -50,6 +50,22 @@ fn validity(der: &[u8]) -> Option<(Option<Timestamp>, Option<Timestamp>)> {
     Some((not_before, not_after))
 }
 
+/// `Certificate.tbsCertificate.subjectPublicKeyInfo` (RFC 5280 section 4.1), as DER.
+#[must_use]
+pub fn subject_public_key_info(der: &[u8]) -> Option<&[u8]> {
+    let (certificate, _) = element(der, SEQUENCE)?;
+    let (mut rest, _) = element(certificate, SEQUENCE)?;
+    if let Some((_, after)) = element(rest, VERSION) {
+        rest = after;
+    }
+    (_, rest) = element(rest, INTEGER)?;
+    for _algorithm_issuer_validity_subject in 0..4 {
+        (_, rest) = element(rest, SEQUENCE)?;
+    }
+    let (_, after) = element(rest, SEQUENCE)?;
+    rest.get(..rest.len().checked_sub(after.len())?)
+}
+
 /// Content of the element at the start of `der` and what follows it, when its tag is `tag`.
 fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (&found, rest) = der.split_first()?;

@@ -69,6 +69,13 @@ impl SigningKey {
         Ok(bytes)
     }
 
+    /// The private key as PKCS#8.
+    pub(super) fn pkcs8(&self) -> Result<Vec<u8>, IdpError> {
+        use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+        let der = AsDer::<Pkcs8V1Der<'_>>::as_der(&self.pair).map_err(|_| IdpError::Key)?;
+        Ok(der.as_ref().to_vec())
+    }
+
     /// The modulus, big-endian without leading zeros.
     pub fn modulus(&self) -> Vec<u8> {
         self.pair
@@ -110,6 +117,8 @@ pub struct PublishedKey {
     pub issuer: Option<String>,
     /// `cloud_instance_name`; none: left out.
     pub cloud: Option<String>,
+    /// A custom signing key of this application (claims mapping): published only where `?appid=` asks for it.
+    pub app_id: Option<String>,
 }
 
 impl PublishedKey {
@@ -119,7 +128,15 @@ impl PublishedKey {
             key,
             issuer: None,
             cloud: None,
+            app_id: None,
         }
+    }
+
+    /// A custom signing key of one application.
+    #[must_use]
+    pub fn of_application(mut self, app_id: &str) -> Self {
+        self.app_id = Some(app_id.into());
+        self
     }
 
     /// The JWK; the v1.0 document names no issuer.

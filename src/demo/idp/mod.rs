@@ -1,32 +1,69 @@
-//! The development identity provider: an Entra look-alike on loopback, for the demonstration and the tests.
+//! The development identity provider: an emulator of Entra ID, Graph, Key Vault and managed identities on loopback, for
+//! the demonstration and the tests.
 //!
-//! Owns: discovery, keys, a token endpoint and minting for invented people. Must never: listen on anything but loopback,
-//! be started by `natsentry run`, or be part of a package.
+//! Owns: the shapes that those services answer in, an invented company, and the ways in which they fail. Must never:
+//! listen on anything but loopback, be started by `natsentry run`, or be part of a package.
+//!
+//! | service | where | what |
+//! |---|---|---|
+//! | Entra ID | `/{tenant}[/v2.0]/.well-known/openid-configuration`, `/{tenant}/discovery[/v2.0]/keys` | metadata and keys of v1.0 and v2.0, `common`, `?appid=` |
+//! | | `/{tenant}/oauth2/v2.0/token`, `/devicecode` | secret, certificate, workload identity, device code, refresh token |
+//! | IMDS | `/metadata/identity/oauth2/token` | managed identities of the machine |
+//! | App Service | `/msi/token` | the same, as [`DevIdp::app_service`] says |
+//! | Azure Arc | `/arc/metadata/identity/oauth2/token` | the same, with the challenge of a file |
+//! | Graph | `/v1.0/...` | users, service principals, groups, memberships, assignments, delta queries |
+//! | Key Vault | `/secrets/{name}[/{version}]` | secrets with versions |
+//! | its own | `/token?as=alice`, `/devicelogin?code=...&as=alice`, `/emulator/...` | tokens to paste, sign-in, faults and changes |
+//!
+//! Tokens of Graph name `https://graph.microsoft.com` as audience, those of the vault `https://vault.azure.net`; scopes
+//! may also name the emulator's own base address, which stands for its Graph.
 
+mod answers;
+mod assembly;
+mod control;
+mod delegated;
+mod device;
+mod faults;
 pub mod forge;
+mod graph;
 mod http;
 mod keys;
+mod listener;
+mod managed;
 mod mint;
+mod own;
 mod people;
+mod token;
+mod vault;
+mod verify;
+mod world;
 
+#[cfg(test)]
+mod emulator_tests;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use faults::{Endpoint, Fault, Seen};
 pub use keys::{PublishedKey, Scheme, SigningKey};
 pub use mint::{Form, TokenRequest, claims, header, patch, sign};
-pub use people::{Application, Directory, Person};
+pub use people::{Application, Directory, Federated, GRAPH, Person};
+pub use world::Replica;
 
 use crate::clock;
-use crate::identity::{Accept, Cloud, Entra, OtherIssuer};
+use device::Devices;
+use faults::Faults;
+use vault::Vault;
+use world::World;
 
 /// How to start it.
 #[derive(Clone, Debug)]
@@ -35,8 +72,10 @@ pub struct IdpConfig {
     pub listen: SocketAddr,
     /// Who it knows.
     pub directory: Directory,
-    /// Kind of token where a request does not say.
+    /// Kind of token where a request does not say: what the API's registration asks for.
     pub form: Form,
+    /// Where the Arc agent leaves the files of its challenges; none: no Arc agent runs.
+    pub arc_folder: Option<PathBuf>,
 }
 
 impl Default for IdpConfig {
@@ -45,6 +84,7 @@ impl Default for IdpConfig {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             directory: Directory::default(),
             form: Form::V2,
+            arc_folder: None,
         }
     }
 }
@@ -118,6 +158,7 @@ pub enum Answers {
 #[derive(Debug)]
 struct Shared {
     base: String,
+    /// The company as it was at the beginning; [`World`] has it as it is.
     directory: Directory,
     form: Form,
     keys: Mutex<Vec<PublishedKey>>,
@@ -126,6 +167,22 @@ struct Shared {
     key_fetches: AtomicU64,
     token_requests: AtomicU64,
     stop: CancellationToken,
+    world: Mutex<World>,
+    faults: Mutex<Faults>,
+    devices: Mutex<Devices>,
+    vault: Mutex<Vault>,
+    /// Tokens that Azure would keep, by identity and resource, with their ends in seconds.
+    managed_tokens: Mutex<BTreeMap<(String, String), (String, u64)>>,
+    /// Contents of Arc files that have not been shown yet.
+    challenges: Mutex<BTreeSet<String>>,
+    used_assertions: Mutex<BTreeSet<String>>,
+    /// What App Service puts into `IDENTITY_HEADER`.
+    identity_header: String,
+    arc_folder: Option<PathBuf>,
+    /// Signs tokens of workloads, as a Kubernetes cluster would.
+    cluster: Arc<SigningKey>,
+    page_size: AtomicUsize,
+    delta_tracks_sessions: AtomicBool,
 }
 
 /// A running issuer; it ends when this is dropped.
@@ -133,175 +190,6 @@ struct Shared {
 pub struct DevIdp {
     shared: Arc<Shared>,
     task: JoinHandle<()>,
-}
-
-impl DevIdp {
-    /// Makes two keys, listens and answers.
-    ///
-    /// # Errors
-    ///
-    /// [`IdpError`] when the address is not loopback or taken.
-    pub async fn start(config: IdpConfig) -> Result<Self, IdpError> {
-        if !config.listen.ip().is_loopback() {
-            return Err(IdpError::NotLoopback(config.listen));
-        }
-        let unlistened = |error| IdpError::Listen {
-            address: config.listen,
-            error,
-        };
-        let listener = TcpListener::bind(config.listen).await.map_err(unlistened)?;
-        let address = listener.local_addr().map_err(unlistened)?;
-        // Entra publishes the key that is in use and those that will be.
-        let (first, second) = tokio::join!(new_key(), new_key());
-        let keys = vec![PublishedKey::own(second?), PublishedKey::own(first?)];
-        let shared = Arc::new(Shared {
-            base: format!("http://{address}"),
-            directory: config.directory,
-            form: config.form,
-            keys: Mutex::new(keys),
-            answers: Mutex::new(Answers::Well),
-            metadata_fetches: AtomicU64::new(0),
-            key_fetches: AtomicU64::new(0),
-            token_requests: AtomicU64::new(0),
-            stop: CancellationToken::new(),
-        });
-        let router = http::router(Arc::clone(&shared));
-        let stop = shared.stop.clone();
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the handle is kept and waited for"
-        )]
-        let task = tokio::spawn(async move {
-            let served =
-                axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
-            if let Err(error) = served.await {
-                tracing::error!(%error, "development issuer ended");
-            }
-        });
-        Ok(Self { shared, task })
-    }
-
-    /// `http://127.0.0.1:<port>`; also the issuer of plain OpenID Connect tokens.
-    pub fn base(&self) -> &str {
-        &self.shared.base
-    }
-
-    /// Who it knows.
-    pub fn directory(&self) -> &Directory {
-        &self.shared.directory
-    }
-
-    /// Expectations that accept its Entra-shaped tokens of both versions.
-    pub fn entra(&self) -> Entra {
-        let directory = self.directory();
-        Entra {
-            cloud: Cloud::custom(self.base()),
-            tenants: vec![directory.tid.as_str().into()],
-            audiences: vec![
-                directory.api.as_str().into(),
-                directory.app_id_uri.as_str().into(),
-            ],
-            accept: Accept::ALL,
-            v1_tokens: true,
-            required_scope: None,
-            keys_app_id: None,
-        }
-    }
-
-    /// Expectations that accept its plain OpenID Connect tokens.
-    pub fn issuer(&self) -> OtherIssuer {
-        OtherIssuer {
-            issuer: self.base().into(),
-            audiences: vec![self.directory().oidc_audience.as_str().into()],
-            accept: Accept::ALL,
-            required_scope: None,
-            keys: None,
-        }
-    }
-
-    /// Mints a token.
-    ///
-    /// # Errors
-    ///
-    /// [`IdpError`] for an unknown name or key.
-    pub fn mint(&self, request: &TokenRequest) -> Result<String, IdpError> {
-        self.shared.mint(request)
-    }
-
-    /// Signs with a new key from now on, published beside those that are there. Returns its name.
-    ///
-    /// # Errors
-    ///
-    /// [`IdpError::Key`].
-    pub async fn roll_keys(&self) -> Result<String, IdpError> {
-        let key = new_key().await?;
-        let kid = key.kid().to_owned();
-        self.shared.keys().push(PublishedKey::own(key));
-        Ok(kid)
-    }
-
-    /// Publishes another key; the newest is the one that signs.
-    pub fn add_key(&self, key: PublishedKey) {
-        self.shared.keys().push(key);
-    }
-
-    /// Withdraws a key. Whether it was there.
-    pub fn remove_key(&self, kid: &str) -> bool {
-        let mut keys = self.shared.keys();
-        let before = keys.len();
-        keys.retain(|published| published.key.kid() != kid);
-        keys.len() < before
-    }
-
-    /// Names of the published keys, oldest first; the last one signs.
-    pub fn kids(&self) -> Vec<String> {
-        self.shared
-            .keys()
-            .iter()
-            .map(|published| published.key.kid().to_owned())
-            .collect()
-    }
-
-    /// Answers 503 to everything but the paste address, or answers again.
-    pub fn set_down(&self, down: bool) {
-        self.answer(if down { Answers::Down } else { Answers::Well });
-    }
-
-    /// Answers in a certain way from now on.
-    pub fn answer(&self, answers: Answers) {
-        *self
-            .shared
-            .answers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = answers;
-    }
-
-    /// Fetches of metadata so far.
-    pub fn metadata_fetches(&self) -> u64 {
-        self.shared.metadata_fetches.load(Ordering::Relaxed)
-    }
-
-    /// Fetches of key documents so far.
-    pub fn key_fetches(&self) -> u64 {
-        self.shared.key_fetches.load(Ordering::Relaxed)
-    }
-
-    /// Requests to the token endpoint so far.
-    pub fn token_requests(&self) -> u64 {
-        self.shared.token_requests.load(Ordering::Relaxed)
-    }
-
-    /// Ends it and waits until its port is free.
-    pub async fn stop(mut self) {
-        self.shared.stop.cancel();
-        // Idle connections of clients must not hold the end up.
-        if tokio::time::timeout(Duration::from_millis(500), &mut self.task)
-            .await
-            .is_err()
-        {
-            self.task.abort();
-        }
-    }
 }
 
 impl Drop for DevIdp {
@@ -315,7 +203,8 @@ impl Shared {
     fn mint(&self, request: &TokenRequest) -> Result<String, IdpError> {
         let form = request.form.unwrap_or(self.form);
         let key = self.signing_key(request.kid.as_deref())?;
-        let mut payload = claims(&self.directory, &self.base, request, form, clock::now())?;
+        let directory = self.world().directory();
+        let mut payload = claims(&directory, &self.base, request, form, clock::now())?;
         patch(&mut payload, &request.claims);
         let mut head = header(&key, form);
         patch(&mut head, &request.header);
@@ -327,7 +216,7 @@ impl Shared {
         let keys = self.keys();
         let found = match kid {
             Some(kid) => keys.iter().find(|published| published.key.kid() == kid),
-            None => keys.last(),
+            None => keys.iter().rfind(|published| published.app_id.is_none()),
         };
         let missing = || IdpError::UnknownKey(kid.unwrap_or_default().to_owned());
         found
@@ -344,20 +233,72 @@ impl Shared {
         }
     }
 
-    fn keys(&self) -> MutexGuard<'_, Vec<PublishedKey>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A published key, for checking a signature of our own.
+    fn key_named(&self, kid: &str) -> Option<Arc<SigningKey>> {
+        self.signing_key(Some(kid)).ok()
     }
 
-    fn published(&self) -> Vec<PublishedKey> {
-        self.keys().clone()
+    /// `iss` of the cluster whose workloads applications may trust.
+    fn cluster_issuer(&self) -> String {
+        format!("{}/cluster", self.base)
+    }
+
+    /// The key documents' contents, with the custom keys of an application where it is asked for.
+    fn published(&self, app_id: Option<&str>) -> Vec<PublishedKey> {
+        let keys = self.keys();
+        let fit = keys
+            .iter()
+            .filter(|key| key.app_id.is_none() || key.app_id.as_deref() == app_id);
+        fit.cloned().collect()
+    }
+
+    fn page_size(&self) -> usize {
+        self.page_size.load(Ordering::Relaxed)
+    }
+
+    fn delta_tracks_sessions(&self) -> bool {
+        self.delta_tracks_sessions.load(Ordering::Relaxed)
     }
 
     fn answers(&self) -> Answers {
-        self.answers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        held(&self.answers).clone()
     }
+
+    fn keys(&self) -> MutexGuard<'_, Vec<PublishedKey>> {
+        held(&self.keys)
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        held(&self.world)
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        held(&self.faults)
+    }
+
+    fn devices(&self) -> MutexGuard<'_, Devices> {
+        held(&self.devices)
+    }
+
+    fn vault(&self) -> MutexGuard<'_, Vault> {
+        held(&self.vault)
+    }
+
+    fn managed_tokens(&self) -> MutexGuard<'_, BTreeMap<(String, String), (String, u64)>> {
+        held(&self.managed_tokens)
+    }
+
+    fn challenges(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        held(&self.challenges)
+    }
+
+    fn used_assertions(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        held(&self.used_assertions)
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn new_key() -> Result<Arc<SigningKey>, IdpError> {

@@ -1,5 +1,7 @@
 //! The development issuer seen by its relying parties.
 
+use std::time::Duration;
+
 use super::*;
 use crate::identity::{Expectations, Kind, TokenLimits};
 use crate::jwks::{Jwks, Settings};
@@ -101,7 +103,7 @@ async fn the_token_endpoint_wants_the_right_secret() {
     assert_eq!(bad.status(), 401);
     let other = ask(
         "historian-development-secret",
-        "https%3A%2F%2Fgraph.microsoft.com%2F.default",
+        "https%3A%2F%2Fnowhere.example%2F.default",
     );
     assert_eq!(other.await.unwrap().status(), 400);
 }

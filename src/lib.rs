@@ -17,7 +17,7 @@
 //! | L0 grammar | [`time`], [`secret`], [`wire`], [`subject`] | bytes in, values out; no clock, no IO, no policy |
 //! | L1 decisions | [`identity`], [`policy`] | values in, verdict out |
 //! | L2 session | [`session`] | sans-IO state machine; time is an input |
-//! | L3 adapters | `clock`, `http`, `tls`, `jwks`, `upstream`, `metrics`, `audit` | async; know L0 to L2, never each other but `clock` and `http` |
+//! | L3 adapters | `clock`, `http`, `tls`, `jwks`, `entra`, `upstream`, `metrics`, `audit` | async; know L0 to L2, never each other but `clock` and `http` |
 //! | L4 composition | `config`, `server`, `admin`, `cli`, `demo` | the only place that joins adapters |
 //!
 //! # Words
@@ -53,6 +53,8 @@ pub mod session;
 pub mod audit;
 #[cfg(feature = "shell")]
 pub mod clock;
+#[cfg(feature = "shell")]
+pub mod entra;
 #[cfg(feature = "shell")]
 pub mod http;
 #[cfg(feature = "shell")]

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the crate and their layers.
-const LAYERS: [(&str, u8); 19] = [
+const LAYERS: [(&str, u8); 20] = [
     ("secret", 0),
     ("subject", 0),
     ("time", 0),
@@ -21,6 +21,7 @@ const LAYERS: [(&str, u8); 19] = [
     ("session", 2),
     ("audit", 3),
     ("clock", 3),
+    ("entra", 3),
     ("http", 3),
     ("jwks", 3),
     ("metrics", 3),
@@ -34,12 +35,14 @@ const LAYERS: [(&str, u8); 19] = [
 ];
 
 /// Imports inside one layer that are allowed: who, whom, why.
-const SIDEWAYS: [(&str, &str, &str); 15] = [
+const SIDEWAYS: [(&str, &str, &str); 17] = [
     ("wire", "secret", "CONNECT carries a token"),
     ("policy", "identity", "roles bind to identities"),
     ("audit", "clock", "the one reader of time"),
     ("jwks", "clock", "the one reader of time"),
     ("jwks", "http", "the one HTTP client"),
+    ("entra", "clock", "the one reader of time"),
+    ("entra", "http", "the one HTTP client"),
     ("tls", "clock", "the one reader of time"),
     ("upstream", "clock", "the one reader of time"),
     (

@@ -8,6 +8,7 @@ mod address;
 pub use address::{Address, Unfit};
 
 use std::error::Error as _;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,8 +52,7 @@ pub enum HttpError {
     },
 }
 
-/// One request. Built by [`Request::get`] and [`Request::post`].
-#[derive(Debug)]
+/// One request. Built by [`Request::get`], [`Request::post`] and [`Request::form`].
 pub struct Request<'a> {
     address: &'a Address,
     method: Method,
@@ -62,7 +62,6 @@ pub struct Request<'a> {
 }
 
 /// What came back, whatever its status.
-#[derive(Debug)]
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
@@ -177,6 +176,25 @@ impl<'a> Request<'a> {
         request.header("content-type", content_type.as_bytes())
     }
 
+    /// A POST of form fields (`application/x-www-form-urlencoded`), with an answer of at most `most_bytes`.
+    pub fn form(address: &'a Address, fields: &[(&str, &[u8])], most_bytes: usize) -> Self {
+        let mut body = Zeroizing::new(Vec::with_capacity(1024));
+        for (index, (name, value)) in fields.iter().enumerate() {
+            if index > 0 {
+                body.push(b'&');
+            }
+            escape(name.as_bytes(), &mut body);
+            body.push(b'=');
+            escape(value, &mut body);
+        }
+        Self::post(
+            address,
+            "application/x-www-form-urlencoded",
+            body,
+            most_bytes,
+        )
+    }
+
     /// With a header. The value counts as secret: it is not shown, and not compressed across requests. One that cannot
     /// be a header value (a line break in it) is left out, which the other side answers for.
     #[must_use]
@@ -208,6 +226,18 @@ impl Answer {
     }
 }
 
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.address.shown())
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} with {} bytes", self.status, self.body.len())
+    }
+}
+
 fn tls(extra_roots: &[CertificateDer<'static>]) -> Result<ClientConfig, rustls::Error> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -216,6 +246,19 @@ fn tls(extra_roots: &[CertificateDer<'static>]) -> Result<ClientConfig, rustls::
     let config =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Everything but the unreserved characters of RFC 3986 section 2.3 as `%XX`.
+fn escape(value: &[u8], into: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let digit = |half: u8| DIGITS.get(usize::from(half)).copied().unwrap_or(b'0');
+    for byte in value {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            into.push(*byte);
+        } else {
+            into.extend([b'%', digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
 }
 
 /// Printable characters of foreign text, at most 256.
@@ -300,9 +343,23 @@ mod tests {
     }
 
     #[test]
+    fn a_form_field_cannot_add_another() {
+        let address = Address::parse("https://login.example/token").unwrap();
+        let request = Request::form(
+            &address,
+            &[("a", b"1&b=2"), ("c", "\u{e4} +/".as_bytes())],
+            1,
+        );
+        assert_eq!(
+            std::str::from_utf8(&request.body.unwrap()).unwrap(),
+            "a=1%26b%3D2&c=%C3%A4%20%2B%2F"
+        );
+    }
+
+    #[test]
     fn a_request_shows_no_header_in_debug() {
         let address = Address::parse("https://graph.example/x").unwrap();
         let request = Request::get(&address, 1).header("authorization", b"Bearer hunter2");
-        assert!(!format!("{request:?}").contains("hunter2"));
+        assert_eq!(format!("{request:?}"), "GET https://graph.example/x");
     }
 }

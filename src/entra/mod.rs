@@ -1,0 +1,31 @@
+//! The proxy as a client of Microsoft Entra: a credential of its own, group membership from Graph, secrets from Key
+//! Vault.
+//!
+//! ```text
+//! Credential -> flights                one request per token at a time, also when its caller has gone
+//!            |-> managed, arc          IMDS, App Service and Container Apps, Azure Arc
+//!            \-> token_endpoint        client secret, client certificate, federated token of a workload
+//! ```
+//!
+//! Owns: which hosts see which token of ours. Must never: log a token or a secret, follow an address that an answer or a
+//! client's token names, or turn "Entra does not answer" into "no groups".
+
+mod answer;
+mod arc;
+mod assertion;
+mod config;
+mod credential;
+mod environment;
+mod error;
+mod flights;
+mod managed;
+mod scope;
+#[cfg(test)]
+mod tests;
+mod token_endpoint;
+
+pub use config::{CredentialConfig, ManagedId};
+pub use credential::{AccessToken, Credential, Tools};
+pub use environment::Environment;
+pub use error::CredentialError;
+pub use scope::Scope;

@@ -1,0 +1,135 @@
+//! The suites of nats.py: the client's own, and those of its newer packages that start a server.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use natsentry::demo::provision::pip::Python;
+use natsentry::demo::provision::{Cache, command, run as output_of};
+
+use super::Bench;
+use super::commands::limited;
+use super::results::{End, Results};
+
+/// Folders of tests, and of sources for `PYTHONPATH`.
+const TESTS: [&str; 4] = [
+    "nats/tests",
+    "nats-core/tests",
+    "nats-jetstream/tests",
+    "nats-key-value/tests",
+];
+const SOURCES: [&str; 5] = [
+    "nats/src",
+    "nats-core/src",
+    "nats-jetstream/src",
+    "nats-key-value/src",
+    "nats-server/src",
+];
+
+/// What the suites need beside the checkout.
+const PACKAGES: &[&str] = &[
+    "pytest==9.2.0",
+    "pytest-asyncio==1.5.0",
+    "pytest-timeout==2.4.0",
+    "nkeys==0.2.1",
+    "pynacl==1.6.2",
+    "aiohttp==3.14.5",
+    "typing_extensions==4.16.0",
+];
+
+/// Names the interpreter. The newer packages need 3.12 or later; where it is older, they are left out.
+const PYTHON_VARIABLE: &str = "NATSENTRY_SUITE_PYTHON";
+const ADVICE: &str = "NATSENTRY_SUITE_PYTHON has to name a Python with pip";
+
+/// For one folder.
+const LIMIT: Duration = Duration::from_secs(2400);
+
+/// For one test, in seconds.
+const TEST_LIMIT: &str = "--timeout=60";
+
+/// Runs them.
+pub fn run(bench: &Bench<'_>) -> Result<Results, String> {
+    let python = interpreter()?;
+    let version =
+        output_of(command(&python).arg("--version"), ADVICE).map_err(|error| error.to_string())?;
+    let cache = Cache::open().map_err(|error| error.to_string())?;
+    // Some packages hold code that is compiled for one version of Python.
+    let name = format!("suite-{}", version.trim().replace(' ', "-"));
+    let packages = cache.entry(&name, |aside| {
+        let mut pip = command(&python);
+        pip.args(["-m", "pip", "install", "--quiet", "--target"])
+            .arg(aside)
+            .args(PACKAGES);
+        output_of(&mut pip, ADVICE).map(drop)
+    });
+    let packages = packages.map_err(|error| error.to_string())?;
+    let mut path: Vec<String> = SOURCES
+        .iter()
+        .map(|source| bench.checkout.join(source).display().to_string())
+        .collect();
+    path.push(packages.display().to_string());
+    let mut results = Results::default();
+    for tests in TESTS
+        .iter()
+        .filter(|tests| bench.checkout.join(tests).is_dir())
+    {
+        let output = bench.logs.join(tests.replace('/', "-"));
+        let mut pytest = command(&python);
+        pytest
+            .args([
+                "-m",
+                "pytest",
+                "-p",
+                "no:cacheprovider",
+                "-v",
+                "--tb=short",
+                TEST_LIMIT,
+            ])
+            .arg(tests)
+            .envs(bench.environment())
+            .env("PYTHONPATH", path.join(":"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("COLUMNS", "400")
+            .current_dir(bench.checkout);
+        if !bench.filters.is_empty() {
+            pytest.arg("-k").arg(bench.filters.join(" or "));
+        }
+        limited(&mut pytest, &output, LIMIT).map_err(|error| error.to_string())?;
+        read(&output, &mut results)?;
+    }
+    Ok(results)
+}
+
+fn interpreter() -> Result<PathBuf, String> {
+    if let Some(named) = std::env::var_os(PYTHON_VARIABLE) {
+        return Ok(PathBuf::from(named));
+    }
+    let found = Cache::open().and_then(|cache| Python::find(&cache));
+    found
+        .map(|python| python.program().to_path_buf())
+        .map_err(|error| error.to_string())
+}
+
+/// `nats/tests/test_x.py::Class::test PASSED  [ 5%]`; a test that writes of its own stands between name and word.
+fn read(output: &Path, results: &mut Results) -> Result<(), String> {
+    let bytes = std::fs::read(output).map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&bytes);
+    let words = [
+        ("PASSED", End::Ok),
+        ("FAILED", End::Failed),
+        ("ERROR", End::Failed),
+        ("SKIPPED", End::Skipped),
+    ];
+    for line in text.lines().filter(|line| line.contains("%]")) {
+        let mut parts = line.split_whitespace();
+        let Some(test) = parts.next().filter(|test| test.contains("::")) else {
+            continue;
+        };
+        if let Some((_, end)) = words
+            .iter()
+            .find(|(word, _)| parts.clone().any(|part| part == *word))
+        {
+            results.0.insert(test.to_owned(), *end);
+        }
+    }
+    Ok(())
+}

@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use natsentry::demo::idp::DevIdp;
 use natsentry::demo::servers::{NatsServer, Version};
 use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
 use crate::support::binary::Binary;
@@ -29,7 +29,7 @@ pub(crate) struct World {
     _turn: MutexGuard<'static, ()>,
 }
 
-static TURN: Mutex<()> = Mutex::new(());
+static TURN: Mutex<()> = Mutex::const_new(());
 
 impl World {
     /// With these keys of `limits`.
@@ -54,7 +54,7 @@ impl World {
     }
 
     async fn build(limits: &Value, tls: Option<(Value, String)>) -> Self {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = TURN.lock().await;
         let plant = servers::start(Version::V2_15_1, STATIC_USER);
         let other = servers::start(Version::V2_15_1, STATIC_USER);
         let idp = proxy::idp().await;

@@ -10,7 +10,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use natsentry::demo::idp::forge::{Change, Forge, Listener, Row};
 use natsentry::demo::idp::{Directory, Form};
 use natsentry::identity::{
-    Accept, Cloud, Entra, Expectations, HeldKeys, KeyRing, KeySet, validate,
+    Accept, Cloud, Entra, Expectations, GroupForm, HeldKeys, KeyRing, KeySet, validate,
 };
 use natsentry::time::Timestamp;
 
@@ -30,6 +30,7 @@ fn token(forge: &Forge, groups: usize) -> Vec<u8> {
         key: None,
         sign: None,
         wire: Vec::new(),
+        issuer: None,
         listener: Listener::default(),
         verdict: "accept".into(),
         code: None,
@@ -49,6 +50,7 @@ fn gate(c: &mut Criterion) {
         v1_tokens: false,
         required_scope: None,
         keys_app_id: None,
+        groups: GroupForm::Ids,
     })
     .unwrap();
     let held = HeldKeys {
@@ -56,6 +58,7 @@ fn gate(c: &mut Criterion) {
         fetched_at: NOW,
         good_until: Timestamp::from_millis(u64::MAX),
         cloud: None,
+        issuer: None,
     };
     let ring = KeyRing::empty(1).with(0, held);
     let mut group = c.benchmark_group("token");

@@ -13,19 +13,23 @@ use natsentry::demo::idp::Directory;
 use natsentry::demo::idp::Form;
 use natsentry::demo::idp::forge::{Corpus, Forge, Row};
 use natsentry::identity::{
-    Accept, Cloud, Code, Entra, Expectations, Groups, HeldKeys, Identity, KeyRing, KeySet,
-    OtherIssuer, TokenError, TokenLimits, inspect, validate_bound,
+    Accept, B2c, Cloud, Code, Entra, Expectations, GroupForm, Groups, HeldKeys, Identity, KeyRing,
+    KeySet, OtherIssuer, TokenError, TokenLimits, inspect, validate_bound,
 };
 use natsentry::time::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 const BASE: &str = "http://127.0.0.1:9333";
+const B2C: &str = "https://contoso.b2clogin.com";
+const CIAM: &str = "https://contoso.ciamlogin.com";
+const GOV_TENANT: &str = "22222222-2222-3333-4444-555555555555";
 const NOW: Timestamp = Timestamp::from_secs(1_795_452_000);
 
 fn corpus() -> Corpus {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/tokens.json");
     let text = std::fs::read_to_string(path).expect("the corpus is there");
+    let text = text.replace("{b2c}", B2C).replace("{ciam}", CIAM);
     serde_json::from_str(&text).expect("the corpus is what forge.rs reads")
 }
 
@@ -35,20 +39,46 @@ fn gate(forge: &Forge, row: &Row) -> (Expectations, KeyRing) {
     let accept = Accept {
         users: row.listener.users,
         apps: true,
+        id_tokens: row.listener.id_tokens,
     };
     let mut table = Expectations::new(TokenLimits::default());
+    let entra = Entra {
+        cloud: Cloud::custom(BASE),
+        tenants: vec![directory.tid.as_str().into()],
+        audiences: vec![
+            directory.api.as_str().into(),
+            directory.app_id_uri.as_str().into(),
+        ],
+        accept,
+        v1_tokens: row.listener.v1,
+        required_scope: row.listener.scope.as_deref().map(Into::into),
+        keys_app_id: None,
+        groups: GroupForm::Ids,
+    };
+    table.add_entra(&entra).unwrap();
     table
         .add_entra(&Entra {
-            cloud: Cloud::custom(BASE),
-            tenants: vec![directory.tid.as_str().into()],
-            audiences: vec![
-                directory.api.as_str().into(),
-                directory.app_id_uri.as_str().into(),
-            ],
+            cloud: Cloud::external_id(CIAM),
+            v1_tokens: false,
+            ..entra.clone()
+        })
+        .unwrap();
+    table
+        .add_entra(&Entra {
+            cloud: Cloud::us_government(),
+            tenants: vec![GOV_TENANT.into()],
+            v1_tokens: true,
+            ..entra.clone()
+        })
+        .unwrap();
+    table
+        .add_b2c(&B2c {
+            authority: B2C.into(),
+            tenant: directory.tid.as_str().into(),
+            policies: vec!["B2C_1_signin".into()],
+            audiences: entra.audiences,
             accept,
-            v1_tokens: row.listener.v1,
-            required_scope: row.listener.scope.as_deref().map(Into::into),
-            keys_app_id: None,
+            required_scope: None,
         })
         .unwrap();
     table
@@ -58,20 +88,26 @@ fn gate(forge: &Forge, row: &Row) -> (Expectations, KeyRing) {
             accept,
             required_scope: None,
             keys: None,
+            groups: GroupForm::Ids,
+            roles_claim: Vec::new(),
         })
         .unwrap();
     let mut ring = KeyRing::empty(table.sources().len());
     for (index, source) in table.sources().iter().enumerate() {
+        // Only the tenant of the forge has keys that name their issuer.
         let form = match &*source.name {
-            name if name.starts_with("entra-v2") => Form::V2,
-            name if name.starts_with("entra-v1") => Form::V1,
+            "entra-v2-11111111-2222-3333-4444-555555555555" if !source.reads_host => Form::V2,
+            name if name.starts_with("entra-v") => Form::V1,
             _ => Form::Oidc,
         };
+        let gov_v1 = source.reads_host && source.name.starts_with("entra-v1");
+        let said = gov_v1.then(|| format!("https://sts.example.us/{GOV_TENANT}/").into());
         let held = HeldKeys {
             keys: KeySet::parse(&forge.key_document(form)).unwrap(),
             fetched_at: NOW,
             good_until: Timestamp::from_secs(NOW.as_secs() + 86_400),
             cloud: Some("development.natsentry".into()),
+            issuer: said,
         };
         ring = ring.with(index, held);
     }
@@ -94,7 +130,9 @@ fn every_token_of_the_corpus_gets_its_verdict_and_its_code() {
         let (_, verdict) = judge(&forge, row);
         let said = match &verdict {
             Ok(identity) => match (&identity.groups, row.groups.as_deref()) {
-                (Groups::Unknown, Some("unknown")) | (Groups::Known(_), None) => "accept".into(),
+                (Groups::Unknown, Some("unknown"))
+                | (Groups::Misnamed, Some("misnamed"))
+                | (Groups::Known(_), None) => "accept".into(),
                 (groups, _) => format!("accept with {groups:?}"),
             },
             Err(error) => format!("refuse {}", error.code()),

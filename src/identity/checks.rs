@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::authority::{Authority, GroupForm, Shape};
 use super::claims::{Claims, Confirmation};
 use super::cloud::{self, is_guid};
 use super::error::{Code, TokenError};
-use super::expectations::{Authority, Shape, TokenLimits};
+use super::expectations::TokenLimits;
 use super::keys::{HeldKeys, Key};
 use super::show::{self, Shown};
 use super::strict_json::{Object, Value};
@@ -14,12 +15,19 @@ use super::{Groups, Identity, Kind};
 use crate::time::Timestamp;
 
 /// `exp` without leeway, since the session would have to end at once; `nbf` and `iat` with `skew`.
+///
+/// A lifetime counts from the earlier of `nbf` and `iat`; for issuers other than Entra from `iat`, since some write
+/// `nbf` 0 for "always".
 pub(crate) fn time(
     claims: &Claims<'_>,
+    authority: &Authority,
     limits: TokenLimits,
     now: Timestamp,
 ) -> Result<(), TokenError> {
-    let start = claims.nbf.map_or(claims.iat, |nbf| nbf.min(claims.iat));
+    let start = match claims.nbf {
+        Some(nbf) if authority.shape.is_entra() => nbf.min(claims.iat),
+        _ => claims.iat,
+    };
     let end = Timestamp::from_secs(claims.exp);
     if claims.exp <= claims.iat || claims.nbf.is_some_and(|nbf| claims.exp <= nbf) {
         return Err(TokenError::new(
@@ -64,12 +72,14 @@ pub(crate) fn time(
 /// `ver` agrees with the form of `iss`, `tid` with the tenant in it, and the key belongs to both.
 pub(crate) fn issuer(
     claims: &Claims<'_>,
+    iss: &str,
     authority: &Authority,
     key: &Key,
     held: &HeldKeys,
 ) -> Result<(), TokenError> {
     let version = match authority.shape {
-        Shape::EntraV1 => Some("1.0"),
+        // B2C numbers its tokens 1.0 although its issuers are those of v2.0.
+        Shape::EntraV1 | Shape::B2c => Some("1.0"),
         Shape::EntraV2 => Some("2.0"),
         Shape::Oidc => None,
     };
@@ -79,18 +89,20 @@ pub(crate) fn issuer(
             claims
                 .ver
                 .map_or_else(|| "missing".to_owned(), |ver| format!("'{}'", Shown(ver))),
-            Shown(&authority.issuer),
+            Shown(iss),
             version.unwrap_or_default()
         );
         return Err(TokenError::new(Code::ClaimsVersion, sentence));
     }
     if let Some(tid) = authority.tid.as_deref()
         && claims.tid != Some(tid)
+        // B2C leaves it out unless told otherwise; the issuer names the tenant.
+        && !(authority.shape == Shape::B2c && claims.tid.is_none())
     {
         let sentence = format!(
             "tid {} is not the tenant of iss {}",
             Shown(claims.tid.unwrap_or_default()),
-            Shown(&authority.issuer)
+            Shown(iss)
         );
         return Err(TokenError::new(Code::IssuerTid, sentence));
     }
@@ -99,11 +111,8 @@ pub(crate) fn issuer(
             Some(tid) => cloud::fill(template, tid),
             None => template.to_owned(),
         };
-        if !authority
-            .key_issuers
-            .iter()
-            .any(|issuer| **issuer == *bound)
-        {
+        let mut ours = authority.key_issuers.iter().map(AsRef::as_ref).chain([iss]);
+        if !bound.trim().is_empty() && !ours.any(|issuer: &str| *issuer == *bound) {
             let sentence = format!("the signing key belongs to issuer '{}'", Shown(template));
             return Err(TokenError::new(Code::KeyIssuer, sentence));
         }
@@ -138,7 +147,7 @@ pub(crate) fn audience(claims: &Claims<'_>, authority: &Authority) -> Result<(),
     }
     let listed = show::list(authority.audiences.iter().map(AsRef::as_ref));
     let is_uri = audience.starts_with("api://") || audience.starts_with("spn:");
-    if is_uri && authority.shape != Shape::Oidc {
+    if is_uri && authority.shape.is_entra() {
         let sentence = format!(
             "aud is '{}'; expected one of {listed}. v1.0 tokens carry the App ID URI: add it to entra.audiences exactly \
              so (a final slash counts), or set requestedAccessTokenVersion=2",
@@ -163,6 +172,7 @@ pub(crate) fn for_another_api(api: &str) -> TokenError {
 /// The identity of a token that passed every check.
 pub(crate) fn identity(
     claims: &Claims<'_>,
+    iss: &str,
     authority: &Authority,
     kind: Kind,
     payload: &Object<'_>,
@@ -170,7 +180,7 @@ pub(crate) fn identity(
 ) -> Identity {
     let boxed = |text: Option<&str>| text.map(Box::<str>::from);
     let all = |list: &[&str]| list.iter().map(|text| Box::<str>::from(*text)).collect();
-    let entra = authority.shape != Shape::Oidc;
+    // Which of the two it is was decided with the types of the claims.
     let oid = claims
         .oid
         .filter(|oid| is_guid(oid))
@@ -187,14 +197,14 @@ pub(crate) fn identity(
             .clone()
             .unwrap_or_else(|| authority.issuer.clone()),
         oid: oid.unwrap_or_default().into(),
-        issuer: authority.issuer.clone(),
+        issuer: iss.into(),
         sub: boxed(claims.sub),
         azp: boxed(claims.client),
         azpacr: claims.client_auth,
         kind,
         roles: all(&claims.roles),
-        groups: groups(claims, entra),
-        scopes: scopes(claims).map(Box::from).collect(),
+        groups: groups(claims, authority),
+        scopes: all(&claims.scopes),
         acrs: all(&claims.acrs),
         amr: all(&claims.amr),
         acct: claims.acct,
@@ -209,28 +219,23 @@ pub(crate) fn identity(
     }
 }
 
-/// Scopes of the token; `/` stands for none in tokens of agent identities.
-pub(crate) fn scopes<'a>(claims: &Claims<'a>) -> impl Iterator<Item = &'a str> {
-    claims
-        .scope
-        .unwrap_or_default()
-        .split(' ')
-        .filter(|scope| !matches!(*scope, "" | "/"))
-}
-
-/// Overage leaves groups unknown, which never means none. So does a list of Entra that holds names: they are not
-/// unique and can be made by lesser administrators, also in the shape of a GUID.
-fn groups(claims: &Claims<'_>, entra: bool) -> Groups {
-    if claims.overage || (entra && !claims.groups.iter().all(|group| is_guid(group))) {
-        return Groups::Unknown;
-    }
-    Groups::Known(
+/// Overage leaves groups unknown, which never means none. So does a list of Entra that holds names where ids are
+/// expected: they are not unique and can be made by lesser administrators, also in the shape of a GUID.
+fn groups(claims: &Claims<'_>, authority: &Authority) -> Groups {
+    let all = || {
         claims
             .groups
             .iter()
             .map(|group| Box::from(*group))
-            .collect(),
-    )
+            .collect()
+    };
+    let ids = || claims.groups.iter().all(|group| is_guid(group));
+    match authority.groups {
+        _ if claims.overage => Groups::Unknown,
+        GroupForm::Names => Groups::Named(all()),
+        GroupForm::Ids if authority.shape.is_entra() && !ids() => Groups::Misnamed,
+        GroupForm::Ids => Groups::Known(all()),
+    }
 }
 
 fn taken(payload: &Object<'_>, names: &[Box<str>]) -> BTreeMap<Box<str>, Box<str>> {

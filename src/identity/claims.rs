@@ -3,11 +3,14 @@
 //! Owns: types, sizes and spelling of every claim that the gate or a policy looks at. Must never: convert a type, or
 //! fail on a claim that nobody here has heard of.
 
-use super::cloud::is_guid;
+use super::authority::{Authority, Shape};
 use super::error::{Code, TokenError};
-use super::expectations::Shape;
 use super::show::Shown;
 use super::strict_json::{self, JsonError, Limits, Object, Value};
+use super::typed::{
+    MOST_GROUPS, MOST_ROLES, audiences, confirmation, digit, fits, guid, integer, missing,
+    one_or_more, roles_at, small, strings, text, wrong_type,
+};
 
 /// The claims of one token, borrowed from its payload.
 #[derive(Debug, Default)]
@@ -24,7 +27,8 @@ pub(crate) struct Claims<'a> {
     pub(crate) client: Option<&'a str>,
     pub(crate) client_auth: Option<u8>,
     pub(crate) id_type: Option<&'a str>,
-    pub(crate) scope: Option<&'a str>,
+    /// `scp` without blanks; `/` stands for none in tokens of agent identities.
+    pub(crate) scopes: Vec<&'a str>,
     pub(crate) roles: Vec<&'a str>,
     pub(crate) groups: Vec<&'a str>,
     pub(crate) overage: bool,
@@ -40,6 +44,8 @@ pub(crate) struct Claims<'a> {
     pub(crate) of_a_person: bool,
     /// A claim that only ID tokens have.
     pub(crate) of_an_id_token: Option<&'static str>,
+    /// A claim that says in so many words that this is an access token.
+    pub(crate) says_access: bool,
     /// A claim that marks a security event or another kind of JWT.
     pub(crate) of_another_kind: Option<&'static str>,
 }
@@ -101,7 +107,9 @@ pub(crate) fn issuer<'a>(payload: &'a Object<'_>) -> Result<&'a str, TokenError>
 
 impl<'a> Claims<'a> {
     /// Checks the type of every claim that matters.
-    pub(crate) fn read(payload: &'a Object<'_>, shape: Shape) -> Result<Self, TokenError> {
+    pub(crate) fn read(payload: &'a Object<'_>, authority: &Authority) -> Result<Self, TokenError> {
+        let shape = authority.shape;
+        let usual_roles = authority.roles_claim.is_empty();
         let mut claims = Self::default();
         let (mut exp, mut iat) = (None, None);
         for (name, value) in payload.iter() {
@@ -113,7 +121,10 @@ impl<'a> Claims<'a> {
                     claims.auth_time = Some(integer(Code::ClaimsOther, name, value)?);
                 }
                 "aud" => claims.audiences = audiences(value, shape)?,
-                "roles" => claims.roles = strings(Code::ClaimsRoles, name, value, MOST_ROLES)?,
+                "roles" if usual_roles => {
+                    claims.roles = strings(Code::ClaimsRoles, name, value, MOST_ROLES)?;
+                }
+                "scp" | "scope" => claims.read_scopes(name, value, shape)?,
                 "groups" => claims.groups = strings(Code::ClaimsGroups, name, value, MOST_GROUPS)?,
                 "cnf" => claims.confirmation = confirmation(value)?,
                 _ => claims.read_text(name, value, shape)?,
@@ -127,8 +138,36 @@ impl<'a> Claims<'a> {
         if claims.audiences.is_empty() {
             return Err(missing(Code::ClaimsAudience, "aud"));
         }
+        if claims.says_access && claims.of_an_id_token == Some("nonce") {
+            // Older Keycloaks copy the nonce of the sign-in.
+            claims.of_an_id_token = None;
+        }
+        if !usual_roles {
+            claims.roles = roles_at(payload, &authority.roles_claim)?;
+        }
         claims.check_ids(shape)?;
         Ok(claims)
+    }
+
+    /// Entra has `scp`, one string. Others have `scope` (RFC 9068), and some `scp` as an array.
+    fn read_scopes(
+        &mut self,
+        name: &str,
+        value: &'a Value<'_>,
+        shape: Shape,
+    ) -> Result<(), TokenError> {
+        let none = |scope: &&str| !matches!(*scope, "" | "/");
+        match (name, value) {
+            ("scope", _) if shape.is_entra() || !self.scopes.is_empty() => {}
+            (_, Value::Array(_)) if !shape.is_entra() => {
+                self.scopes = strings(Code::ClaimsScope, name, value, MOST_ROLES)?;
+            }
+            _ => {
+                let all = text(Code::ClaimsScope, name, value)?.split(' ');
+                self.scopes = all.filter(none).collect();
+            }
+        }
+        Ok(())
     }
 
     fn read_text(
@@ -137,24 +176,20 @@ impl<'a> Claims<'a> {
         value: &'a Value<'_>,
         shape: Shape,
     ) -> Result<(), TokenError> {
-        let entra = shape != Shape::Oidc;
+        let entra = shape.is_entra();
         match name {
             "ver" if entra => self.ver = Some(text(Code::ClaimsVersion, name, value)?),
             "tid" if entra => self.tid = Some(text(Code::ClaimsTenant, name, value)?),
             "oid" => self.oid = Some(text(Code::ClaimsObject, name, value)?),
             "sub" => self.sub = Some(text(Code::ClaimsSubject, name, value)?),
             "idtyp" => self.id_type = Some(text(Code::ClaimsIdType, name, value)?),
-            "scp" => self.scope = Some(text(Code::ClaimsScope, name, value)?),
-            "scope" if !entra && self.scope.is_none() => {
-                self.scope = Some(text(Code::ClaimsScope, name, value)?);
-            }
             "azp" if shape != Shape::EntraV1 => {
                 self.client = Some(text(Code::ClaimsOther, name, value)?);
             }
             "appid" if shape == Shape::EntraV1 => {
                 self.client = Some(text(Code::ClaimsOther, name, value)?);
             }
-            "client_id" if !entra && self.client.is_none() => {
+            "client_id" | "cid" if !entra && self.client.is_none() => {
                 self.client = Some(text(Code::ClaimsOther, name, value)?);
             }
             "azpacr" if shape != Shape::EntraV1 => self.client_auth = Some(digit(name, value)?),
@@ -178,33 +213,58 @@ impl<'a> Claims<'a> {
                     .as_object()
                     .is_none_or(|o| o.member("groups").is_some());
             }
-            _ => self.read_tell(name, value, entra),
+            _ => self.read_tell(name, value, shape),
         }
         Ok(())
     }
 
     /// Claims that tell what kind of token this is, and names for people, whose type is nobody's concern.
-    fn read_tell(&mut self, name: &str, value: &'a Value<'_>, entra: bool) {
+    fn read_tell(&mut self, name: &str, value: &'a Value<'_>, shape: Shape) {
+        let other = shape == Shape::Oidc;
         let rank = match name {
             "name" => 0,
             "preferred_username" => 1,
             "upn" => 2,
             "unique_name" => 3,
-            "nonce" => return self.of_an_id_token = Some("nonce"),
+            // B2C writes the nonce of the sign-in into access tokens too.
+            "nonce" if shape == Shape::B2c => return,
+            "nonce" => return self.of_an_id_token = self.of_an_id_token.or(Some("nonce")),
             "at_hash" => return self.of_an_id_token = Some("at_hash"),
             "c_hash" => return self.of_an_id_token = Some("c_hash"),
             "events" => return self.of_another_kind = Some("events (a security event)"),
-            "typ" if !entra && value.as_str() == Some("ID") => {
-                return self.of_an_id_token = Some("typ");
-            }
-            "typ" if !entra && value.as_str() != Some("Bearer") => {
-                return self.of_another_kind = Some("typ (not Bearer)");
+            // Keycloak says what it is, in the payload; so does Cognito.
+            "typ" | "token_use" if other => {
+                match value.as_str() {
+                    Some("Bearer" | "access") => self.says_access = true,
+                    Some("ID" | "id") => self.of_an_id_token = Some("typ or token_use"),
+                    _ => self.of_another_kind = Some("typ (not Bearer)"),
+                }
+                return;
             }
             _ => return,
         };
         self.of_a_person = true;
         if let Some(place) = self.names.get_mut(rank) {
             *place = value.as_str();
+        }
+    }
+
+    /// B2C: `tid` and `oid` only where the registration asks for them; `sub` is the object id unless a custom policy says
+    /// otherwise.
+    fn check_b2c_ids(&self) -> Result<(), TokenError> {
+        if self.tid.is_some() {
+            guid(Code::ClaimsTenant, "tid", self.tid)?;
+        }
+        if self.client.is_some() {
+            guid(Code::ClaimsOther, "azp", self.client)?;
+        }
+        match (self.oid, self.sub) {
+            (Some(oid), _) => guid(Code::ClaimsObject, "oid", Some(oid)),
+            (None, sub) => guid(
+                Code::ClaimsObject,
+                "sub, which stands for the absent oid (add User's Object ID to the application claims),",
+                sub,
+            ),
         }
     }
 
@@ -242,6 +302,9 @@ impl<'a> Claims<'a> {
                 "xms_mirid is too long or not printable",
             ));
         }
+        if shape == Shape::B2c {
+            return self.check_b2c_ids();
+        }
         if shape == Shape::Oidc {
             if self.client.is_some_and(|client| !fits(client, 255)) {
                 return Err(TokenError::new(
@@ -263,156 +326,6 @@ impl<'a> Claims<'a> {
     }
 }
 
-fn guid(code: Code, name: &str, value: Option<&str>) -> Result<(), TokenError> {
-    match value {
-        None => Err(missing(code, name)),
-        Some(text) if is_guid(text) => Ok(()),
-        Some(text) => Err(TokenError::new(
-            code,
-            format!(
-                "{name} '{}' is not a GUID in its canonical form",
-                Shown(text)
-            ),
-        )),
-    }
-}
-
-fn fits(text: &str, most: usize) -> bool {
-    !text.is_empty() && text.len() <= most && !text.chars().any(char::is_control)
-}
-
-fn text<'a>(code: Code, name: &str, value: &'a Value<'_>) -> Result<&'a str, TokenError> {
-    value
-        .as_str()
-        .ok_or_else(|| wrong_type(code, name, Some(value), "a string"))
-}
-
-fn integer(code: Code, name: &str, value: &Value<'_>) -> Result<u64, TokenError> {
-    value
-        .as_u64()
-        .ok_or_else(|| wrong_type(code, name, Some(value), "an integer"))
-}
-
-fn small(name: &str, value: &Value<'_>) -> Result<u8, TokenError> {
-    let number = integer(Code::ClaimsOther, name, value)?;
-    u8::try_from(number)
-        .map_err(|_| TokenError::new(Code::ClaimsOther, format!("{name} is out of range")))
-}
-
-/// `azpacr` is a string of one digit.
-fn digit(name: &str, value: &Value<'_>) -> Result<u8, TokenError> {
-    match value.as_str().map(str::as_bytes) {
-        Some([digit @ b'0'..=b'9']) => Ok(digit.saturating_sub(b'0')),
-        _ => Err(wrong_type(
-            Code::ClaimsOther,
-            name,
-            Some(value),
-            "a string of one digit",
-        )),
-    }
-}
-
-/// An array of bounded, non-empty strings without control characters.
-fn strings<'a>(
-    code: Code,
-    name: &str,
-    value: &'a Value<'_>,
-    most: usize,
-) -> Result<Vec<&'a str>, TokenError> {
-    let items = value
-        .as_array()
-        .ok_or_else(|| wrong_type(code, name, Some(value), "an array of strings"))?;
-    if items.len() > most {
-        let sentence = format!(
-            "{name} has {} entries; at most {most} are accepted",
-            items.len()
-        );
-        return Err(TokenError::new(code, sentence));
-    }
-    let entry = |item: &'a Value<'_>| match item.as_str() {
-        Some(text) if fits(text, MOST_ENTRY) => Ok(text),
-        Some(text) => Err(TokenError::new(
-            code,
-            format!(
-                "{name} has the entry '{}', which is empty, too long or not printable",
-                Shown(text)
-            ),
-        )),
-        None => {
-            let what = item.type_name();
-            Err(TokenError::new(
-                code,
-                format!("an entry of {name} is {what}; each must be a string"),
-            ))
-        }
-    };
-    items.iter().map(entry).collect()
-}
-
-fn one_or_more<'a>(name: &str, value: &'a Value<'_>) -> Result<Vec<&'a str>, TokenError> {
-    match value.as_str() {
-        Some(text) if fits(text, MOST_ENTRY) => Ok(vec![text]),
-        _ => strings(Code::ClaimsOther, name, value, MOST_CONTEXTS),
-    }
-}
-
-/// Entra emits a string; other issuers may list several audiences (RFC 7519 section 4.1.3).
-fn audiences<'a>(value: &'a Value<'_>, shape: Shape) -> Result<Vec<&'a str>, TokenError> {
-    match value {
-        Value::String(audience) if !audience.is_empty() => Ok(vec![audience]),
-        Value::Array(_) if shape == Shape::Oidc => {
-            strings(Code::ClaimsAudience, "aud", value, MOST_AUDIENCES)
-        }
-        _ => Err(wrong_type(
-            Code::ClaimsAudience,
-            "aud",
-            Some(value),
-            "one string",
-        )),
-    }
-}
-
-fn confirmation<'a>(value: &'a Value<'_>) -> Result<Confirmation<'a>, TokenError> {
-    let Some(object) = value.as_object() else {
-        return Err(wrong_type(
-            Code::ClaimsOther,
-            "cnf",
-            Some(value),
-            "an object",
-        ));
-    };
-    let mut members = object.iter();
-    match (members.next(), members.next()) {
-        (Some(("x5t#S256", Value::String(thumbprint))), None) => {
-            Ok(Confirmation::Certificate(thumbprint))
-        }
-        _ => Ok(Confirmation::Other),
-    }
-}
-
-fn missing(code: Code, name: &str) -> TokenError {
-    TokenError::new(code, format!("{name} is missing"))
-}
-
-fn wrong_type(code: Code, name: &str, value: Option<&Value<'_>>, wanted: &str) -> TokenError {
-    match value {
-        None => missing(code, name),
-        Some(Value::Number(text)) => TokenError::new(
-            code,
-            format!("{name} is the number {}; it must be {wanted}", Shown(text)),
-        ),
-        Some(other) => TokenError::new(
-            code,
-            format!("{name} is {}; it must be {wanted}", other.type_name()),
-        ),
-    }
-}
-
-const MOST_ROLES: usize = 1200;
-const MOST_GROUPS: usize = 1000;
-const MOST_CONTEXTS: usize = 100;
-const MOST_AUDIENCES: usize = 16;
-const MOST_ENTRY: usize = 256;
 const MOST_NAME: usize = 128;
 const LIMITS: Limits = Limits {
     depth: 16,
@@ -421,7 +334,7 @@ const LIMITS: Limits = Limits {
 };
 
 /// Claims that decide something; a name that differs from one of these in case only is refused.
-const KNOWN: [&str; 38] = [
+const KNOWN: [&str; 40] = [
     "iss",
     "aud",
     "exp",
@@ -434,6 +347,8 @@ const KNOWN: [&str; 38] = [
     "azp",
     "appid",
     "client_id",
+    "cid",
+    "tfp",
     "azpacr",
     "appidacr",
     "idtyp",

@@ -126,6 +126,10 @@ codes! {
     IssuerTenant = "iss.tenant" at Key;
     /// Another Microsoft cloud.
     IssuerCloud = "iss.cloud" at Key;
+    /// The form of B2C that names the policy in the issuer.
+    IssuerTfp = "iss.tfp" at Key;
+    /// A policy of B2C that is not listed.
+    IssuerPolicy = "iss.policy" at Key;
     /// Nobody we know.
     IssuerOther = "iss.other" at Key;
     /// No key of that name after a refresh.

@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cloud::{Cloud, is_guid};
+use super::authority::{Accept, Authority, GroupForm, Keys, Shape};
+use super::cloud::{self, Cloud, is_guid};
+use super::keys::KeyRing;
 
 /// The table. `iss` picks a row by its exact bytes; nothing in a token can make the gate look anywhere else.
 #[derive(Clone, Debug, Default)]
@@ -43,49 +45,6 @@ impl Default for TokenLimits {
     }
 }
 
-/// How an issuer's tokens look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// Entra v1.0 access tokens.
-    EntraV1,
-    /// Entra v2.0 access tokens.
-    EntraV2,
-    /// Access tokens of any other OpenID Connect issuer.
-    Oidc,
-}
-
-/// Which kinds of principal are let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Accept {
-    /// People.
-    pub users: bool,
-    /// Applications and managed identities.
-    pub apps: bool,
-}
-
-impl Accept {
-    /// Both kinds.
-    pub const ALL: Self = Self {
-        users: true,
-        apps: true,
-    };
-}
-
-/// One row of the table.
-#[derive(Clone, Debug)]
-pub(crate) struct Authority {
-    pub(crate) issuer: Box<str>,
-    pub(crate) shape: Shape,
-    /// The tenant, for Entra shapes.
-    pub(crate) tid: Option<Box<str>>,
-    /// What a key's own `issuer` may be, after `{tenantid}` is filled in.
-    pub(crate) key_issuers: Vec<Box<str>>,
-    pub(crate) source: usize,
-    pub(crate) audiences: Vec<Box<str>>,
-    pub(crate) accept: Accept,
-    pub(crate) required_scope: Option<Box<str>>,
-}
-
 /// Where the keys of an issuer are to be had.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KeySource {
@@ -95,6 +54,8 @@ pub struct KeySource {
     pub location: KeyLocation,
     /// What the metadata's `issuer` must be; `{tenantid}` in the metadata stands for `tid`.
     pub issuer: Box<str>,
+    /// Whether the metadata may say another host for it, which tokens then must have.
+    pub reads_host: bool,
     /// The tenant that may stand in the place of `{tenantid}`.
     pub tid: Option<Box<str>>,
 }
@@ -135,6 +96,25 @@ pub struct Entra {
     /// Client id to append to the metadata address; needed only where claims mapping gave the registration a signing
     /// key of its own.
     pub keys_app_id: Option<Box<str>>,
+    /// What the entries of `groups` are.
+    pub groups: GroupForm,
+}
+
+/// A tenant of Azure AD B2C, as configured.
+#[derive(Clone, Debug)]
+pub struct B2c {
+    /// `https://<name>.b2clogin.com`, or a domain of one's own.
+    pub authority: Box<str>,
+    /// Tenant id.
+    pub tenant: Box<str>,
+    /// User flows and custom policies whose tokens are accepted, as `B2C_1_signin`; their case does not matter.
+    pub policies: Vec<Box<str>>,
+    /// The client id of the API registration.
+    pub audiences: Vec<Box<str>>,
+    /// Kinds of principal.
+    pub accept: Accept,
+    /// A scope that every delegated token must carry.
+    pub required_scope: Option<Box<str>>,
 }
 
 /// Any other OpenID Connect issuer, as configured.
@@ -150,6 +130,10 @@ pub struct OtherIssuer {
     pub required_scope: Option<Box<str>>,
     /// Address of the key document; none: discovery below the issuer.
     pub keys: Option<Box<str>>,
+    /// What the entries of `groups` are.
+    pub groups: GroupForm,
+    /// Where the roles are: the names from the payload down; none: `roles`.
+    pub roles_claim: Vec<Box<str>>,
 }
 
 /// A table that cannot be.
@@ -157,7 +141,7 @@ pub struct OtherIssuer {
 pub enum ExpectationsError {
     /// An alias in place of a tenant.
     #[error(
-        "authority '{0}' has a templated issuer, so that any organisation could sign in; list tenant ids explicitly"
+        "iss.alias: authority '{0}' has a templated issuer, so that any organisation could sign in; list tenant ids explicitly"
     )]
     Alias(Box<str>),
     /// A tenant that is not a GUID.
@@ -180,6 +164,14 @@ pub enum ExpectationsError {
     /// Listed twice.
     #[error("issuer '{0}' is listed twice")]
     Twice(Box<str>),
+    /// No policy.
+    #[error(
+        "no policy is listed; write the user flows or custom policies whose tokens are accepted"
+    )]
+    NoPolicy,
+    /// Not the name of a policy.
+    #[error("'{0}' is not the name of a policy, as B2C_1_signin or B2C_1A_signin is")]
+    Policy(Box<str>),
     /// Nobody accepted.
     #[error("issuer '{0}' accepts neither users nor applications")]
     Nobody(Box<str>),
@@ -251,10 +243,11 @@ impl Expectations {
         issuer: &str,
         key_issuers: Vec<Box<str>>,
     ) -> Result<(), ExpectationsError> {
-        let (path, version) = if shape == Shape::EntraV1 {
-            ("", "v1")
+        let cloud = &entra.cloud;
+        let (path, version, reads_host) = if shape == Shape::EntraV1 {
+            ("", "v1", cloud.reads_v1_host())
         } else {
-            ("/v2.0", "v2")
+            ("/v2.0", "v2", cloud.reads_v2_host())
         };
         let query = entra
             .keys_app_id
@@ -263,12 +256,13 @@ impl Expectations {
             .unwrap_or_default();
         let url = format!(
             "{}/{tid}{path}/.well-known/openid-configuration{query}",
-            entra.cloud.authority
+            cloud.authority
         );
         let source = KeySource {
             name: format!("entra-{version}-{tid}").into(),
             location: KeyLocation::Metadata(url.into()),
             issuer: issuer.into(),
+            reads_host,
             tid: Some(tid.into()),
         };
         let row = Authority {
@@ -276,12 +270,74 @@ impl Expectations {
             shape,
             tid: Some(tid.into()),
             key_issuers,
-            source: self.sources.len(),
+            keys: Keys::One(self.sources.len()),
+            reads_host,
             audiences: entra.audiences.clone(),
             accept: entra.accept,
             required_scope: entra.required_scope.clone(),
+            groups: entra.groups,
+            roles_claim: Vec::new(),
         };
-        self.add(row, source)
+        self.add(row, vec![source])
+    }
+
+    /// Adds a tenant of Azure AD B2C: one row, and a key source for each policy.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that makes the table unsafe or impossible.
+    pub fn add_b2c(&mut self, b2c: &B2c) -> Result<(), ExpectationsError> {
+        address(&b2c.authority)?;
+        audiences(&b2c.authority, &b2c.audiences)?;
+        somebody(&b2c.authority, b2c.accept)?;
+        if !is_guid(&b2c.tenant) {
+            return Err(ExpectationsError::Tenant(b2c.tenant.clone()));
+        }
+        if b2c.policies.is_empty() {
+            return Err(ExpectationsError::NoPolicy);
+        }
+        let (authority, tid) = (b2c.authority.trim_end_matches('/'), &b2c.tenant);
+        let issuer: Box<str> = format!("{authority}/{tid}/v2.0/").into();
+        let (mut sources, mut policies) = (Vec::new(), Vec::new());
+        for policy in &b2c.policies {
+            let lower = policy.to_ascii_lowercase();
+            let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+            if !lower.starts_with("b2c_1") || !lower.bytes().all(plain) {
+                return Err(ExpectationsError::Policy(policy.clone()));
+            }
+            if policies
+                .iter()
+                .any(|(known, _): &(Box<str>, usize)| **known == *lower)
+            {
+                return Err(ExpectationsError::Twice(policy.clone()));
+            }
+            policies.push((
+                lower.as_str().into(),
+                self.sources.len().saturating_add(sources.len()),
+            ));
+            let url = format!("{authority}/{tid}/{policy}/v2.0/.well-known/openid-configuration");
+            sources.push(KeySource {
+                name: format!("b2c-{lower}-{tid}").into(),
+                location: KeyLocation::Metadata(url.into()),
+                issuer: issuer.clone(),
+                reads_host: false,
+                tid: Some(tid.clone()),
+            });
+        }
+        let row = Authority {
+            key_issuers: vec![issuer.clone()],
+            issuer,
+            shape: Shape::B2c,
+            tid: Some(tid.clone()),
+            keys: Keys::OfPolicy(policies),
+            reads_host: false,
+            audiences: b2c.audiences.clone(),
+            accept: b2c.accept,
+            required_scope: b2c.required_scope.clone(),
+            groups: GroupForm::Ids,
+            roles_claim: Vec::new(),
+        };
+        self.add(row, sources)
     }
 
     /// Adds another OpenID Connect issuer.
@@ -312,6 +368,7 @@ impl Expectations {
             name: issuer.clone(),
             location,
             issuer: issuer.clone(),
+            reads_host: false,
             tid: None,
         };
         let row = Authority {
@@ -319,12 +376,15 @@ impl Expectations {
             shape: Shape::Oidc,
             tid: None,
             key_issuers: vec![issuer.clone()],
-            source: self.sources.len(),
+            keys: Keys::One(self.sources.len()),
+            reads_host: false,
             audiences: other.audiences.clone(),
             accept: other.accept,
             required_scope: other.required_scope.clone(),
+            groups: other.groups,
+            roles_claim: other.roles_claim.clone(),
         };
-        self.add(row, source)
+        self.add(row, vec![source])
     }
 
     /// Claims to take over as values for templates, if they are strings.
@@ -350,8 +410,36 @@ impl Expectations {
         self.limits
     }
 
-    pub(crate) fn authority(&self, issuer: &str) -> Option<&Authority> {
-        self.authorities.get(*self.by_issuer.get(issuer)?)
+    /// The row of an issuer, by its exact bytes. Where the metadata says which host the issuer has, that counts; before
+    /// it was fetched, any host may turn out to be the right one.
+    pub(crate) fn authority(&self, issuer: &str, ring: &KeyRing) -> Option<&Authority> {
+        let exact = self.by_issuer.get(issuer);
+        let exact = exact.and_then(|index| self.authorities.get(*index));
+        if let Some(row) = exact.filter(|row| !row.reads_host) {
+            return Some(row);
+        }
+        let mut reading = self.authorities.iter().filter(|row| row.reads_host);
+        reading.find(|row| match ring.held(row.first_source()) {
+            Some(held) => *issuer == **held.issuer.as_ref().unwrap_or(&row.issuer),
+            None => cloud::differ_in_host_only(issuer, &row.issuer),
+        })
+    }
+
+    /// Whether an issuer has a row.
+    pub(crate) fn lists(&self, issuer: &str) -> bool {
+        self.by_issuer.contains_key(issuer)
+    }
+
+    /// The source whose metadata could have named this issuer, and names another.
+    pub(crate) fn nearly(&self, issuer: &str) -> Option<&KeySource> {
+        let mut reading = self.sources.iter().filter(|source| source.reads_host);
+        reading.find(|source| cloud::differ_in_host_only(issuer, &source.issuer))
+    }
+
+    /// Tenants of B2C with their authority's issuer.
+    pub(crate) fn b2c(&self) -> impl Iterator<Item = &Authority> {
+        let b2c = |row: &&Authority| row.shape == Shape::B2c;
+        self.authorities.iter().filter(b2c)
     }
 
     pub(crate) fn clouds(&self) -> &[Cloud] {
@@ -359,14 +447,14 @@ impl Expectations {
     }
 
     pub(crate) fn tenants(&self) -> impl Iterator<Item = &str> {
-        let v2 = |row: &&Authority| row.shape == Shape::EntraV2;
+        let v2 = |row: &&Authority| matches!(row.shape, Shape::EntraV2 | Shape::B2c);
         self.authorities
             .iter()
             .filter(v2)
             .filter_map(|row| row.tid.as_deref())
     }
 
-    fn add(&mut self, row: Authority, source: KeySource) -> Result<(), ExpectationsError> {
+    fn add(&mut self, row: Authority, sources: Vec<KeySource>) -> Result<(), ExpectationsError> {
         if self
             .by_issuer
             .insert(row.issuer.clone(), self.authorities.len())
@@ -375,7 +463,7 @@ impl Expectations {
             return Err(ExpectationsError::Twice(row.issuer));
         }
         self.authorities.push(row);
-        self.sources.push(source);
+        self.sources.extend(sources);
         Ok(())
     }
 }
@@ -413,7 +501,7 @@ fn audiences(issuer: &str, list: &[Box<str>]) -> Result<(), ExpectationsError> {
         return Err(ExpectationsError::NoAudience(issuer.into()));
     }
     for audience in list {
-        if let Some(api) = super::cloud::microsoft_api(audience) {
+        if let Some(api) = cloud::microsoft_api(audience) {
             return Err(ExpectationsError::MicrosoftAudience(audience.clone(), api));
         }
     }
@@ -421,7 +509,7 @@ fn audiences(issuer: &str, list: &[Box<str>]) -> Result<(), ExpectationsError> {
 }
 
 fn somebody(issuer: &str, accept: Accept) -> Result<(), ExpectationsError> {
-    if accept.users || accept.apps {
+    if accept.users || accept.apps || accept.id_tokens {
         Ok(())
     } else {
         Err(ExpectationsError::Nobody(issuer.into()))
@@ -443,6 +531,7 @@ mod tests {
             v1_tokens: true,
             required_scope: None,
             keys_app_id: None,
+            groups: GroupForm::Ids,
         }
     }
 

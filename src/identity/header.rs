@@ -7,8 +7,17 @@ use super::keys::is_kid;
 use super::show::Shown;
 use super::strict_json::{self, JsonError, Limits, Object, Value};
 
-/// Checks a decoded header and returns its `kid`.
-pub(crate) fn check(bytes: &[u8]) -> Result<Box<str>, TokenError> {
+/// What a header that passed says.
+#[derive(Debug)]
+pub(crate) struct Header {
+    /// The key's name.
+    pub(crate) kid: Box<str>,
+    /// Whether it has a `typ`; see [`untyped`].
+    pub(crate) typed: bool,
+}
+
+/// Checks a decoded header.
+pub(crate) fn check(bytes: &[u8]) -> Result<Header, TokenError> {
     let document = strict_json::parse(bytes, LIMITS).map_err(|e| unreadable(&e))?;
     let Value::Object(header) = document else {
         let what = document.type_name();
@@ -19,7 +28,7 @@ pub(crate) fn check(bytes: &[u8]) -> Result<Box<str>, TokenError> {
     };
     refuse_names(&header)?;
     algorithm(&header)?;
-    token_type(&header)?;
+    let typed = token_type(&header)?;
     if let Some(thumbprint) = header.member("x5t")
         && thumbprint.as_str().is_none_or(|text| text.len() > 128)
     {
@@ -28,7 +37,17 @@ pub(crate) fn check(bytes: &[u8]) -> Result<Box<str>, TokenError> {
             "header x5t is not a short string",
         ));
     }
-    key_name(&header)
+    let kid = key_name(&header)?;
+    Ok(Header { kid, typed })
+}
+
+/// The refusal of a header without `typ`, which is for issuers that always write one. Others may leave it out
+/// (RFC 7515 section 4.1.9), as Okta does; what kind of token it is then shows in its claims alone.
+pub(crate) fn untyped() -> TokenError {
+    TokenError::new(
+        Code::HeaderType,
+        "header has no typ; an access token has JWT or at+jwt",
+    )
 }
 
 /// `nonce` first, since it explains every later failure of such a token.
@@ -80,11 +99,12 @@ fn algorithm(header: &Object<'_>) -> Result<(), TokenError> {
 }
 
 /// RFC 8725 section 3.11: `JWT` (Entra), `at+jwt` (RFC 9068); media types ignore case (RFC 7515 section 4.1.9).
-fn token_type(header: &Object<'_>) -> Result<(), TokenError> {
+/// Whether there is one.
+fn token_type(header: &Object<'_>) -> Result<bool, TokenError> {
     let accepted = ["JWT", "at+jwt", "application/at+jwt"];
     let sentence = match header.member("typ") {
         Some(Value::String(typ)) if accepted.iter().any(|t| t.eq_ignore_ascii_case(typ)) => {
-            return Ok(());
+            return Ok(true);
         }
         Some(Value::String(typ)) => {
             format!("typ is {}; an access token has JWT or at+jwt", Shown(typ))
@@ -93,7 +113,7 @@ fn token_type(header: &Object<'_>) -> Result<(), TokenError> {
             "typ is {}; an access token has JWT or at+jwt",
             other.type_name()
         ),
-        None => "header has no typ; an access token has JWT or at+jwt".to_owned(),
+        None => return Ok(false),
     };
     Err(TokenError::new(Code::HeaderType, sentence))
 }

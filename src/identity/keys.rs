@@ -272,6 +272,8 @@ pub struct HeldKeys {
     pub good_until: Timestamp,
     /// `cloud_instance_name` of the metadata.
     pub cloud: Option<Box<str>>,
+    /// The issuer that the metadata names; none where the keys came without metadata.
+    pub issuer: Option<Box<str>>,
 }
 
 /// A snapshot of the keys of every source, in the order of [`super::Expectations::sources`].

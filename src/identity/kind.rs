@@ -4,11 +4,10 @@
 //! refused. First match wins, in the order written here.
 
 use super::Kind;
-use super::checks::scopes;
+use super::authority::{Authority, Shape};
 use super::claims::{Claims, Confirmation};
 use super::error::{Code, TokenError};
-use super::expectations::{Authority, Shape};
-use super::show::Shown;
+use super::show::{self, Shown};
 
 /// Person or application, and bound to nothing but what the client showed.
 pub(crate) fn decide(
@@ -22,14 +21,12 @@ pub(crate) fn decide(
             format!("not an access token: it has {tell}"),
         ));
     }
-    if let Some(tell) = claims.of_an_id_token {
-        return Err(id_token(&format!("it has the claim {tell}")));
-    }
-    if claims.client.is_none_or(str::is_empty) {
-        return Err(id_token("it names no client application (azp, appid)"));
+    let id_token = is_id_token(claims);
+    if let Some(why) = &id_token {
+        return of_id_token(claims, authority, thumbprint, why);
     }
     let kind = match authority.shape {
-        Shape::EntraV1 | Shape::EntraV2 => entra(claims)?,
+        Shape::EntraV1 | Shape::EntraV2 | Shape::B2c => entra(claims)?,
         Shape::Oidc => oidc(claims)?,
     };
     let accepted = match kind {
@@ -46,10 +43,46 @@ pub(crate) fn decide(
     Ok(kind)
 }
 
+/// Why it looks like an ID token, if it does.
+fn is_id_token(claims: &Claims<'_>) -> Option<String> {
+    match claims.of_an_id_token {
+        Some(tell) => Some(format!("it has the claim {tell}")),
+        None if claims.client.is_none_or(str::is_empty) => {
+            Some("it names no client application (azp, appid)".to_owned())
+        }
+        None => None,
+    }
+}
+
+/// The ID token of a sign-in at our own registration speaks for a person, where that is accepted by name.
+fn of_id_token(
+    claims: &Claims<'_>,
+    authority: &Authority,
+    thumbprint: Option<&str>,
+    why: &str,
+) -> Result<Kind, TokenError> {
+    if !authority.accept.id_tokens {
+        return Err(TokenError::new(
+            Code::KindIdToken,
+            format!("this looks like an ID token ({why}); send the access token"),
+        ));
+    }
+    if claims.id_type.is_some_and(|kind| kind != "user") || !claims.scopes.is_empty() {
+        return Err(TokenError::new(
+            Code::KindOther,
+            format!(
+                "contradictory: it looks like an ID token ({why}), but has idtyp or scopes of an access token"
+            ),
+        ));
+    }
+    confirmation(claims.confirmation, thumbprint)?;
+    Ok(Kind::User)
+}
+
 /// `idtyp` decides; without it, a scope is a person's, and roles without any trace of a person are an application's
 /// if the client proved who it is.
 fn entra(claims: &Claims<'_>) -> Result<Kind, TokenError> {
-    let scoped = scopes(claims).next().is_some();
+    let scoped = !claims.scopes.is_empty();
     match claims.id_type {
         Some("app") if scoped => Err(TokenError::new(
             Code::KindOther,
@@ -81,8 +114,18 @@ fn oidc(claims: &Claims<'_>) -> Result<Kind, TokenError> {
             Code::KindOther,
             format!("idtyp '{}' is neither user nor app", Shown(other)),
         )),
-        None if claims.sub.is_some() && claims.sub == claims.client => Ok(Kind::App),
+        None if is_own_subject(claims) => Ok(Kind::App),
         None => Ok(Kind::User),
+    }
+}
+
+/// Whether the subject is the client itself; Auth0 writes `<client>@clients`.
+fn is_own_subject(claims: &Claims<'_>) -> bool {
+    match (claims.sub, claims.client) {
+        (Some(sub), Some(client)) => sub
+            .strip_prefix(client)
+            .is_some_and(|rest| matches!(rest, "" | "@clients")),
+        _ => false,
     }
 }
 
@@ -112,8 +155,12 @@ pub(crate) fn rights(
     authority: &Authority,
     kind: Kind,
 ) -> Result<(), TokenError> {
-    let scoped = scopes(claims).next().is_some();
+    let scoped = !claims.scopes.is_empty();
     let enough = match (authority.shape, kind) {
+        // An ID token never has scopes, and nobody but its person can have asked for it.
+        (_, Kind::User) if is_id_token(claims).is_some() => {
+            !claims.roles.is_empty() || !claims.groups.is_empty() || claims.overage
+        }
         (Shape::Oidc, _) => scoped || !claims.roles.is_empty() || !claims.groups.is_empty(),
         (_, Kind::User) => scoped,
         (_, Kind::App) => !claims.roles.is_empty(),
@@ -123,11 +170,11 @@ pub(crate) fn rights(
     }
     if let Some(required) = authority.required_scope.as_deref()
         && kind == Kind::User
-        && !scopes(claims).any(|scope| scope == required)
+        && !claims.scopes.contains(&required)
     {
         let sentence = format!(
             "scp '{}' does not contain the required scope '{required}'",
-            Shown(claims.scope.unwrap_or_default())
+            show::list(claims.scopes.iter().copied())
         );
         return Err(TokenError::new(Code::RightsScope, sentence));
     }
@@ -142,12 +189,5 @@ fn empty(claims: &Claims<'_>) -> TokenError {
              or appRoleAssignments) and grant admin consent; managed-identity tokens may stay stale for 24 h",
             Shown(claims.client.unwrap_or_default())
         ),
-    )
-}
-
-fn id_token(why: &str) -> TokenError {
-    TokenError::new(
-        Code::KindIdToken,
-        format!("this looks like an ID token ({why}); send the access token"),
     )
 }

@@ -12,6 +12,8 @@ use super::strict_json::{self, Limits, Value};
 pub struct Metadata {
     /// Where the keys are.
     pub jwks_uri: Box<str>,
+    /// Whose it is: what `iss` must be.
+    pub issuer: Box<str>,
     /// `cloud_instance_name`, which Entra adds.
     pub cloud: Option<Box<str>>,
 }
@@ -25,6 +27,12 @@ pub enum MetadataError {
     /// A member is missing or not a string.
     #[error("metadata has no '{0}'")]
     Missing(&'static str),
+    /// B2C with the compatible form of the issuer, which names the policy.
+    #[error(
+        "metadata is of issuer '{0}': the policy issues the tfp form, which is not accepted; set its token \
+         compatibility, Issuer (iss) claim, to the form that ends in /v2.0/"
+    )]
+    Tfp(Box<str>),
     /// Another issuer's document.
     #[error("metadata is of issuer '{found}', expected '{expected}'")]
     Issuer {
@@ -56,7 +64,12 @@ impl Metadata {
             Some(tid) => cloud::fill(found, tid),
             None => found.to_owned(),
         };
-        if *filled != *source.issuer {
+        let fits = *filled == *source.issuer
+            || source.reads_host && cloud::differ_in_host_only(&filled, &source.issuer);
+        if !fits {
+            if found.contains("/tfp/") {
+                return Err(MetadataError::Tfp(Shown(found).to_string().into()));
+            }
             return Err(MetadataError::Issuer {
                 found: Shown(found).to_string().into(),
                 expected: source.issuer.clone(),
@@ -64,6 +77,7 @@ impl Metadata {
         }
         Ok(Self {
             jwks_uri: text("jwks_uri")?.into(),
+            issuer: filled.into(),
             cloud: member("cloud_instance_name")
                 .and_then(Value::as_str)
                 .map(Into::into),
@@ -87,6 +101,7 @@ mod tests {
             name: "t".into(),
             location: KeyLocation::Metadata("https://login.example/x".into()),
             issuer: issuer.into(),
+            reads_host: false,
             tid: Some("7a1d0c52-3f0e-4f2b-9d57-0b6f5f1c2e11".into()),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Owns: [`Identity`], the keys and the gate. Must never: open a socket, read a clock, or print a token.
 
+mod authority;
 mod checks;
 mod claims;
 mod cloud;
@@ -16,14 +17,15 @@ mod segments;
 mod show;
 mod strict_json;
 mod token;
+mod typed;
 
 use std::collections::BTreeMap;
 
+pub use authority::{Accept, GroupForm, Shape};
 pub use cloud::{Cloud, is_guid};
 pub use error::{Code, KeyNeed, Stage, TokenError};
 pub use expectations::{
-    Accept, Entra, Expectations, ExpectationsError, KeyLocation, KeySource, OtherIssuer, Shape,
-    TokenLimits,
+    B2c, Entra, Expectations, ExpectationsError, KeyLocation, KeySource, OtherIssuer, TokenLimits,
 };
 pub use inspect::{Check, Inspection, Outcome, inspect, steps};
 pub use keys::{HeldKeys, Key, KeyRing, KeySet, KeySetError, SkipReason, Skipped};
@@ -46,6 +48,10 @@ pub enum Kind {
 pub enum Groups {
     /// The token lists them, or has none and no overage marker.
     Known(Vec<Box<str>>),
+    /// Names, from an issuer whose names are taken at their word (`groups: names`); none of them is ever an id.
+    Named(Vec<Box<str>>),
+    /// Names where ids are expected, or a mixture: they say nothing, which never means none.
+    Misnamed,
     /// Overage (`_claim_names.groups`, `hasgroups`): unknown, which never means none.
     Unknown,
 }

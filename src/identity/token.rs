@@ -4,13 +4,15 @@
 //! Must never: act on a claim before the signature is verified, except to pick a row of a fixed table or to word a
 //! refusal; never open a socket, read a clock, or try a second key.
 
+use std::collections::BTreeSet;
+
 use super::Identity;
 use super::checks;
 use super::claims::{self, Claims};
 use super::cloud;
 use super::error::{Code, KeyNeed, TokenError};
-use super::expectations::{Authority, Expectations};
-use super::header;
+use super::expectations::Expectations;
+use super::header::{self, Header};
 use super::keys::{HeldKeys, Key, KeyRing};
 use super::kind;
 use super::segments::Segments;
@@ -47,34 +49,39 @@ pub fn validate_bound(
     now: Timestamp,
 ) -> Result<Identity, TokenError> {
     let segments = Segments::split(token, expectations.limits.size)?;
-    let kid = header::check(&segments.header()?)?;
+    let Header { kid, typed } = header::check(&segments.header()?)?;
     let bytes = segments.payload()?;
     // Parsed before the signature is verified, but only to find the row of the table; every claim is judged after.
     let payload = claims::payload(&bytes)?;
     let issuer = claims::issuer(&payload)?;
     let authority = expectations
-        .authority(issuer)
+        .authority(issuer, ring)
         .ok_or_else(|| unknown_issuer(issuer, &payload, expectations))?;
-    let held = held_keys(ring, authority, expectations, now).map_err(|error| {
+    if !typed && authority.shape.is_entra() {
+        return Err(header::untyped());
+    }
+    let source = authority.source(&payload)?;
+    let held = held_keys(ring, source, expectations, now).map_err(|error| {
         error.needing(KeyNeed {
-            source: authority.source,
+            source,
             kid: kid.clone(),
         })
     })?;
     let key = held
         .keys
         .key(&kid)
-        .ok_or_else(|| unknown_key(&kid, &payload, authority, expectations, held, now))?;
+        .ok_or_else(|| unknown_key(&kid, &payload, source, expectations, held, now))?;
     verify(&segments, key, &kid, token.len())?;
 
-    let claims = Claims::read(&payload, authority.shape)?;
-    checks::time(&claims, expectations.limits, now)?;
-    checks::issuer(&claims, authority, key, held)?;
+    let claims = Claims::read(&payload, authority)?;
+    checks::time(&claims, authority, expectations.limits, now)?;
+    checks::issuer(&claims, issuer, authority, key, held)?;
     checks::audience(&claims, authority)?;
     let kind = kind::decide(&claims, authority, thumbprint)?;
     kind::rights(&claims, authority, kind)?;
     Ok(checks::identity(
         &claims,
+        issuer,
         authority,
         kind,
         &payload,
@@ -85,11 +92,11 @@ pub fn validate_bound(
 /// The keys of the token's issuer, unless they are missing or too old to say anything.
 fn held_keys<'a>(
     ring: &'a KeyRing,
-    authority: &Authority,
+    source: usize,
     expectations: &Expectations,
     now: Timestamp,
 ) -> Result<&'a HeldKeys, TokenError> {
-    let why = match ring.held(authority.source) {
+    let why = match ring.held(source) {
         Some(held) if now < held.good_until => return Ok(held),
         Some(held) => {
             format!(
@@ -101,7 +108,7 @@ fn held_keys<'a>(
     };
     let url = expectations
         .sources()
-        .get(authority.source)
+        .get(source)
         .map_or("", |s| s.location.url());
     Err(TokenError::new(
         Code::KeyUnavailable,
@@ -126,7 +133,7 @@ fn verify(segments: &Segments<'_>, key: &Key, kid: &str, length: usize) -> Resul
 fn unknown_key(
     kid: &str,
     payload: &Object<'_>,
-    authority: &Authority,
+    source: usize,
     expectations: &Expectations,
     held: &HeldKeys,
     now: Timestamp,
@@ -136,7 +143,7 @@ fn unknown_key(
     }
     let url = expectations
         .sources()
-        .get(authority.source)
+        .get(source)
         .map_or("", |s| s.location.url());
     let sentence = format!(
         "kid {} not in the keys of {url} ({} keys, fetched {} ago). Custom signing key? Set keys_app_id; \
@@ -146,7 +153,7 @@ fn unknown_key(
         show::duration(now.since(held.fetched_at))
     );
     let need = KeyNeed {
-        source: authority.source,
+        source,
         kid: kid.into(),
     };
     TokenError::new(Code::KeyUnknown, sentence).needing(need)
@@ -158,10 +165,25 @@ fn unknown_issuer(issuer: &str, payload: &Object<'_>, expectations: &Expectation
         return error;
     }
     let shown = Shown(issuer);
-    let listed = |tid: &str| expectations.tenants().any(|tenant| tenant == tid);
+    if let Some(error) = policy_in_issuer(issuer, expectations) {
+        return error;
+    }
+    let corrected = expectations.nearly(issuer).map(|source| {
+        TokenError::new(
+            Code::IssuerOther,
+            format!(
+                "iss '{shown}' is not the issuer that the metadata at {} names",
+                source.location.url()
+            ),
+        )
+    });
+    if let Some(error) = corrected.clone().filter(|_| expectations.lists(issuer)) {
+        return error;
+    }
+    let tenants: BTreeSet<&str> = expectations.tenants().collect();
     for known in expectations.clouds() {
         let v1 = cloud::tenant_in(issuer, &known.v1_issuer);
-        if v1.is_some_and(listed) {
+        if v1.is_some_and(|tid| expectations.lists(&known.v2_issuer_of(tid))) {
             return TokenError::new(
                 Code::IssuerV1ForV2,
                 format!(
@@ -170,13 +192,13 @@ fn unknown_issuer(issuer: &str, payload: &Object<'_>, expectations: &Expectation
                 ),
             );
         }
-        if let Some(tid) = v1.or_else(|| cloud::tenant_in(issuer, &known.v2_issuer)) {
-            let tenants: Vec<&str> = expectations.tenants().collect();
+        let tid = v1.or_else(|| cloud::tenant_in(issuer, &known.v2_issuer));
+        if let Some(tid) = tid.filter(|tid| !tenants.contains(tid)) {
             return TokenError::new(
                 Code::IssuerTenant,
                 format!(
                     "token was issued by tenant {tid}; tenants allowed: {}. Add it to entra.tenants if that is intended",
-                    show::list(tenants.into_iter())
+                    show::list(tenants.iter().copied())
                 ),
             );
         }
@@ -192,20 +214,43 @@ fn unknown_issuer(issuer: &str, payload: &Object<'_>, expectations: &Expectation
     if let Some(host) = host
         && let Some(theirs) = cloud::cloud_of_host(host)
         && !ours.is_empty()
-        && !ours.iter().any(|name| theirs.contains(name))
     {
         return TokenError::new(
             Code::IssuerCloud,
             format!(
-                "issuer host {host} belongs to {theirs}, but entra.cloud is {}",
+                "issuer host {host} belongs to {theirs}, and its tenant is configured for cloud {}",
                 ours.join(", ")
             ),
         );
     }
-    TokenError::new(
-        Code::IssuerOther,
-        format!("iss '{shown}' is not a configured issuer; it is compared byte for byte"),
-    )
+    corrected.unwrap_or_else(|| {
+        TokenError::new(
+            Code::IssuerOther,
+            format!("iss '{shown}' is not a configured issuer; it is compared byte for byte"),
+        )
+    })
+}
+
+/// The form of a B2C issuer that names the policy: `https://<domain>/tfp/<tenant>/<policy>/v2.0/`.
+fn policy_in_issuer(issuer: &str, expectations: &Expectations) -> Option<TokenError> {
+    let ours = expectations.b2c().any(|row| {
+        let tid = row.tid.as_deref().unwrap_or_default();
+        let base = row.issuer.split(tid).next().unwrap_or_default();
+        let rest = issuer
+            .strip_prefix(base)
+            .and_then(|rest| rest.strip_prefix("tfp/"));
+        rest.is_some_and(|rest| rest.starts_with(tid))
+    });
+    ours.then(|| {
+        TokenError::new(
+            Code::IssuerTfp,
+            format!(
+                "iss '{}' is the tfp form, which names the policy and is not accepted. In the policy's properties set token \
+                 compatibility, Issuer (iss) claim, to the form that ends in /v2.0/",
+                Shown(issuer)
+            ),
+        )
+    })
 }
 
 /// A token for a Microsoft API, told by its unverified audience, for the message alone.

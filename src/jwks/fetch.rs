@@ -45,6 +45,7 @@ pub enum FetchError {
 pub(super) struct Fetched {
     pub(super) keys: KeySet,
     pub(super) cloud: Option<Box<str>>,
+    pub(super) issuer: Option<Box<str>>,
     /// The key document as it came, for the file of the last good set.
     pub(super) document: Vec<u8>,
 }
@@ -63,8 +64,8 @@ impl Fetcher {
     }
 
     pub(super) async fn fetch(&self, source: &KeySource) -> Result<Fetched, FetchError> {
-        let (url, cloud) = match &source.location {
-            KeyLocation::Keys(url) => (Address::parse(url)?, None),
+        let (url, cloud, issuer) = match &source.location {
+            KeyLocation::Keys(url) => (Address::parse(url)?, None, None),
             KeyLocation::Metadata(url) => {
                 let from = Address::parse(url)?;
                 let metadata = Metadata::parse(&self.body(&from).await?, source)?;
@@ -72,7 +73,7 @@ impl Fetcher {
                 if !from.same_host(&keys) {
                     return Err(FetchError::ForeignHost(keys.shown()));
                 }
-                (keys, metadata.cloud)
+                (keys, metadata.cloud, Some(metadata.issuer))
             }
         };
         let document = self.body(&url).await?;
@@ -80,6 +81,7 @@ impl Fetcher {
         Ok(Fetched {
             keys,
             cloud,
+            issuer,
             document,
         })
     }

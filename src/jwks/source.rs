@@ -119,6 +119,7 @@ impl Source {
                     fetched_at: kept.fetched_at,
                     good_until,
                     cloud: kept.cloud,
+                    issuer: kept.issuer,
                 });
             }
             Ok(None) => {}
@@ -168,6 +169,7 @@ impl Source {
         let Fetched {
             keys,
             cloud,
+            issuer,
             document,
         } = fetched;
         for skipped in keys.skipped() {
@@ -181,6 +183,7 @@ impl Source {
             fetched_at,
             good_until,
             cloud: cloud.clone(),
+            issuer: issuer.clone(),
         });
         {
             let facts = &mut self.desk().facts;
@@ -191,9 +194,8 @@ impl Source {
         let Some(store) = self.store.clone() else {
             return;
         };
-        let saved = tokio::task::spawn_blocking(move || {
-            store.save(&document, cloud.as_deref(), fetched_at)
-        });
+        let saved =
+            tokio::task::spawn_blocking(move || store.save(&document, cloud, issuer, fetched_at));
         if let Ok(Err(error)) = saved.await {
             tracing::warn!(source = %self.what.name, %error, "last good key set not written");
         }

@@ -32,6 +32,9 @@ struct Written {
     issuer: Box<str>,
     fetched_at_ms: u64,
     cloud: Option<Box<str>>,
+    /// The issuer that the metadata names.
+    #[serde(default)]
+    said: Option<Box<str>>,
     document: String,
 }
 
@@ -40,6 +43,7 @@ struct Written {
 pub(super) struct Kept {
     pub(super) keys: KeySet,
     pub(super) cloud: Option<Box<str>>,
+    pub(super) issuer: Option<Box<str>>,
     pub(super) fetched_at: Timestamp,
 }
 
@@ -95,6 +99,7 @@ impl Store {
         Ok(Some(Kept {
             keys,
             cloud: written.cloud,
+            issuer: written.said,
             fetched_at: Timestamp::from_millis(written.fetched_at_ms),
         }))
     }
@@ -103,7 +108,8 @@ impl Store {
     pub(super) fn save(
         &self,
         document: &[u8],
-        cloud: Option<&str>,
+        cloud: Option<Box<str>>,
+        issuer: Option<Box<str>>,
         fetched_at: Timestamp,
     ) -> Result<(), StoreError> {
         let written = Written {
@@ -111,7 +117,8 @@ impl Store {
             location: self.location.clone(),
             issuer: self.issuer.clone(),
             fetched_at_ms: fetched_at.as_millis(),
-            cloud: cloud.map(Into::into),
+            cloud,
+            said: issuer,
             document: String::from_utf8(document.to_vec()).map_err(|_| StoreError::Content)?,
         };
         let bytes = serde_json::to_vec(&written).map_err(|_| StoreError::Content)?;

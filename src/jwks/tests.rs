@@ -427,11 +427,13 @@ async fn no_token_of_the_corpus_makes_us_open_a_connection() {
     for row in corpus
         .tokens
         .iter()
-        .filter(|row| row.base.starts_with("v2"))
+        .filter(|row| row.base.starts_with("v2") && row.issuer.is_none())
     {
         let token = forge.token(row, clock::now()).unwrap();
         let accepted = rig.judge(&jwks, &token).await.is_ok();
-        if row.listener.thumbprint.is_none() && row.listener.scope.is_none() && row.listener.users {
+        let listener = &row.listener;
+        let usual = listener.thumbprint.is_none() && listener.scope.is_none();
+        if usual && listener.users && !listener.id_tokens {
             assert_eq!(accepted, row.verdict == "accept", "{}", row.row);
         }
         judged += 1;

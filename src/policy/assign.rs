@@ -12,7 +12,7 @@ use super::document::{AuditDepth, InboxMode, Limits, Mode};
 use super::refusal::{Lacks, Refusal, Uncertain, no_deny, refusal, split_upstreams};
 use super::rights::{Entry, Frame, Inboxes, Permissions, Responses, Rights};
 use super::template;
-use crate::identity::{Groups, Identity};
+use crate::identity::Identity;
 use crate::subject::Pattern;
 use crate::time::Timestamp;
 
@@ -270,18 +270,15 @@ impl Policy {
 /// Whether an identity holds a role now and from here.
 fn standing(role: &Compiled, identity: &Identity, here: &Circumstances<'_>) -> Standing {
     let bound = role.binds.iter().any(|bind| bind.names(identity));
-    let by_group = || {
-        role.binds
-            .iter()
-            .filter(|bind| bind.is_for_tenant_of(identity))
-            .any(|bind| bind.is_group())
-    };
-    let uncertain = match &identity.groups {
-        _ if bound => None,
-        Groups::Unknown if by_group() => Some(Uncertain::Overage),
-        Groups::Known(groups) if has_names(groups) && by_group() => Some(Uncertain::Names),
-        Groups::Unknown | Groups::Known(_) => None,
-    };
+    let uncertain = (!bound)
+        .then(|| {
+            let mut binds = role
+                .binds
+                .iter()
+                .filter(|bind| bind.is_for_tenant_of(identity));
+            binds.find_map(|bind| bind.uncertain(&identity.groups))
+        })
+        .flatten();
     if !bound && uncertain.is_none() {
         return Standing::Lacks(Lacks::Bind);
     }
@@ -295,11 +292,6 @@ fn standing(role: &Compiled, identity: &Identity, here: &Circumstances<'_>) -> S
         None => Standing::Holds,
         Some(why) => Standing::Perhaps(why),
     }
-}
-
-/// Whether some entry of the groups is not an id. One that is an id still counts as what it is.
-fn has_names(groups: &[Box<str>]) -> bool {
-    groups.iter().any(|group| !is_guid(group))
 }
 
 /// 8-4-4-4-12 hexadecimal digits.

@@ -138,7 +138,11 @@ impl Policy {
             .flat_map(|role| &role.binds)
             .filter_map(|bind| match &bind.who {
                 Who::Group(id) => Some(id.clone()),
-                Who::AppRole(_) | Who::AppId(_) | Who::Scope(_) | Who::User(_) => None,
+                Who::AppRole(_)
+                | Who::AppId(_)
+                | Who::GroupName(_)
+                | Who::Scope(_)
+                | Who::User(_) => None,
             })
             .collect();
         groups.sort_unstable();

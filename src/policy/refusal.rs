@@ -48,8 +48,12 @@ const VANISHED: &str = "authz.template";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Uncertain {
+    /// There are too many for the token.
     Overage,
+    /// Names where ids are bound.
     Names,
+    /// Ids where names are bound, or names that nobody said may be believed.
+    Ids,
 }
 
 pub(super) enum Lacks {
@@ -74,7 +78,13 @@ pub(super) fn refusal(
         Some(Uncertain::Names) => {
             return Refusal {
                 code: NAMES,
-                sentence: "the groups claim holds names (sam_account_name or alike); roles are bound by group id. Have the app registration emit group ids, or bind by app_role".into(),
+                sentence: "the groups claim holds names (sam_account_name or alike); rules are by GUID. Have the app registration emit group ids, bind by app_role, or take names at their word with groups: names at the issuer and bind by group_name".into(),
+            };
+        }
+        Some(Uncertain::Ids) => {
+            return Refusal {
+                code: NAMES,
+                sentence: "roles are bound by group_name, and the names of groups are not taken at their word from this issuer. Set groups: names there knowingly, or bind by group with the ids".into(),
             };
         }
         None => {}
@@ -119,8 +129,8 @@ pub(super) fn refusal(
 
 fn no_rule(identity: &Identity) -> String {
     let groups = match &identity.groups {
-        Groups::Known(groups) => groups.len().to_string(),
-        Groups::Unknown => "unknown".to_owned(),
+        Groups::Known(groups) | Groups::Named(groups) => groups.len().to_string(),
+        Groups::Unknown | Groups::Misnamed => "unknown".to_owned(),
     };
     let kind = match identity.kind {
         Kind::User => "a person",

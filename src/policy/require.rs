@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::document::{PrincipalKind, Require, Valid};
+use super::refusal::Uncertain;
 use crate::identity::{Groups, Identity, Kind};
 use crate::time::Timestamp;
 
@@ -23,6 +24,7 @@ pub(super) enum Who {
     AppRole(Box<str>),
     AppId(Box<str>),
     Group(Box<str>),
+    GroupName(Box<str>),
     Scope(Box<str>),
     User(Box<str>),
 }
@@ -41,7 +43,11 @@ impl BindRule {
             }
             Who::Group(id) => match &identity.groups {
                 Groups::Known(groups) => groups.iter().any(|group| group.eq_ignore_ascii_case(id)),
-                Groups::Unknown => false,
+                Groups::Unknown | Groups::Misnamed | Groups::Named(_) => false,
+            },
+            Who::GroupName(name) => match &identity.groups {
+                Groups::Named(groups) => groups.contains(name),
+                Groups::Unknown | Groups::Misnamed | Groups::Known(_) => false,
             },
             Who::Scope(scope) => identity.kind == Kind::User && identity.scopes.contains(scope),
             Who::User(id) => same_id(&identity.oid, id),
@@ -55,9 +61,21 @@ impl BindRule {
             .is_none_or(|tenant| same_id(&identity.tid, tenant))
     }
 
-    pub(super) const fn is_group(&self) -> bool {
-        matches!(self.who, Who::Group(_))
+    /// Whether the line goes by a group of which `groups` do not say whether it is among them, and why they do not.
+    pub(super) fn uncertain(&self, groups: &Groups) -> Option<Uncertain> {
+        match (&self.who, groups) {
+            (Who::Group(_) | Who::GroupName(_), Groups::Unknown) => Some(Uncertain::Overage),
+            (Who::Group(_), Groups::Misnamed | Groups::Named(_)) => Some(Uncertain::Names),
+            (Who::Group(_), Groups::Known(groups)) if has_names(groups) => Some(Uncertain::Names),
+            (Who::GroupName(_), Groups::Misnamed | Groups::Known(_)) => Some(Uncertain::Ids),
+            _ => None,
+        }
     }
+}
+
+/// Whether some entry of the groups is not an id. One that is an id still counts as what it is.
+fn has_names(groups: &[Box<str>]) -> bool {
+    groups.iter().any(|group| !super::assign::is_guid(group))
 }
 
 /// Ids of Entra are GUIDs and compared without case; those of other issuers are compared exactly.
@@ -149,6 +167,11 @@ impl Require {
             return Some(Unmet(format!(
                 "azpacr is {found}, {wanted} at least is wanted"
             )));
+        }
+        if self.cnf && identity.certificate_thumbprint.is_none() {
+            return Some(Unmet(
+                "the token is not bound to a TLS client certificate (cnf x5t#S256)".to_owned(),
+            ));
         }
         if let Some(wanted) = self.acct
             && identity.acct != Some(wanted)

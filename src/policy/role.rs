@@ -165,7 +165,7 @@ impl<'a> RoleWriter<'a> {
 
     fn binds(&mut self, binds: &[Bind]) -> Vec<BindRule> {
         if binds.is_empty() {
-            self.mistake("nobody is bound to the role; write bind with at least one of app_role, app_id, group, scope or user");
+            self.mistake("nobody is bound to the role; write bind with at least one of app_role, app_id, group, group_name, scope or user");
         }
         let mut known = HashSet::new();
         let mut rules = Vec::new();
@@ -189,6 +189,9 @@ impl<'a> RoleWriter<'a> {
                 .map(|role| Who::AppRole(role.as_str().into())),
             bind.app_id.as_ref().map(|id| Who::AppId(lower(id))),
             bind.group.as_ref().map(|id| Who::Group(lower(id))),
+            bind.group_name
+                .as_ref()
+                .map(|name| Who::GroupName(name.as_str().into())),
             bind.scope
                 .as_ref()
                 .map(|scope| Who::Scope(scope.as_str().into())),
@@ -202,11 +205,11 @@ impl<'a> RoleWriter<'a> {
         ];
         let mut given = keys.into_iter().flatten();
         let (Some(who), None) = (given.next(), given.next()) else {
-            self.mistake("a bind has exactly one of app_role, app_id, group, scope and user; several binds are several lines, of which one must fit");
+            self.mistake("a bind has exactly one of app_role, app_id, group, group_name, scope and user; several binds are several lines, of which one must fit");
             return None;
         };
         let wrong = match &who {
-            Who::AppRole(word) | Who::Scope(word) | Who::User(word) if word.trim().is_empty() => {
+            Who::AppRole(word) | Who::GroupName(word) | Who::Scope(word) | Who::User(word) if word.trim().is_empty() => {
                 Some("the value is empty".to_owned())
             }
             Who::Scope(scope) if scope.contains(' ') => {

@@ -114,7 +114,7 @@ pub(super) async fn judge(
     for vanished in &assignment.vanished {
         tracing::warn!(session = entry.handle.id.0, rule = %vanished.rule, template = %vanished.template, "a grant does not exist for this identity: the token has no usable value for its template");
     }
-    let ends_at = match shared.trust.max_session(&identity.issuer) {
+    let ends_at = match shared.trust.max_session(&identity) {
         Some(max) => identity.expires_at.min(now.plus(max)),
         None => identity.expires_at,
     };

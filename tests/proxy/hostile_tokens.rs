@@ -18,7 +18,12 @@ fn rows() -> Vec<Row> {
     let usual = |row: &Row| {
         let listener = &row.listener;
         let plain = listener.thumbprint.is_none() && listener.scope.is_none();
-        plain && listener.v1 && listener.users && !row.base.starts_with("oidc")
+        plain
+            && listener.v1
+            && listener.users
+            && !listener.id_tokens
+            && row.issuer.is_none()
+            && !row.base.starts_with("oidc")
     };
     corpus.tokens.into_iter().filter(usual).collect()
 }

@@ -118,8 +118,8 @@ impl Who {
             app_roles: list(&identity.roles),
             scopes: list(&identity.scopes),
             groups: match &identity.groups {
-                Groups::Known(groups) => Some(list(groups)),
-                Groups::Unknown => None,
+                Groups::Known(groups) | Groups::Named(groups) => Some(list(groups)),
+                Groups::Unknown | Groups::Misnamed => None,
             },
             expires_at: identity.expires_at.to_string(),
         }

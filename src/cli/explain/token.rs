@@ -161,6 +161,7 @@ fn filled(sources: usize, keys: &KeySet, now: Timestamp) -> KeyRing {
             fetched_at: now,
             good_until: now.plus(KEYS_GOOD_FOR),
             cloud: None,
+            issuer: None,
         };
         ring.with(source, held)
     })

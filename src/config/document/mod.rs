@@ -24,7 +24,9 @@ pub use limits::Limits;
 pub use listen::{
     Admin, Listen, ListenTls, ProxyProtocol, ProxyProtocolMode, TlsMode, TrustedProxies,
 };
-pub use trust::{Cloud, CloudName, CustomCloud, Entra, Issuer, KeySource, Profile};
+pub use trust::{
+    Accepted, Cloud, CloudName, CustomCloud, Entra, GroupForm, Issuer, KeySource, Profile,
+};
 pub use upstream::{
     Credentials, TlsFirst, Upstream, UpstreamAuth, UpstreamProxyProtocol, UpstreamTls,
 };

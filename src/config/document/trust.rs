@@ -10,7 +10,7 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::words::{Either, Reserved, word_or_mapping};
-use crate::policy::document::PrincipalKind;
+use crate::policy::document::{OneOrMany, one_or_many};
 use crate::policy::units::HumanDuration;
 
 /// Microsoft Entra ID.
@@ -24,9 +24,12 @@ pub struct Entra {
     pub tenants: Vec<String>,
     /// What tokens must be for: the application id (v2.0 tokens) and the App ID URI (v1.0 tokens) of our registration.
     pub audiences: Vec<String>,
-    /// People, applications or both.
+    /// Whose tokens are accepted: people, applications or both.
     #[serde(default = "both")]
-    pub accept: Vec<PrincipalKind>,
+    pub accept: Vec<Accepted>,
+    /// What the entries of the `groups` claim are. `ids` unless the registration was made to emit names.
+    #[serde(default)]
+    pub groups: GroupForm,
     /// Whether v1.0 access tokens are accepted beside v2.0. Registrations emit v1.0 unless
     /// `requestedAccessTokenVersion` is 2.
     #[serde(default)]
@@ -46,19 +49,21 @@ pub struct Entra {
     pub graph: Option<Reserved>,
 }
 
-/// An OpenID Connect issuer other than Entra, or one that plays Entra in development.
+/// Another issuer: an OpenID Connect one, another Microsoft cloud, External ID, Azure AD B2C, or one that plays Entra in
+/// development.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Issuer {
-    /// The `iss` of its tokens, exactly; for `profile: entra` the authority, which stands before the tenant. Plain http
-    /// is accepted on loopback addresses only.
+    /// The `iss` of its tokens, exactly. For the Microsoft profiles the authority, which stands before the tenant:
+    /// `https://login.microsoftonline.us`, `https://contoso.ciamlogin.com`, `https://contoso.b2clogin.com`, or a domain of
+    /// one's own. Plain http is accepted on loopback addresses only.
     pub issuer: String,
     /// What tokens must be for.
     pub audiences: Vec<String>,
     /// Where its keys are.
     #[serde(default)]
     pub jwks: KeySource,
-    /// The tenant id (GUID) that its tokens must state, for `profile: entra`.
+    /// The tenant id (GUID) whose tokens are accepted, for the Microsoft profiles.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
     /// Which claims are expected.
@@ -67,9 +72,27 @@ pub struct Issuer {
     /// Whether v1.0 tokens are accepted too, for `profile: entra`.
     #[serde(default)]
     pub v1_tokens: bool,
-    /// People, applications or both.
+    /// User flows and custom policies whose tokens are accepted, for `profile: b2c`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
+    /// Application id under which keys are asked for, for `profile: entra` and `external-id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys_app_id: Option<String>,
+    /// Where tokens hold their roles, for `profile: oidc`: a claim, or the names from the payload down to it, as
+    /// `[realm_access, roles]`. Without it `roles`.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "one_or_many"
+    )]
+    #[schemars(with = "OneOrMany")]
+    pub roles_claim: Vec<String>,
+    /// What the entries of the `groups` claim are.
+    #[serde(default)]
+    pub groups: GroupForm,
+    /// Whose tokens are accepted: people, applications or both.
     #[serde(default = "both")]
-    pub accept: Vec<PrincipalKind>,
+    pub accept: Vec<Accepted>,
     /// The longest a session may live; never longer than its token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_session: Option<HumanDuration>,
@@ -78,16 +101,43 @@ pub struct Issuer {
     pub required_scope: Option<String>,
 }
 
-fn both() -> Vec<PrincipalKind> {
-    vec![PrincipalKind::User, PrincipalKind::App]
+fn both() -> Vec<Accepted> {
+    vec![Accepted::User, Accepted::App]
+}
+
+/// Whose tokens are accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Accepted {
+    /// People, by an access token.
+    User,
+    /// Applications, managed identities and agents, by an access token.
+    App,
+    /// People, by the ID token of a sign-in at our own registration, which is meant for the application that asked for it.
+    IdToken,
+}
+
+/// What the entries of the `groups` claim are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupForm {
+    /// Object ids; bound by `group`.
+    #[default]
+    Ids,
+    /// Names, taken at their word; bound by `group_name`.
+    Names,
 }
 
 /// Which claims the tokens of an issuer have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Profile {
     /// Those of Entra: `tid`, `oid`, `ver`, `azp` or `appid`.
     Entra,
+    /// Those of Entra External ID (CIAM): as of Entra, v2.0 alone; the issuer's host is the tenant id.
+    ExternalId,
+    /// Those of Azure AD B2C: a policy (`tfp`), and perhaps neither `tid` nor `oid`.
+    B2c,
     /// Those of any OpenID Connect issuer: `sub`, and the identity is `(issuer, sub)`.
     #[default]
     Oidc,
@@ -111,12 +161,14 @@ impl Default for Cloud {
 
 /// The known clouds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum CloudName {
     /// The worldwide cloud: login.microsoftonline.com.
     Public,
-    /// US Government: login.microsoftonline.us.
+    /// US Government, GCC High: login.microsoftonline.us and graph.microsoft.us.
     Usgov,
+    /// US Government, DoD: login.microsoftonline.us and dod-graph.microsoft.us.
+    UsgovDod,
     /// China, operated by 21Vianet: login.partner.microsoftonline.cn.
     China,
 }
@@ -134,8 +186,7 @@ pub struct CustomCloud {
 
 impl<'de> Deserialize<'de> for Cloud {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let expected =
-            "public, usgov, china, or { authority: https://login.example.com } for another cloud";
+        let expected = "public, usgov, usgov-dod, china, or { authority: https://login.example.com } for another cloud";
         Ok(match word_or_mapping(deserializer, expected)? {
             Either::Word(name) => Self::Named(name),
             Either::Mapping(custom) => Self::Custom(custom),

@@ -5,6 +5,7 @@
 //! mistake, or report what only follows from another one.
 
 mod audit;
+mod issuers;
 mod keys;
 mod listen;
 mod policy;

@@ -1,4 +1,5 @@
-//! `entra` and `issuers`: into the table that the token gate looks issuers up in.
+//! `entra` and `issuers`: into the table that the token gate looks issuers up in. This file has `entra` and what both
+//! share.
 //!
 //! The table stops at its first mistake. So that all of them are reported, each tenant, audience and address is tried
 //! alone in a table that is right in everything else.
@@ -7,12 +8,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::document::{self, CloudName, Document, KeySource, Profile};
-use super::Context;
+use super::super::document::{self, Accepted, CloudName, Document};
+use super::{Context, issuers};
 use crate::identity::{
-    Accept, Cloud, Entra, Expectations, ExpectationsError, OtherIssuer, TokenLimits, is_guid,
+    Accept, Cloud, Entra, Expectations, GroupForm, Identity, OtherIssuer, TokenLimits, is_guid,
 };
-use crate::policy::document::PrincipalKind;
 use crate::policy::units::HumanDuration;
 
 /// Whose tokens are accepted.
@@ -20,18 +20,22 @@ use crate::policy::units::HumanDuration;
 pub struct TrustConfig {
     /// The table of issuers.
     pub expectations: Arc<Expectations>,
-    max_sessions: HashMap<Box<str>, Duration>,
+    /// By tenant; another issuer is its own tenant.
+    max_sessions: MaxSessions,
 }
 
+/// The longest session of each tenant.
+pub(super) type MaxSessions = HashMap<Box<str>, Duration>;
+
 impl TrustConfig {
-    /// The longest a session with a token of this issuer may live; none: as long as the token.
-    pub fn max_session(&self, issuer: &str) -> Option<Duration> {
-        self.max_sessions.get(issuer).copied()
+    /// The longest a session of this identity may live; none: as long as its token.
+    pub fn max_session(&self, identity: &Identity) -> Option<Duration> {
+        self.max_sessions.get(&identity.tid).copied()
     }
 }
 
 /// A tenant and an audience that nothing is wrong with.
-const GOOD_TENANT: &str = "11111111-2222-3333-4444-555555555555";
+pub(super) const GOOD_TENANT: &str = "11111111-2222-3333-4444-555555555555";
 const GOOD_AUDIENCE: &str = "api://natsentry";
 
 pub(super) fn resolve(context: &mut Context<'_>, document: &Document) -> TrustConfig {
@@ -41,7 +45,7 @@ pub(super) fn resolve(context: &mut Context<'_>, document: &Document) -> TrustCo
         size: connect_line / 3 * 2,
         ..TokenLimits::default()
     });
-    let mut max_sessions = HashMap::new();
+    let mut max_sessions = MaxSessions::new();
     let nobody = document.entra.is_none() && document.issuers.is_empty();
     if nobody && !context.lost_something(&["entra"]) && !context.lost_something(&["issuers"]) {
         context.mistake(
@@ -54,8 +58,9 @@ pub(super) fn resolve(context: &mut Context<'_>, document: &Document) -> TrustCo
         entra(context, written, &mut table, &mut max_sessions);
     }
     for (index, written) in document.issuers.iter().enumerate() {
-        issuer(context, index, written, &mut table, &mut max_sessions);
+        issuers::resolve(context, index, written, &mut table, &mut max_sessions);
     }
+    group_names(context, document);
     table.set_template_claims(
         document
             .template_claims
@@ -73,7 +78,7 @@ fn entra(
     context: &mut Context<'_>,
     written: &document::Entra,
     table: &mut Expectations,
-    max_sessions: &mut HashMap<Box<str>, Duration>,
+    max_sessions: &mut MaxSessions,
 ) {
     if written.graph.is_some() {
         context.mistake(
@@ -91,6 +96,7 @@ fn entra(
         v1_tokens: false,
         required_scope: None,
         keys_app_id: None,
+        groups: GroupForm::Ids,
     };
     if let Err(error) = Expectations::entra(&Entra {
         cloud: cloud.clone(),
@@ -107,12 +113,12 @@ fn entra(
         written.required_scope.as_deref(),
     );
     max_session(context, &["entra", "max_session"], written.max_session);
-    if let Some(id) = written.keys_app_id.as_deref().filter(|id| !is_guid(id)) {
-        context.mistake(
-            &["entra", "keys_app_id"],
-            format!("`{id}` is not an application id (a GUID in lower case)"),
-        );
-    }
+    keys_app_id(
+        context,
+        &["entra", "keys_app_id"],
+        written.keys_app_id.as_deref(),
+    );
+    let groups = groups(context, &["entra", "groups"], written.groups);
     if !written.v1_tokens
         && !written.audiences.is_empty()
         && !written.audiences.iter().any(|a| is_guid(a))
@@ -124,13 +130,14 @@ fn entra(
         );
     }
     let complete = Entra {
-        cloud: cloud.clone(),
+        cloud,
         tenants: boxed(&written.tenants),
         audiences: boxed(&written.audiences),
         accept: kinds(&written.accept),
         v1_tokens: written.v1_tokens,
         required_scope: written.required_scope.as_deref().map(Into::into),
         keys_app_id: written.keys_app_id.as_deref().map(Into::into),
+        groups,
     };
     if context.mistakes.len() == before
         && let Err(error) = table.add_entra(&complete)
@@ -139,8 +146,7 @@ fn entra(
     }
     for tid in &written.tenants {
         if let Some(limit) = written.max_session {
-            max_sessions.insert(cloud.v2_issuer_of(tid), limit.get());
-            max_sessions.insert(cloud.v1_issuer_of(tid), limit.get());
+            max_sessions.insert(tid.as_str().into(), limit.get());
         }
     }
 }
@@ -149,8 +155,15 @@ fn cloud(written: &document::Cloud) -> Cloud {
     match written {
         document::Cloud::Named(CloudName::Public) => Cloud::public(),
         document::Cloud::Named(CloudName::Usgov) => Cloud::us_government(),
+        document::Cloud::Named(CloudName::UsgovDod) => Cloud::us_government_dod(),
         document::Cloud::Named(CloudName::China) => Cloud::china(),
-        document::Cloud::Custom(custom) => Cloud::custom(&custom.authority),
+        document::Cloud::Custom(custom) => {
+            let cloud = Cloud::of_authority(&custom.authority);
+            match &custom.graph {
+                Some(graph) => cloud.with_graph(graph),
+                None => cloud,
+            }
+        }
     }
 }
 
@@ -183,7 +196,7 @@ fn tenants(context: &mut Context<'_>, tenants: &[String], good: &Entra) {
     }
 }
 
-fn audiences(context: &mut Context<'_>, path: &[&str], audiences: &[String]) {
+pub(super) fn audiences(context: &mut Context<'_>, path: &[&str], audiences: &[String]) {
     if audiences.is_empty() {
         context.mistake(
             path,
@@ -209,136 +222,85 @@ fn audiences(context: &mut Context<'_>, path: &[&str], audiences: &[String]) {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "one key after the other")]
-fn issuer(
-    context: &mut Context<'_>,
-    index: usize,
-    written: &document::Issuer,
-    table: &mut Expectations,
-    max_sessions: &mut HashMap<Box<str>, Duration>,
-) {
-    let index = index.to_string();
-    let at = |key| ["issuers", index.as_str(), key];
-    let before = context.mistakes.len();
-    let alone = OtherIssuer {
-        issuer: written.issuer.as_str().into(),
-        ..good_issuer()
-    };
-    if let Err(error) = Expectations::default().add_issuer(&alone) {
-        context.mistake(&at("issuer"), error.to_string());
-    }
-    let keys: Option<Box<str>> = match &written.jwks {
-        KeySource::Discover => None,
-        KeySource::Url(url) => Some(url.as_str().into()),
-    };
-    let alone = OtherIssuer {
-        keys: keys.clone(),
-        ..good_issuer()
-    };
-    if let Err(error) = Expectations::default().add_issuer(&alone) {
-        context.mistake(&at("jwks"), error.to_string());
-    }
-    audiences(context, &at("audiences"), &written.audiences);
-    accept(context, &at("accept"), &written.accept);
-    scope(
-        context,
-        &at("required_scope"),
-        written.required_scope.as_deref(),
-    );
-    max_session(context, &at("max_session"), written.max_session);
-    match (written.profile, &written.tenant) {
-        (Profile::Oidc, Some(_)) => context.mistake(
-            &at("tenant"),
-            "a tenant has a meaning for `profile: entra` only; remove it, or set the profile",
-        ),
-        (Profile::Entra, None) if !context.lost_something(&at("tenant")) => context.mistake(
-            &at("profile"),
-            format!("`profile: entra` needs the tenant; write `tenant: {GOOD_TENANT}`"),
-        ),
-        (Profile::Entra, Some(tid)) if !is_guid(tid) => {
-            context.mistake(
-                &at("tenant"),
-                format!("`{tid}` is not a tenant id (a GUID in lower case)"),
-            );
-        }
-        _ => {}
-    }
-    if written.profile == Profile::Entra && keys.is_some() {
-        context.mistake(
-            &at("jwks"),
-            "with `profile: entra` keys are discovered; remove this key",
-        );
-    }
-    if written.profile == Profile::Oidc && written.v1_tokens {
-        context.mistake(
-            &at("v1_tokens"),
-            "v1.0 tokens exist with `profile: entra` only; remove this key",
-        );
-    }
-    if context.mistakes.len() > before {
-        return;
-    }
-    let added = match (written.profile, &written.tenant) {
-        (Profile::Entra, Some(tid)) => {
-            let cloud = Cloud::custom(&written.issuer);
-            if let Some(limit) = written.max_session {
-                max_sessions.insert(cloud.v2_issuer_of(tid), limit.get());
-                max_sessions.insert(cloud.v1_issuer_of(tid), limit.get());
-            }
-            table.add_entra(&Entra {
-                cloud,
-                tenants: vec![tid.as_str().into()],
-                audiences: boxed(&written.audiences),
-                accept: kinds(&written.accept),
-                v1_tokens: written.v1_tokens,
-                required_scope: written.required_scope.as_deref().map(Into::into),
-                keys_app_id: None,
-            })
-        }
-        _ => {
-            if let Some(limit) = written.max_session {
-                max_sessions.insert(written.issuer.as_str().into(), limit.get());
-            }
-            table.add_issuer(&OtherIssuer {
-                issuer: written.issuer.as_str().into(),
-                audiences: boxed(&written.audiences),
-                accept: kinds(&written.accept),
-                required_scope: written.required_scope.as_deref().map(Into::into),
-                keys,
-            })
-        }
-    };
-    if let Err(error) = added {
-        let key = if matches!(error, ExpectationsError::Twice(_)) {
-            "issuer"
-        } else {
-            "audiences"
-        };
-        context.mistake(&at(key), error.to_string());
-    }
-}
-
 /// An issuer that nothing is wrong with.
-fn good_issuer() -> OtherIssuer {
+pub(super) fn good_issuer() -> OtherIssuer {
     OtherIssuer {
         issuer: "https://login.example.com".into(),
         audiences: vec![GOOD_AUDIENCE.into()],
         accept: Accept::ALL,
         required_scope: None,
         keys: None,
+        groups: GroupForm::Ids,
+        roles_claim: Vec::new(),
     }
 }
 
-fn accept(context: &mut Context<'_>, path: &[&str], written: &[PrincipalKind]) {
+pub(super) fn accept(context: &mut Context<'_>, path: &[&str], written: &[Accepted]) {
     if written.is_empty() {
         context.mistake(
             path,
             "nobody is accepted; write [user], [app] or [user, app]",
         );
     }
+    if written.contains(&Accepted::IdToken) {
+        context.warning(
+            path,
+            "`id_token` accepts the ID token of a sign-in, which is meant for the application that asked for it and is \
+             often logged or kept by it; accept it only from clients that cannot get an access token",
+        );
+    }
 }
 
-fn scope(context: &mut Context<'_>, path: &[&str], written: Option<&str>) {
+pub(super) fn keys_app_id(context: &mut Context<'_>, path: &[&str], written: Option<&str>) {
+    if let Some(id) = written.filter(|id| !is_guid(id)) {
+        context.mistake(
+            path,
+            format!("`{id}` is not an application id (a GUID in lower case)"),
+        );
+    }
+}
+
+pub(super) fn groups(
+    context: &mut Context<'_>,
+    path: &[&str],
+    written: document::GroupForm,
+) -> GroupForm {
+    match written {
+        document::GroupForm::Ids => GroupForm::Ids,
+        document::GroupForm::Names => {
+            context.warning(
+                path,
+                "`names` takes names of groups at their word: they are not unique, and who may create or rename a group may \
+                 take a role that is bound by group_name. Where the registration has emit_as_roles, group names also arrive \
+                 as app roles, so that app_role rules may be matched by the name of a group; prefer ids",
+            );
+            GroupForm::Names
+        }
+    }
+}
+
+/// A role that is bound by a name where no issuer's names are taken at their word could never be held.
+fn group_names(context: &mut Context<'_>, document: &Document) {
+    let entra = document.entra.iter().map(|entra| entra.groups);
+    let mut forms = entra.chain(document.issuers.iter().map(|issuer| issuer.groups));
+    let lost = context.lost_something(&["entra"]) || context.lost_something(&["issuers"]);
+    if lost || forms.any(|form| form == document::GroupForm::Names) {
+        return;
+    }
+    for (name, role) in &document.roles {
+        for (index, bind) in role.bind.iter().enumerate() {
+            if bind.group_name.is_some() {
+                context.mistake(
+                    &["roles", name, "bind", &index.to_string(), "group_name"],
+                    "no issuer's group names are taken at their word; bind by group with the id, or write groups: names at \
+                     the issuer, knowing that names are not unique",
+                );
+            }
+        }
+    }
+}
+
+pub(super) fn scope(context: &mut Context<'_>, path: &[&str], written: Option<&str>) {
     if written.is_some_and(|scope| scope.is_empty() || scope.contains(char::is_whitespace)) {
         context.mistake(
             path,
@@ -347,19 +309,24 @@ fn scope(context: &mut Context<'_>, path: &[&str], written: Option<&str>) {
     }
 }
 
-fn max_session(context: &mut Context<'_>, path: &[&str], written: Option<HumanDuration>) {
+pub(super) fn max_session(
+    context: &mut Context<'_>,
+    path: &[&str],
+    written: Option<HumanDuration>,
+) {
     if let Some(written) = written {
         context.bounded(path, written, 10_000, 30 * 24 * 3_600_000);
     }
 }
 
-fn kinds(written: &[PrincipalKind]) -> Accept {
+pub(super) fn kinds(written: &[Accepted]) -> Accept {
     Accept {
-        users: written.contains(&PrincipalKind::User),
-        apps: written.contains(&PrincipalKind::App),
+        users: written.contains(&Accepted::User),
+        apps: written.contains(&Accepted::App),
+        id_tokens: written.contains(&Accepted::IdToken),
     }
 }
 
-fn boxed(list: &[String]) -> Vec<Box<str>> {
+pub(super) fn boxed(list: &[String]) -> Vec<Box<str>> {
     list.iter().map(|text| text.as_str().into()).collect()
 }

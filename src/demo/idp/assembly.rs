@@ -14,7 +14,7 @@ use super::{
     held, http, new_key,
 };
 use crate::clock;
-use crate::identity::{Accept, Cloud, Entra, OtherIssuer};
+use crate::identity::{Accept, Cloud, Entra, GroupForm, OtherIssuer};
 
 /// Entries on a page of Graph where a request does not say.
 const PAGE_SIZE: usize = 100;
@@ -102,6 +102,7 @@ impl DevIdp {
             v1_tokens: true,
             required_scope: None,
             keys_app_id: None,
+            groups: GroupForm::Ids,
         }
     }
 
@@ -113,6 +114,8 @@ impl DevIdp {
             accept: Accept::ALL,
             required_scope: None,
             keys: None,
+            groups: GroupForm::Ids,
+            roles_claim: Vec::new(),
         }
     }
 

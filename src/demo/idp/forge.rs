@@ -56,6 +56,9 @@ pub struct Row {
     /// What is done to the compact form, in order.
     #[serde(default)]
     pub wire: Vec<Wire>,
+    /// The issuer that the token claims to be of, where it is not the development issuer: `b2c`, `external-id`, `usgov`.
+    #[serde(default)]
+    pub issuer: Option<String>,
     /// What the listener expects, where it differs from its usual.
     #[serde(default)]
     pub listener: Listener,
@@ -64,7 +67,7 @@ pub struct Row {
     /// The refusal's code.
     #[serde(default)]
     pub code: Option<String>,
-    /// `unknown` where an accepted token must leave the groups unknown.
+    /// `unknown` or `misnamed` where an accepted token must leave the groups unknown, or say that they are names.
     #[serde(default)]
     pub groups: Option<String>,
 }
@@ -125,6 +128,8 @@ pub struct Listener {
     pub v1: bool,
     /// Whether people are accepted.
     pub users: bool,
+    /// Whether people are accepted by an ID token too.
+    pub id_tokens: bool,
     /// A scope that is required.
     pub scope: Option<String>,
     /// Thumbprint of the client's TLS certificate.
@@ -136,6 +141,7 @@ impl Default for Listener {
         Self {
             v1: true,
             users: true,
+            id_tokens: false,
             scope: None,
             thumbprint: None,
         }

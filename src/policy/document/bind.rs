@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::text::{OneOrMany, one_or_many};
 use crate::policy::units::{Cidr, HumanDuration};
 
-/// One line of `bind`: exactly one of `app_role`, `app_id`, `group`, `scope` and `user`.
+/// One line of `bind`: exactly one of `app_role`, `app_id`, `group`, `group_name`, `scope` and `user`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Bind {
@@ -22,6 +22,10 @@ pub struct Bind {
     /// A group's object id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    /// A group's name, compared exactly, for issuers with `groups: names`. Names are not unique and can be made anew by
+    /// lesser administrators; prefer `group`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_name: Option<String>,
     /// A delegated scope (`scp` claim); people only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
@@ -93,6 +97,10 @@ pub struct Require {
     )]
     #[schemars(with = "OneOrMany")]
     pub xms_mirid: Vec<String>,
+    /// `true`: only tokens that are bound to the client's TLS certificate (`cnf` with `x5t#S256`), which is checked
+    /// wherever a token has it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cnf: bool,
     /// People only or applications only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<PrincipalKind>,

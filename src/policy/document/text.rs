@@ -10,7 +10,7 @@ use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// Schema of a list that may be written as one text.
-pub(super) struct OneOrMany;
+pub(crate) struct OneOrMany;
 
 impl JsonSchema for OneOrMany {
     fn schema_name() -> Cow<'static, str> {
@@ -26,7 +26,7 @@ impl JsonSchema for OneOrMany {
 }
 
 /// Reads a text or a list of texts.
-pub(super) fn one_or_many<'de, D: Deserializer<'de>>(
+pub(crate) fn one_or_many<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<String>, D::Error> {
     struct Either;

@@ -324,6 +324,9 @@ impl Session {
 
     /// The limits of the session's roles as they are now, in place of those before.
     pub fn handle_limits(&mut self, limits: &RoleLimits, now: Timestamp) {
+        if self.close_reason().is_some() {
+            return;
+        }
         let before = self.payload_max();
         let Some(serving) = &mut self.serving else {
             return;

@@ -208,13 +208,15 @@ impl Session {
         }
         let whole = line.saturating_add(bytes(publish.size)).saturating_add(2);
         let complete = incoming.input.len() >= whole;
+let here = whole.min(incoming.input.len());
+        let payload = incoming.input.get(line..here).unwrap_or_default();
+        if !ends_well(payload, whole.saturating_sub(line) as u64) {
+            return self.stop(CloseReason::UnknownOperation, now);
+        }
         if !complete && serving.judge.judges_replies() && can_name_a_target(publish.subject) {
             // So can such a body.
             self.inbound = Inbound::Line { searched: 0 };
             return Step::Wants(whole);
-        }
-        if complete && incoming.input.get(whole.saturating_sub(2)..whole) != Some(b"\r\n") {
-            return self.stop(CloseReason::UnknownOperation, now);
         }
         if self.pedantic && !subject::is_valid_literal(publish.subject) {
             self.to_client
@@ -227,14 +229,7 @@ impl Session {
             self.end_of_payload(forward);
             return Step::Used(whole);
         }
-        let here = incoming.input.len();
         let left = whole.saturating_sub(here) as u64;
-        if left < 2 {
-            // Only the LF is missing: the CR is among the bytes that are here.
-            if incoming.input.last() != Some(&b'\r') {
-                return self.stop(CloseReason::UnknownOperation, now);
-            }
-        }
         self.inbound = Inbound::Payload { left, forward };
         if forward {
             self.to_upstream.set_mid_frame(true);

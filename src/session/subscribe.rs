@@ -107,6 +107,9 @@ impl Session {
     /// The policy changed: every live subscription is judged anew, and those that are lost are ended on both sides, as
     /// nats-server does on reload (`client.go:processSubsOnConfigReload`).
     pub fn handle_policy(&mut self, permissions: Arc<Permissions>) {
+        if self.close_reason().is_some() {
+            return;
+        }
         let Some(serving) = &mut self.serving else {
             return;
         };

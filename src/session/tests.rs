@@ -248,3 +248,40 @@ fn an_observed_role_is_not_stopped_by_a_header_but_the_servers_own_subjects_stay
         "-ERR 'Permissions Violation for Publish to \"$NRG.x\"'\r\n"
     );
 }
+
+#[test]
+fn nothing_happens_to_a_session_that_has_ended() {
+    let role = |subscribe: &[&str]| json!({ "r": { "bind": [{ "app_role": "R" }], "upstream": "u", "subscribe": subscribe } });
+    let mut session = serving(admission(&role(&["a"]), &["R"], None));
+    pump(&mut session, b"SUB a 1\r\n");
+    session.handle_end(CloseReason::Revoked, NOW);
+    let narrower = admission(&role(&["b"]), &["R"], None);
+    session.handle_policy(Arc::clone(narrower.judge.permissions()));
+    session.handle_limits(
+        &RoleLimits {
+            payload: Some(1),
+            ..RoleLimits::default()
+        },
+        NOW,
+    );
+    let said = taken_from(session.to_client(), b"");
+    assert_eq!(said, "-ERR 'Authorization Violation'\r\n");
+    let facts = std::iter::from_fn(|| session.poll_event(NOW));
+    let last = facts.last().expect("the end");
+    assert!(matches!(last.kind, EventKind::Closed(_)), "{last:?}");
+}
+
+#[test]
+fn a_payload_with_a_wrong_end_goes_nowhere_however_it_is_cut() {
+    let role = json!({ "r": { "bind": [{ "app_role": "R" }], "upstream": "u", "publish": ["a"] } });
+    for input in [
+        &b"PUB a 3\r\nabcX"[..],
+        b"PUB a 3\r\nabc\rX",
+        b"PUB a 0\r\nX",
+    ] {
+        let mut session = serving(admission(&role, &["R"], None));
+        session.handle_client(input, 0, NOW);
+        assert_eq!(session.close_reason(), Some(CloseReason::UnknownOperation));
+        assert_eq!(taken_from(session.to_upstream(), input), "");
+    }
+}

@@ -208,7 +208,7 @@ impl Session {
         }
         let whole = line.saturating_add(bytes(publish.size)).saturating_add(2);
         let complete = incoming.input.len() >= whole;
-let here = whole.min(incoming.input.len());
+        let here = whole.min(incoming.input.len());
         let payload = incoming.input.get(line..here).unwrap_or_default();
         if !ends_well(payload, whole.saturating_sub(line) as u64) {
             return self.stop(CloseReason::UnknownOperation, now);

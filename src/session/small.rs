@@ -1,8 +1,8 @@
 //! Every operation of a serving session that carries no message: SUB and UNSUB are handed on, the rest is here.
 
-use super::{CloseReason, Inbound, Pulse, Session};
+use super::{CloseReason, Pulse, Session};
 use crate::time::Timestamp;
-use crate::wire::{ClientOp, Publish};
+use crate::wire::{ClientOp, is_info_taken};
 
 impl Session {
     /// Everything but PUB and HPUB.
@@ -20,11 +20,10 @@ impl Session {
             ClientOp::Ok => self.pulse(Pulse::Ok),
             // The server parses it and does nothing with it.
             ClientOp::Info(json) => {
-                if serde_json::from_slice::<serde::de::IgnoredAny>(json).is_err() {
+                if !is_info_taken(json) {
                     self.close(CloseReason::Malformed, now);
                 }
             }
-            ClientOp::HeaderMessage => self.header_message(now),
             ClientOp::Err | ClientOp::Publish(_) => self.close(CloseReason::Malformed, now),
         }
     }
@@ -41,26 +40,5 @@ impl Session {
         }
         self.to_upstream
             .interject(|out| out.extend_from_slice(line));
-    }
-
-    /// HMSG of a client: the server takes it for a message without a subject and with an empty payload, which nobody
-    /// with permissions may publish.
-    fn header_message(&mut self, now: Timestamp) {
-        let nameless = Publish {
-            subject: b"",
-            reply: None,
-            header_len: None,
-            size: 0,
-        };
-        let Some(serving) = &mut self.serving else {
-            return;
-        };
-        if let Err(denial) = serving.judge.publish(nameless.subject, None, now) {
-            self.deny_publish(&nameless, denial, now);
-        }
-        self.inbound = Inbound::Payload {
-            left: 2,
-            forward: false,
-        };
     }
 }

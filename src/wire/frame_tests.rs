@@ -48,6 +48,36 @@ fn canonical_lines_are_told_from_tolerated_ones() {
 }
 
 #[test]
+fn what_no_server_writes_is_not_passed_on() {
+    for text in [
+        &b"msg a 1 3\r\n"[..],
+        b"MSG a 1 3\n",
+        b"MSG\ta 1 3\r\n",
+        b"MSG a\t1 3\r\n",
+        b"MSGX a 1 3\r\n",
+        b"HMSGa 1 12 12\r\n",
+        b"PONG\n",
+        b"+ok\r\n",
+    ] {
+        let found = decode_server(text, 0);
+        assert_eq!(
+            found,
+            Err(LineFault::UnknownOperation),
+            "{}",
+            text.escape_ascii()
+        );
+    }
+    assert!(decode_server(b"MSG a 1  3\r\n", 0).is_ok());
+}
+
+#[test]
+fn what_depends_on_how_tcp_cut_it_is_refused() {
+    for text in [&b"HMSG a 1 12 12\r\n"[..], b"hm", b"HMSG \n\r\n"] {
+        assert_eq!(client(text), Err(LineFault::UnknownOperation));
+    }
+}
+
+#[test]
 fn faults_are_the_servers() {
     use LineFault::{Malformed, TooLong, UnknownOperation};
     for (text, fault) in [

@@ -6,6 +6,7 @@
 mod canonical;
 mod connect;
 pub mod encode;
+mod foreign_info;
 mod frame;
 mod grammar;
 mod headers;
@@ -15,6 +16,7 @@ mod quote;
 mod reply;
 
 pub use connect::{Connect, ConnectFault, Credential, fold_key};
+pub use foreign_info::is_taken as is_info_taken;
 pub use frame::{
     Frame, LineFault, LineLimits, SERVER_LINE_MAX, decode_client, decode_server, skip_tail,
 };

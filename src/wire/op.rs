@@ -47,8 +47,6 @@ pub enum ClientOp<'a> {
     Info(&'a [u8]),
     /// `-ERR`: the server logs it and closes.
     Err,
-    /// HMSG: the server swallows an empty payload after it, without effect.
-    HeaderMessage,
 }
 
 /// A MSG or HMSG line of a server.

@@ -1,0 +1,7 @@
+//! See `properties::documents::connect_json`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use natsentry_fuzz::properties;
+
+fuzz_target!(|data: &[u8]| properties::documents::connect_json(data));

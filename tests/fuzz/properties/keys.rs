@@ -53,6 +53,7 @@ pub fn metadata(data: &[u8]) {
             name: "source".into(),
             location: KeyLocation::Metadata("https://issuer.example/metadata".into()),
             issuer: issuer.into(),
+            reads_host: false,
             tid: tid.map(Into::into),
         };
         match Metadata::parse(data, &source) {
@@ -62,6 +63,7 @@ pub fn metadata(data: &[u8]) {
                 let found = document["issuer"].as_str().expect("an issuer");
                 let filled = tid.map_or(found.to_owned(), |tid| found.replace("{tenantid}", tid));
                 assert_eq!(filled, issuer);
+                assert_eq!(*read.issuer, *issuer);
                 assert_eq!(
                     document["cloud_instance_name"].as_str(),
                     read.cloud.as_deref()

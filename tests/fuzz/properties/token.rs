@@ -8,8 +8,8 @@ use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use natsentry::identity::{
-    Accept, Cloud, Entra, Expectations, HeldKeys, Identity, KeyRing, KeySet, OtherIssuer,
-    TokenLimits, inspect, is_guid, validate,
+    Accept, Cloud, Entra, Expectations, GroupForm, HeldKeys, Identity, KeyRing, KeySet,
+    OtherIssuer, TokenLimits, inspect, is_guid, validate,
 };
 use natsentry::time::Timestamp;
 use serde_json::{Value, json};
@@ -47,6 +47,7 @@ static GATE: LazyLock<Gate> = LazyLock::new(|| {
     let accept = Accept {
         users: true,
         apps: true,
+        id_tokens: false,
     };
     let mut table = Expectations::new(TokenLimits::default());
     let entra = Entra {
@@ -57,6 +58,7 @@ static GATE: LazyLock<Gate> = LazyLock::new(|| {
         v1_tokens: true,
         required_scope: None,
         keys_app_id: None,
+        groups: GroupForm::Ids,
     };
     table.add_entra(&entra).expect("tenants");
     let other = OtherIssuer {
@@ -65,6 +67,8 @@ static GATE: LazyLock<Gate> = LazyLock::new(|| {
         accept,
         required_scope: None,
         keys: None,
+        groups: GroupForm::Ids,
+        roles_claim: Vec::new(),
     };
     table.add_issuer(&other).expect("an issuer");
     let mut ring = KeyRing::empty(table.sources().len());
@@ -74,6 +78,7 @@ static GATE: LazyLock<Gate> = LazyLock::new(|| {
             fetched_at: NOW,
             good_until: Timestamp::from_secs(NOW.as_secs() + 86_400),
             cloud: None,
+            issuer: None,
         };
         ring = ring.with(source, held);
     }

@@ -35,7 +35,7 @@ async fn drip(mut tcp: TcpStream, first: &[u8], then: u8) {
     let (mut from, mut to) = tcp.split();
     let dripping = async {
         while to.write_all(&[then]).await.is_ok() {
-            sleep(Duration::from_millis(200)).await;
+            sleep(Duration::from_secs(1)).await;
         }
     };
     let mut rest = Vec::new();

@@ -75,11 +75,13 @@ impl Talk {
         }
     }
 
-    /// The next line that is no INFO.
+    /// The next line that is no INFO and no PING; the latter is answered.
     pub(crate) async fn answer(&mut self) -> Option<String> {
         loop {
             let line = self.line().await?;
-            if !line.starts_with("INFO ") {
+            if line == "PING" {
+                self.send("PONG\r\n").await.ok()?;
+            } else if !line.starts_with("INFO ") {
                 return Some(line);
             }
         }

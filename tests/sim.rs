@@ -99,7 +99,7 @@ impl World {
     /// One small thing happens somewhere.
     fn step(&mut self) {
         self.now = self.now.plus(Duration::from_millis(self.random.below(3)));
-        let index = self.random.below(SESSIONS as u64) as usize;
+        let index = self.random.index(SESSIONS);
         if self.random.chance(40) {
             // Somebody who is not behind us publishes, secrets among it.
             let subject =
@@ -213,7 +213,7 @@ fn cuts_and_slow_peers_leave_whole_frames_and_leak_nothing() {
         for _ in 0..12_000 {
             world.step();
             if world.random.chance(250) {
-                let index = world.random.below(SESSIONS as u64) as usize;
+                let index = world.random.index(SESSIONS);
                 let (link, now) = (&mut world.links[index], world.now);
                 match world.random.below(6) {
                     0 => link.session.handle_client_eof(now),

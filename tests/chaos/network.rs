@@ -57,7 +57,11 @@ impl Shared {
         }
         if self.weather() == Weather::Bad {
             thread::sleep(DELAY);
-            if self.pieces.fetch_add(1, Ordering::Relaxed) % 20 == 0 {
+            if self
+                .pieces
+                .fetch_add(1, Ordering::Relaxed)
+                .is_multiple_of(20)
+            {
                 thread::sleep(RETRANSMISSION);
             }
         }

@@ -51,7 +51,7 @@ impl Raw {
             let mut text = String::new();
             let first = *number;
             for _ in 0..batch {
-                let size = random.below(64) as usize;
+                let size = random.index(64);
                 text += &format!(
                     "PUB chaos.core.{}.{number} {size}\r\n{}\r\n",
                     self.name,

@@ -98,7 +98,7 @@ impl Schedule {
     }
 
     fn place(&mut self) -> Place {
-        Place::ALL[self.random.below(Place::ALL.len() as u64) as usize]
+        Place::ALL[self.random.index(Place::ALL.len())]
     }
 
     pub(crate) fn next(&mut self) -> Option<Act> {

@@ -20,6 +20,11 @@ impl Random {
         self.next() % limit
     }
 
+    /// A place in something that has so many.
+    pub(crate) fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(len as u64)).unwrap_or_default()
+    }
+
     /// True once in `times`.
     pub(crate) fn chance(&mut self, times: u64) -> bool {
         self.below(times) == 0

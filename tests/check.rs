@@ -235,7 +235,6 @@ fn what_is_wrong_between_keys_is_found_too() {
         "12:11 entra.accept",
         "13:16 entra.max_session",
         "14:19 entra.required_scope",
-        "15:10 entra.graph",
         "17:15 issuers[0].issuer",
         "17:70 issuers[0].jwks",
         "18:65 issuers[1].tenant",

@@ -86,6 +86,7 @@ fn metrics() -> Metrics {
         upstreams: &["plant-a".into()],
         issuers: &["https://login.microsoftonline.com/t/v2.0".into()],
         refusal_codes: &["time.expired"],
+        postponement_codes: &["graph.throttled"],
     };
     let metrics = Metrics::new(names, Timestamp::from_secs(1_795_451_820)).expect("families");
     metrics.dialled("plant-a", true, Duration::from_millis(3));

@@ -235,6 +235,7 @@ impl Audit {
         let name = match &event.kind {
             EventKind::Connected(_) => "connected",
             EventKind::Refused { .. } => "refused",
+            EventKind::Postponed { .. } => "postponed",
             EventKind::Denied(denied) if denied.observed => "observed",
             EventKind::Denied(_) => "denied",
             EventKind::Closed(_) => "closed",
@@ -246,7 +247,7 @@ impl Audit {
                 None
             }
             EventKind::Closed(_) => live.bound.remove(&event.session),
-            EventKind::Refused { .. } | EventKind::Denied(_) => None,
+            EventKind::Refused { .. } | EventKind::Postponed { .. } | EventKind::Denied(_) => None,
         };
         let (write, summary) = self.sample(event, name);
         let summary = summary.map(|summary| summary_line(&summary, event.at));
@@ -254,9 +255,10 @@ impl Audit {
             return (summary, None, None);
         }
         let decision = match &event.kind {
-            EventKind::Connected(_) | EventKind::Refused { .. } | EventKind::Denied(_) => {
-                Some(self.decisions.next())
-            }
+            EventKind::Connected(_)
+            | EventKind::Refused { .. }
+            | EventKind::Postponed { .. }
+            | EventKind::Denied(_) => Some(self.decisions.next()),
             EventKind::Closed(_) => None,
         };
         let bound = ended.as_ref().or_else(|| live.bound.get(&event.session));
@@ -275,7 +277,10 @@ impl Audit {
             EventKind::Closed(closed) if closed.reason == CloseReason::ClientSilent => {
                 return (false, None);
             }
-            EventKind::Refused { .. } | EventKind::Denied(_) | EventKind::Closed(_) => {}
+            EventKind::Refused { .. }
+            | EventKind::Postponed { .. }
+            | EventKind::Denied(_)
+            | EventKind::Closed(_) => {}
         }
         let sampled = self.shared.sampler().sample(event, name);
         if !sampled.write {
@@ -323,6 +328,16 @@ fn event_record<'a>(event: &'a Event, name: &'static str, bound: Option<&'a Boun
             library,
         } => {
             record.verdict = Some("refuse");
+            record.reason = Some(code);
+            record.detail = Some(sentence);
+            record.bound = BoundFields::library(library);
+        }
+        EventKind::Postponed {
+            code,
+            sentence,
+            library,
+        } => {
+            record.verdict = Some("not_now");
             record.reason = Some(code);
             record.detail = Some(sentence);
             record.bound = BoundFields::library(library);

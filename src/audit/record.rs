@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use super::decision::DecisionId;
-use crate::identity::{Identity, Kind};
+use crate::identity::{Groups, Identity, Kind};
 use crate::session::{Closed, Connected, Denied, Traffic};
 use crate::time::Timestamp;
 
@@ -72,6 +72,9 @@ pub(super) struct Who<'a> {
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     uti: Option<&'a str>,
+    /// Where the groups come from, unless it is the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    groups: Option<&'static str>,
 }
 
 impl<'a> Who<'a> {
@@ -92,6 +95,11 @@ impl<'a> Who<'a> {
                 .as_deref()
                 .map(|name| clip(name, NAME_BYTES)),
             uti: identity.uti.as_deref().map(|uti| clip(uti, NAME_BYTES)),
+            groups: match identity.groups {
+                Groups::Resolved { .. } => Some("graph"),
+                Groups::Unknown | Groups::Misnamed => Some("unknown"),
+                Groups::Known(_) | Groups::Named(_) => None,
+            },
         }
     }
 }

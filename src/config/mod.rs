@@ -34,9 +34,9 @@ use crate::time::Timestamp;
 use crate::upstream::UpstreamConfig;
 
 pub use described::described_identity;
-pub use document::{Document, Limits};
+pub use document::{Document, GraphOutage, GroupsOverage, Limits};
 pub use mistake::{Mistake, Mistakes, Path, Position, show_path};
-pub use resolve::{ListenConfig, ListenTls, ProxyProtocolConfig, TrustConfig};
+pub use resolve::{GraphConfig, ListenConfig, ListenTls, ProxyProtocolConfig, TrustConfig};
 pub use schema::json_schema;
 pub use source::Source;
 
@@ -52,6 +52,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// Whose tokens are accepted.
     pub trust: TrustConfig,
+    /// Looking up groups in Graph; none: Graph is never asked.
+    pub graph: Option<GraphConfig>,
     /// How the keys of issuers are kept.
     pub keys: jwks::Settings,
     /// The servers behind us, in the order of their names.

@@ -88,6 +88,13 @@ impl SecretRef {
         })
     }
 
+    /// Whether it leads into a vault.
+    pub(super) fn is_in_vault(&self) -> bool {
+        self.0
+            .expose_str()
+            .is_some_and(|text| text.starts_with("keyvault:"))
+    }
+
     /// The reference as written, or nothing where it is none.
     fn shown(&self) -> &str {
         let text = self.0.expose_str().unwrap_or_default();

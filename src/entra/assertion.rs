@@ -34,6 +34,14 @@ struct Claims<'a> {
     exp: u64,
 }
 
+/// Whether a certificate and its key can sign assertions.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn check(certificate: &Secret, key: &Secret) -> Result<(), CredentialError> {
+    Signer::new(certificate, key).map(drop)
+}
+
 /// How long an assertion is valid. Each is used once.
 const LIFE: Duration = Duration::from_secs(600);
 

@@ -5,6 +5,7 @@
 //! Credential -> flights                one request per token at a time, also when its caller has gone
 //!            |-> managed, arc          IMDS, App Service and Container Apps, Azure Arc
 //!            \-> token_endpoint        client secret, client certificate, federated token of a workload
+//! graph                                  which groups somebody is in
 //! ```
 //!
 //! Owns: which hosts see which token of ours. Must never: log a token or a secret, follow an address that an answer or a
@@ -18,14 +19,22 @@ mod credential;
 mod environment;
 mod error;
 mod flights;
+mod graph;
 mod managed;
+mod own_token;
 mod scope;
 #[cfg(test)]
 mod tests;
 mod token_endpoint;
 
+pub use assertion::check as check_certificate;
 pub use config::{CredentialConfig, ManagedId};
 pub use credential::{AccessToken, Credential, Tools};
 pub use environment::Environment;
 pub use error::CredentialError;
+pub use graph::{
+    GraphError, GraphFigures, GraphSettings, Membership, Memberships, Principal, RESULTS,
+    missing_permissions,
+};
+pub use own_token::OwnToken;
 pub use scope::Scope;

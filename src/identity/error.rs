@@ -228,6 +228,13 @@ pub struct TokenError {
     need: Option<KeyNeed>,
 }
 
+impl Code {
+    /// Whether it says "not now" rather than "no".
+    pub const fn is_unavailable(self) -> bool {
+        matches!(self, Self::KeyUnavailable | Self::KeyThrottled)
+    }
+}
+
 impl TokenError {
     /// A refusal. Every stranger's text in `sentence` has passed through `show`.
     pub(crate) fn new(code: Code, sentence: impl Into<String>) -> Self {
@@ -268,7 +275,7 @@ impl TokenError {
     /// Whether this says "not now" rather than "no": the connection is then closed without an error text, since
     /// official clients stop reconnecting after an authorization error.
     pub const fn is_unavailable(&self) -> bool {
-        matches!(self.code, Code::KeyUnavailable | Code::KeyThrottled)
+        self.code.is_unavailable()
     }
 
     /// The same refusal when the key source may not be asked again before `wait` has passed.

@@ -6,7 +6,6 @@ mod authority;
 mod checks;
 mod claims;
 mod cloud;
-mod decode;
 mod error;
 mod expectations;
 mod header;
@@ -21,10 +20,10 @@ mod token;
 mod typed;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use authority::{Accept, GroupForm, Shape};
 pub use cloud::{Cloud, is_guid};
-pub use decode::decode;
 pub use error::{Code, KeyNeed, Stage, TokenError};
 pub use expectations::{
     B2c, Entra, Expectations, ExpectationsError, KeyLocation, KeySource, OtherIssuer, TokenLimits,
@@ -54,6 +53,13 @@ pub enum Groups {
     Named(Vec<Box<str>>),
     /// Names where ids are expected, or a mixture: they say nothing, which never means none.
     Misnamed,
+    /// Not from the token: the directory was asked for some groups. Of others nothing is known.
+    Resolved {
+        /// Those of the groups that were asked for that the identity is in.
+        member: Vec<Box<str>>,
+        /// Groups that were asked for, sorted, in lower case.
+        asked: Arc<[Box<str>]>,
+    },
     /// Overage (`_claim_names.groups`, `hasgroups`): unknown, which never means none.
     Unknown,
 }

@@ -160,11 +160,7 @@ fn unknown_key(
 }
 
 /// Words the refusal of an issuer that is not in the table; an audience that explains more goes first.
-pub(super) fn unknown_issuer(
-    issuer: &str,
-    payload: &Object<'_>,
-    expectations: &Expectations,
-) -> TokenError {
+fn unknown_issuer(issuer: &str, payload: &Object<'_>, expectations: &Expectations) -> TokenError {
     if let Some(error) = foreign_audience(payload) {
         return error;
     }

@@ -27,6 +27,7 @@ pub(super) struct Families {
     pub(super) closed: IntCounterVec,
     pub(super) session_seconds: Histogram,
     pub(super) refusals: IntCounterVec,
+    pub(super) postponements: IntCounterVec,
     pub(super) denials: IntCounterVec,
     pub(super) observed: IntCounterVec,
     pub(super) messages: IntCounterVec,
@@ -36,6 +37,10 @@ pub(super) struct Families {
     pub(super) keys: IntGaugeVec,
     pub(super) keys_age: GaugeVec,
     pub(super) key_fetches: IntCounterVec,
+    pub(super) graph_requests: IntCounterVec,
+    pub(super) graph_cache: IntCounterVec,
+    pub(super) graph_age: GaugeVec,
+    pub(super) graph_paused: GaugeVec,
     pub(super) audit_lines: IntCounterVec,
     pub(super) audit_failing: IntGauge,
 }
@@ -105,6 +110,11 @@ impl Families {
                 "From accept to close, of connections that named an identity.",
                 &SESSION_BUCKETS,
             )?,
+            postponements: r.counters(
+                "postponements_total",
+                "CONNECTs that could not be judged, by the code of what could not be had; closed without an error.",
+                &["code"],
+            )?,
             refusals: r.counters(
                 "refusals_total",
                 "Tokens and CONNECTs refused, by the code of the rule that refused.",
@@ -150,6 +160,26 @@ impl Families {
                 "jwks_fetches_total",
                 "Attempts to fetch an issuer's keys.",
                 &["issuer", "result"],
+            )?,
+            graph_requests: r.counters(
+                "graph_requests_total",
+                "Requests to Microsoft Graph for memberships of groups.",
+                &["result"],
+            )?,
+            graph_cache: r.counters(
+                "graph_cache_hits_total",
+                "Memberships that were not asked for anew: fresh ones, and stale ones while Graph could not be asked.",
+                &["age"],
+            )?,
+            graph_age: r.float_gauges(
+                "graph_age_seconds",
+                "Since the last good answer of Microsoft Graph; +Inf before the first, or without entra.graph.",
+                &[],
+            )?,
+            graph_paused: r.float_gauges(
+                "graph_paused_seconds",
+                "How long Microsoft Graph is not asked, because it throttles us or does not answer.",
+                &[],
             )?,
             audit_lines: r.counters(
                 "audit_lines_total",

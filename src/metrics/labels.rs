@@ -14,6 +14,8 @@ pub struct Names<'a> {
     pub issuers: &'a [Arc<str>],
     /// Every refusal code of the token gate.
     pub refusal_codes: &'a [&'static str],
+    /// Every code of what may not be had.
+    pub postponement_codes: &'a [&'static str],
 }
 
 /// Which limit closed a connection.
@@ -79,6 +81,21 @@ pub struct KeyFigures {
     pub fetches_ok: u64,
     /// Failed fetches since the start.
     pub fetches_failed: u64,
+}
+
+/// What is known of Microsoft Graph, handed in by the shell before a scrape. Totals since the start.
+#[derive(Clone, Debug, Default)]
+pub struct GraphFigures {
+    /// Requests by how they ended.
+    pub requests: [(&'static str, u64); 5],
+    /// Memberships that were known and fresh.
+    pub hits: u64,
+    /// Memberships that were used although they were not fresh.
+    pub stale: u64,
+    /// Since the last good answer; none before the first.
+    pub age: Option<Duration>,
+    /// How long Graph is not asked.
+    pub paused: Option<Duration>,
 }
 
 /// What is known of the audit, handed in by the shell before a scrape. Totals since the start.

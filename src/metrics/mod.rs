@@ -12,7 +12,7 @@ use std::time::Duration;
 use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 
 use self::families::Families;
-pub use self::labels::{AuditFigures, HandshakeResult, KeyFigures, Names, SlotLimit};
+pub use self::labels::{AuditFigures, GraphFigures, HandshakeResult, KeyFigures, Names, SlotLimit};
 use crate::identity::Kind;
 use crate::policy::DenialReason;
 use crate::session::{CloseReason, Event, EventKind, Operation, Traffic};
@@ -95,6 +95,9 @@ impl Metrics {
         for result in AUDIT_RESULTS {
             f.audit_lines.with_label_values(&[result]);
         }
+        for code in names.postponement_codes {
+            f.postponements.with_label_values(&[code]);
+        }
         for code in names.refusal_codes {
             f.refusals.with_label_values(&[code]);
         }
@@ -143,6 +146,9 @@ impl Metrics {
             }
             EventKind::Refused { code, .. } => {
                 self.families.refusals.with_label_values(&[code]).inc()
+            }
+            EventKind::Postponed { code, .. } => {
+                self.families.postponements.with_label_values(&[code]).inc()
             }
             EventKind::Denied(denied) => {
                 let counters = if denied.observed {
@@ -285,6 +291,23 @@ impl Metrics {
             &f.key_fetches.with_label_values(&[issuer, "failed"]),
             figures.fetches_failed,
         );
+    }
+
+    /// Takes over what is known of Graph.
+    pub fn set_graph(&self, figures: &GraphFigures) {
+        let f = &self.families;
+        for (result, count) in figures.requests {
+            raise_to(&f.graph_requests.with_label_values(&[result]), count);
+        }
+        raise_to(&f.graph_cache.with_label_values(&["fresh"]), figures.hits);
+        raise_to(&f.graph_cache.with_label_values(&["stale"]), figures.stale);
+        let none: &[&str] = &[];
+        f.graph_age
+            .with_label_values(none)
+            .set(figures.age.map_or(f64::INFINITY, seconds));
+        f.graph_paused
+            .with_label_values(none)
+            .set(figures.paused.map_or(0.0, seconds));
     }
 
     /// Takes over what is known of the audit.

@@ -10,6 +10,7 @@ fn metrics() -> Metrics {
         upstreams: &["plant-a".into()],
         issuers: &["http://127.0.0.1:9333".into()],
         refusal_codes: &["time.expired", "authz.norule"],
+        postponement_codes: &["graph.throttled"],
     };
     Metrics::new(names, Timestamp::from_secs(1_795_451_820)).unwrap()
 }

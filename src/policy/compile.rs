@@ -130,14 +130,16 @@ impl Policy {
             .min()
     }
 
-    /// Ids of all groups that roles are bound to, lower case and without repetition: the only ones worth asking Graph for.
-    pub fn bound_groups(&self) -> Vec<Box<str>> {
+    /// Ids of the groups that roles are bound to for a tenant, lower case, sorted and without repetition: the only ones
+    /// worth asking Graph for.
+    pub fn groups_of_tenant(&self, tid: &str) -> Vec<Box<str>> {
         let mut groups: Vec<Box<str>> = self
             .roles
             .iter()
             .flat_map(|role| &role.binds)
+            .filter(|bind| bind.is_for_tenant(tid))
             .filter_map(|bind| match &bind.who {
-                Who::Group(id) => Some(id.clone()),
+                Who::Group(id) => Some(id.to_ascii_lowercase().into()),
                 Who::AppRole(_)
                 | Who::AppId(_)
                 | Who::GroupName(_)

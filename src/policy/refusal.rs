@@ -25,6 +25,11 @@ impl Refusal {
         self.sentence.to_string()
     }
 
+    /// Whether the code of a refusal means that a role might be held, if it were known which groups the identity is in.
+    pub fn speaks_of_unknown_groups(code: &str) -> bool {
+        matches!(code, OVERAGE | NAMES)
+    }
+
     /// Every code.
     pub const CODES: [&'static str; 7] = [
         NO_RULE, CONDITION, WINDOW, UPSTREAM, OVERAGE, NAMES, VANISHED,
@@ -72,7 +77,7 @@ pub(super) fn refusal(
         Some(Uncertain::Overage) => {
             return Refusal {
                 code: OVERAGE,
-                sentence: "user is in more than 200 groups, so the groups are not in the token, and roles go by group here. Have only the groups that are assigned to the application put into the token (groupMembershipClaims: ApplicationGroup), or bind by app_role".into(),
+                sentence: "user is in more than 200 groups, so the groups are not in the token, and roles go by group here. Look them up in Graph (entra.graph), have only the groups that are assigned to the application put into the token (groupMembershipClaims: ApplicationGroup), or bind by app_role".into(),
             };
         }
         Some(Uncertain::Names) => {
@@ -129,7 +134,9 @@ pub(super) fn refusal(
 
 fn no_rule(identity: &Identity) -> String {
     let groups = match &identity.groups {
-        Groups::Known(groups) | Groups::Named(groups) => groups.len().to_string(),
+        Groups::Known(groups) | Groups::Named(groups) | Groups::Resolved { member: groups, .. } => {
+            groups.len().to_string()
+        }
         Groups::Unknown | Groups::Misnamed => "unknown".to_owned(),
     };
     let kind = match identity.kind {

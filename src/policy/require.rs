@@ -42,12 +42,16 @@ impl BindRule {
                         .is_some_and(|azp| azp.eq_ignore_ascii_case(id))
             }
             Who::Group(id) => match &identity.groups {
-                Groups::Known(groups) => groups.iter().any(|group| group.eq_ignore_ascii_case(id)),
+                Groups::Known(groups) | Groups::Resolved { member: groups, .. } => {
+                    groups.iter().any(|group| group.eq_ignore_ascii_case(id))
+                }
                 Groups::Unknown | Groups::Misnamed | Groups::Named(_) => false,
             },
             Who::GroupName(name) => match &identity.groups {
                 Groups::Named(groups) => groups.contains(name),
-                Groups::Unknown | Groups::Misnamed | Groups::Known(_) => false,
+                Groups::Unknown | Groups::Misnamed | Groups::Known(_) | Groups::Resolved { .. } => {
+                    false
+                }
             },
             Who::Scope(scope) => identity.kind == Kind::User && identity.scopes.contains(scope),
             Who::User(id) => same_id(&identity.oid, id),
@@ -56,15 +60,24 @@ impl BindRule {
     }
 
     pub(super) fn is_for_tenant_of(&self, identity: &Identity) -> bool {
+        self.is_for_tenant(&identity.tid)
+    }
+
+    pub(super) fn is_for_tenant(&self, tid: &str) -> bool {
         self.tenant
             .as_deref()
-            .is_none_or(|tenant| same_id(&identity.tid, tenant))
+            .is_none_or(|tenant| same_id(tid, tenant))
     }
 
     /// Whether the line goes by a group of which `groups` do not say whether it is among them, and why they do not.
     pub(super) fn uncertain(&self, groups: &Groups) -> Option<Uncertain> {
         match (&self.who, groups) {
-            (Who::Group(_) | Who::GroupName(_), Groups::Unknown) => Some(Uncertain::Overage),
+            (Who::Group(_) | Who::GroupName(_), Groups::Unknown)
+            | (Who::GroupName(_), Groups::Resolved { .. }) => Some(Uncertain::Overage),
+            (Who::Group(id), Groups::Resolved { asked, .. }) => {
+                (!asked.iter().any(|asked| asked.eq_ignore_ascii_case(id)))
+                    .then_some(Uncertain::Overage)
+            }
             (Who::Group(_), Groups::Misnamed | Groups::Named(_)) => Some(Uncertain::Names),
             (Who::Group(_), Groups::Known(groups)) if has_names(groups) => Some(Uncertain::Names),
             (Who::GroupName(_), Groups::Misnamed | Groups::Known(_)) => Some(Uncertain::Ids),
@@ -76,24 +89,6 @@ impl BindRule {
 /// Whether some entry of the groups is not an id. One that is an id still counts as what it is.
 fn has_names(groups: &[Box<str>]) -> bool {
     groups.iter().any(|group| !super::assign::is_guid(group))
-}
-
-impl fmt::Display for BindRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (word, value) = match &self.who {
-            Who::AppRole(role) => ("app_role", role),
-            Who::AppId(id) => ("app_id", id),
-            Who::Group(id) => ("group", id),
-            Who::GroupName(name) => ("group_name", name),
-            Who::Scope(scope) => ("scope", scope),
-            Who::User(id) => ("user", id),
-        };
-        write!(f, "{word} {value}")?;
-        match &self.tenant {
-            Some(tenant) => write!(f, " of tenant {tenant}"),
-            None => Ok(()),
-        }
-    }
 }
 
 /// Ids of Entra are GUIDs and compared without case; those of other issuers are compared exactly.

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::groups::{self, Completed};
 use super::sessions::Entry;
 use super::{Shared, to_usize};
 use crate::clock;
 use crate::identity::{Identity, TokenError};
-use crate::policy::{Assignment, Circumstances, Judge, Policy, SessionLimits};
+use crate::policy::{self, Assignment, Circumstances, Judge, Policy, SessionLimits};
 use crate::session::{Admission, ClientOptions, CloseReason, ConnectRequest, Refusal, RoleLimits};
 use crate::time::Timestamp;
 use crate::upstream::{ConnectOptions, Link};
@@ -30,8 +31,17 @@ pub(super) struct ClientFacts {
 pub(super) enum Turned {
     /// It is no.
     Refused(Refusal),
+    /// Nothing can be said about the token or its groups now, and why.
+    Postponed(Refusal),
     /// It is "not now".
     Unavailable(CloseReason),
+}
+
+impl Turned {
+    /// Whether it is no for want of groups that nobody knows.
+    pub(super) fn is_for_unknown_groups(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if policy::Refusal::speaks_of_unknown_groups(refusal.code))
+    }
 }
 
 /// A client that may serve, and its upstream connection.
@@ -101,16 +111,28 @@ pub(super) async fn judge(
     request: ConnectRequest,
     facts: &ClientFacts,
 ) -> Result<Judged, Turned> {
-    let identity = validate(shared, &request, facts).await?;
-    let now = clock::now();
+    let mut identity = validate(shared, &request, facts).await?;
     let policy = shared.policy();
+    let completed = match &shared.groups {
+        Some(groups) => groups.complete(&policy, &mut identity).await?,
+        None => Completed::Whole,
+    };
+    // Looking groups up takes time, in which a token may end; the session would end at once.
+    let now = clock::now();
     let assignment = assign(
         &policy,
         &identity,
         facts.client,
         request.requested_role(),
         now,
-    )?;
+    );
+    let assignment = match (assignment, completed) {
+        // It would be no for want of groups, but they are not known because Graph is not there.
+        (Err(turned), Completed::Lacking(why)) if turned.is_for_unknown_groups() => {
+            return Err(Turned::Postponed(groups::because(&why)));
+        }
+        (assignment, _) => assignment?,
+    };
     for vanished in &assignment.vanished {
         tracing::warn!(session = entry.handle.id.0, rule = %vanished.rule, template = %vanished.template, "a grant does not exist for this identity: the token has no usable value for its template");
     }
@@ -189,12 +211,10 @@ async fn validate(
 
 fn turned(error: TokenError) -> Turned {
     if error.is_unavailable() {
-        tracing::warn!(
-            code = error.code(),
-            "cannot judge a token now: {}",
-            error.sentence()
-        );
-        return Turned::Unavailable(CloseReason::IdentityUnavailable);
+        return Turned::Postponed(Refusal {
+            code: error.code(),
+            sentence: error.sentence().into(),
+        });
     }
     Turned::Refused(Refusal {
         code: error.code(),

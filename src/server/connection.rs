@@ -349,6 +349,7 @@ fn turn_away(pump: &mut Pump, turned: Turned) {
     let now = clock::now();
     match turned {
         Turned::Refused(refusal) => pump.session.handle_refused(refusal, now),
+        Turned::Postponed(why) => pump.session.handle_postponed(why, now),
         Turned::Unavailable(reason) => pump.session.handle_unavailable(reason, now),
     }
 }

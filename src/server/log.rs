@@ -33,6 +33,20 @@ pub(super) fn event(event: &Event, decision: Option<DecisionId>) {
                 "refused: {sentence}"
             );
         }
+        EventKind::Postponed {
+            code,
+            sentence,
+            library,
+        } => {
+            tracing::warn!(
+                session,
+                client,
+                code,
+                library,
+                decision,
+                "not now: {sentence}"
+            );
+        }
         EventKind::Denied(denied) => {
             if decision.is_some() {
                 tracing::info!(

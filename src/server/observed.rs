@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use super::Shared;
 use super::sessions::Handle;
 use crate::admin::{Check, Observed, Page, Readiness, SessionList, SessionRow};
-use crate::metrics::{AuditFigures, KeyFigures, Metrics};
+use crate::entra;
+use crate::metrics::{AuditFigures, GraphFigures, KeyFigures, Metrics};
 
 /// The server, to be looked at.
 pub(super) struct View(pub(super) Arc<Shared>);
@@ -15,6 +16,12 @@ impl Observed for View {
     fn readiness(&self) -> Readiness {
         let mut checks = self.upstreams();
         checks.extend(self.issuers());
+        // Never a reason to be taken out: whoever has the groups in the token is served, and no other replica knows more.
+        checks.extend(self.0.groups.iter().map(|groups| Check {
+            name: "graph".to_owned(),
+            ok: true,
+            detail: groups.detail(),
+        }));
         let health = self.0.audit.health();
         checks.push(Check {
             name: "audit".to_owned(),
@@ -57,6 +64,9 @@ impl Observed for View {
                 fetches_ok: status.fetches_ok,
                 fetches_failed: status.fetches_failed,
             });
+        }
+        if let Some(groups) = &self.0.groups {
+            metrics.set_graph(&graph_figures(&groups.figures()));
         }
         for status in self.0.upstreams.status() {
             metrics.set_upstream_up(&status.name, status.ready);
@@ -102,6 +112,21 @@ impl View {
                 detail: keys_detail(&status),
             })
             .collect()
+    }
+}
+
+fn graph_figures(figures: &entra::GraphFigures) -> GraphFigures {
+    let mut requests = [("", 0); 5];
+    let counted = entra::RESULTS.into_iter().zip(figures.requests);
+    for (slot, counted) in requests.iter_mut().zip(counted) {
+        *slot = counted;
+    }
+    GraphFigures {
+        requests,
+        hits: figures.hits,
+        stale: figures.stale,
+        age: figures.age,
+        paused: figures.paused,
     }
 }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::admission::{self, Turned};
+use super::admission;
+use super::groups;
 use super::sessions::{Handle, Order};
 use super::{Shared, act};
 use crate::audit::ActKind;
@@ -30,7 +31,7 @@ pub(super) async fn on_hangup(shared: Arc<Shared>, path: PathBuf, stop: Cancella
     }
 }
 
-async fn reload(shared: &Shared, path: &std::path::Path) {
+async fn reload(shared: &Arc<Shared>, path: &std::path::Path) {
     let config = match Config::load(path) {
         Ok(config) => config,
         Err(mistakes) => {
@@ -56,6 +57,7 @@ async fn reload(shared: &Shared, path: &std::path::Path) {
     if let Err(error) = shared.upstreams.reload(config.upstreams) {
         tracing::error!(%error, "the upstreams were not exchanged");
     }
+    groups::prepare(shared, &config.policy).await;
     let hash = config.policy.hash().to_owned();
     shared.policy.store(config.policy);
     shared.audit.set_policy(&hash);
@@ -89,20 +91,38 @@ pub(super) async fn by_calendar(shared: Arc<Shared>, stop: CancellationToken) {
         }
         looked_at = now;
         looks = looks.wrapping_add(1);
+        if looks.is_multiple_of(GROUPS_AGAIN) {
+            ask_for_open_groups(&shared);
+        }
         if looks.is_multiple_of(INBOX_AGE) {
             shared.inboxes.grow_older();
         }
     }
 }
 
-fn judge_all_again(shared: &Shared) {
+/// Looks at the calendar after which Graph is asked again for groups that could not be had for live sessions.
+const GROUPS_AGAIN: u32 = 5;
+
+fn ask_for_open_groups(shared: &Arc<Shared>) {
+    if shared.groups.is_none() {
+        return;
+    }
+    for handle in shared.sessions.all() {
+        let bound = handle.bound();
+        if bound.is_some_and(|bound| groups::are_open(shared, &bound.identity)) {
+            groups::ask_for_live(shared, &handle);
+        }
+    }
+}
+
+fn judge_all_again(shared: &Arc<Shared>) {
     for handle in shared.sessions.all() {
         judge_again(shared, &handle);
     }
 }
 
 /// Judges a live session by the policy now in force; only what it lost is taken from it.
-pub(super) fn judge_again(shared: &Shared, handle: &Handle) {
+pub(super) fn judge_again(shared: &Arc<Shared>, handle: &Arc<Handle>) {
     let Some(bound) = handle.bound() else { return };
     let policy = shared.policy();
     let assign = |now| {
@@ -114,6 +134,7 @@ pub(super) fn judge_again(shared: &Shared, handle: &Handle) {
             now,
         )
     };
+    let open = groups::are_open(shared, &bound.identity);
     let order = match assign(clock::now()) {
         Ok(assignment) if assignment.upstream == bound.connected.upstream => {
             let limits = admission::role_limits(assignment.limits);
@@ -123,7 +144,15 @@ pub(super) fn judge_again(shared: &Shared, handle: &Handle) {
         Ok(_) => Order::End(CloseReason::Drained),
         // Only time has passed: for the role, or since its owner signed in. A fresh token may do.
         Err(_) if assign(bound.judged_at).is_ok() => Order::End(CloseReason::Expired),
-        Err(Turned::Refused(_) | Turned::Unavailable(_)) => Order::End(CloseReason::RoleLost),
+        // Nothing is certain, so nothing may go on; but it is not no. Its client comes back and is judged anew.
+        Err(turned) if open && turned.is_for_unknown_groups() => {
+            Order::End(CloseReason::IdentityUnavailable)
+        }
+        Err(_) => Order::End(CloseReason::RoleLost),
     };
     handle.order(order);
+    // After that: what it holds for certain is put in force now, the rest when Graph has answered.
+    if open {
+        groups::ask_for_live(shared, handle);
+    }
 }

@@ -73,6 +73,18 @@ impl Handle {
         *lock(&self.bound) = Some(Arc::new(bound));
     }
 
+    /// Exchanges what is known, unless it is no longer what `before` was.
+    pub(super) fn rebind(&self, before: &Arc<Bound>, bound: Bound) -> bool {
+        let mut current = lock(&self.bound);
+        let same = current
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, before));
+        if same {
+            *current = Some(Arc::new(bound));
+        }
+        same
+    }
+
     pub(super) fn bound(&self) -> Option<Arc<Bound>> {
         lock(&self.bound).clone()
     }

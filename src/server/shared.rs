@@ -4,17 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::groups::GroupSource;
 use super::handshakes::Handshakes;
 use super::sessions::Sessions;
 use super::slots::Slots;
 use super::to_usize;
 use crate::audit::Audit;
 use crate::clock;
-use crate::config::{Config, ProxyProtocolConfig, TrustConfig};
+use crate::config::{Config, GraphConfig, ProxyProtocolConfig, TrustConfig};
+use crate::entra::{GraphError, Tools};
+use crate::http::Http;
 use crate::identity::Code;
 use crate::jwks::Jwks;
 use crate::metrics::{Metrics, MetricsError, Names};
@@ -45,6 +49,7 @@ pub(super) struct Shared {
     pub(super) limits: Arc<Limits>,
     pub(super) trust: TrustConfig,
     pub(super) jwks: Jwks,
+    pub(super) groups: Option<Arc<GroupSource>>,
     pub(super) stop_keys: CancellationToken,
     pub(super) policy: ArcSwap<Policy>,
     pub(super) inboxes: Arc<InboxRegistry>,
@@ -84,6 +89,7 @@ impl Shared {
             &tasks,
             &stop_keys,
         )?;
+        let groups = start_groups(config.graph.clone(), &config.keys, &tasks, &stop_keys)?;
         let upstreams = Upstreams::start(config.upstreams.clone(), &tasks)?;
         let limits = &config.limits;
         Ok(Self {
@@ -100,6 +106,7 @@ impl Shared {
             limits: Arc::new(session_limits(&config)),
             trust: config.trust,
             jwks,
+            groups,
             stop_keys,
             policy: ArcSwap::new(config.policy),
             inboxes: Arc::default(),
@@ -166,6 +173,7 @@ fn start_metrics(config: &Config) -> Result<Metrics, MetricsError> {
         upstreams: &names(&config.upstreams),
         issuers: &issuers,
         refusal_codes: &refusal_codes(),
+        postponement_codes: &postponement_codes(),
     };
     let metrics = Metrics::new(labels, clock::now())?;
     metrics.policy_loaded(Some(config.policy.hash()));
@@ -177,8 +185,36 @@ fn refusal_codes() -> Vec<&'static str> {
     let token = Code::ALL.iter().map(|code| code.as_str());
     token
         .chain(policy::Refusal::CODES)
+        .chain(GraphError::CODES)
         .chain(CONNECT_REFUSALS)
         .collect()
+}
+
+/// Every code of what could not be had.
+fn postponement_codes() -> Vec<&'static str> {
+    let keys = Code::ALL.iter().filter(|code| code.is_unavailable());
+    keys.map(|code| code.as_str())
+        .chain(GraphError::CODES)
+        .collect()
+}
+
+fn start_groups(
+    config: Option<GraphConfig>,
+    keys: &crate::jwks::Settings,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Arc<GroupSource>>> {
+    let Some(config) = config else {
+        return Ok(None);
+    };
+    let tools = Tools {
+        http: Http::new(&keys.extra_roots, config.settings.timeout)?,
+        tasks: tasks.clone(),
+        stop: stop.child_token(),
+    };
+    let groups = Arc::new(GroupSource::new(config, tools).context("entra.graph.credential")?);
+    tasks.spawn(Arc::clone(&groups).watch_permissions(stop.clone()));
+    Ok(Some(groups))
 }
 
 fn listen_tls(config: &Config) -> anyhow::Result<Option<ListenTls>> {

@@ -73,7 +73,8 @@ pub struct ClientOptions {
 #[derive(Debug)]
 pub enum Need {
     /// Judge this CONNECT, bind an upstream connection, and answer with [`super::Session::handle_admitted`],
-    /// [`super::Session::handle_refused`] or [`super::Session::handle_unavailable`].
+    /// [`super::Session::handle_refused`], [`super::Session::handle_postponed`] or
+    /// [`super::Session::handle_unavailable`].
     Admission(Box<ConnectRequest>),
     /// A second CONNECT on a serving session: judge it and answer likewise, with
     /// [`super::Session::handle_readmitted`] in place of an admission. No upstream connection is to be opened.

@@ -226,6 +226,19 @@ impl Session {
         }
     }
 
+    /// Nothing can be said about the token or its groups now, and why: not a refusal, so no `-ERR`.
+    pub fn handle_postponed(&mut self, why: Refusal, now: Timestamp) {
+        if matches!(self.phase, Phase::Admitting | Phase::Readmitting) {
+            let library = self.library();
+            self.events.push_back(EventKind::Postponed {
+                code: why.code,
+                sentence: why.sentence,
+                library,
+            });
+            self.close(CloseReason::IdentityUnavailable, now);
+        }
+    }
+
     /// Nothing can be said about the token, or no upstream can be had: not a refusal, so no `-ERR`.
     pub fn handle_unavailable(&mut self, reason: CloseReason, now: Timestamp) {
         if matches!(self.phase, Phase::Admitting | Phase::Readmitting) {

@@ -44,6 +44,16 @@ pub enum EventKind {
         /// Client library and version from CONNECT, clipped.
         library: Box<str>,
     },
+    /// Nothing can be said about a token or its groups now: not a refusal. `code` is one of a closed set
+    /// (`key.unavailable`, `graph.throttled`), `sentence` says what to do.
+    Postponed {
+        /// Closed set; a metric label.
+        code: &'static str,
+        /// For the log and the audit, never for the client.
+        sentence: Box<str>,
+        /// Client library and version from CONNECT, clipped.
+        library: Box<str>,
+    },
     /// An operation was denied; the session lives on.
     Denied(Denied),
     /// The session ended.

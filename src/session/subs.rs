@@ -24,8 +24,6 @@ pub(super) struct Subscription {
 pub(super) enum Delivery {
     /// Forward it.
     Pass,
-    /// Nobody holds the sid.
-    Nobodys,
     /// Forward it; it was the last one, and the subscription is gone. The flag says that upstream must be told.
     Last { tell_upstream: bool },
 }
@@ -109,10 +107,11 @@ impl Subscriptions {
         self.slots.get_mut(slot)?.as_mut()
     }
 
-    /// Counts a delivery.
+    /// Counts a delivery. Deliveries on a sid that is not known were under way when it was unsubscribed: a server
+    /// would have sent them too.
     pub(super) fn count(&mut self, sid: &[u8]) -> Delivery {
         let Some(subscription) = self.find(sid) else {
-            return Delivery::Nobodys;
+            return Delivery::Pass;
         };
         subscription.delivered = subscription.delivered.saturating_add(1);
         match subscription.max {

@@ -6,7 +6,6 @@
     clippy::large_futures,
     clippy::panic,
     clippy::print_stdout,
-    clippy::too_many_lines,
     clippy::unwrap_used,
     unreachable_pub,
     reason = "a test may be loud, and reads the clock"
@@ -19,8 +18,8 @@ mod balancer;
 mod basics;
 mod close;
 mod cuts;
+mod groups;
 mod hostile_tokens;
-mod inspect;
 mod outage;
 mod policy_change;
 mod reload;

@@ -42,6 +42,8 @@ pub struct Setup {
     pub more: String,
     /// More lines below `listen:`, indented by two.
     pub listen: String,
+    /// More lines below `entra:`, indented by two.
+    pub entra: String,
     /// Port for clients; 0 takes a free one.
     pub port: u16,
 }
@@ -56,6 +58,7 @@ impl Setup {
             roles: EVERYTHING.to_owned(),
             more: String::new(),
             listen: String::new(),
+            entra: String::new(),
             port: 0,
         }
     }
@@ -71,6 +74,13 @@ impl Setup {
     #[must_use]
     pub fn more(mut self, more: &str) -> Self {
         self.more.push_str(more);
+        self
+    }
+
+    /// The same with more below `entra:`.
+    #[must_use]
+    pub fn entra(mut self, entra: &str) -> Self {
+        self.entra.push_str(entra);
         self
     }
 
@@ -131,12 +141,17 @@ impl Proxy {
     /// The same, with files in `folder` that the configuration may name.
     pub async fn start_in(folder: tempfile::TempDir, idp: &DevIdp, setup: &Setup) -> Self {
         let text = config_text(idp, setup);
+        Self::start_with(folder, &text)
+    }
+
+    /// With this configuration, which names its files as [`Self::start`] does.
+    pub fn start_with(folder: tempfile::TempDir, text: &str) -> Self {
         for (name, content) in [("user", "svc"), ("password", "correct horse battery")] {
             std::fs::write(folder.path().join(name), content).expect("a secret file");
         }
         let path = folder.path().join("natsentry.yaml");
-        std::fs::write(&path, &text).expect("a configuration file");
-        let config = Config::parse(&text, "natsentry.yaml", folder.path(), clock::now())
+        std::fs::write(&path, text).expect("a configuration file");
+        let config = Config::parse(text, "natsentry.yaml", folder.path(), clock::now())
             .unwrap_or_else(|mistakes| panic!("{mistakes}"));
         let server = Server::build(config, Some(path)).expect("the server starts");
         let address = server.client_address().expect("a client address");
@@ -255,11 +270,11 @@ listen:
   client: 127.0.0.1:{port}
 {listen}admin: {{ listen: 127.0.0.1:0 }}
 entra:
-  cloud: {{ authority: "{base}" }}
+  cloud: {{ authority: "{base}", graph: "{base}" }}
   tenants: [{tid}]
   audiences: [{api}, "{uri}"]
   v1_tokens: true
-keys: {{ cache: keys }}
+{entra}keys: {{ cache: keys }}
 upstreams:
   plant:
     servers: [{servers}]
@@ -269,6 +284,7 @@ audit: {{ file: audit.jsonl }}
 {more}"#,
         port = setup.port,
         listen = setup.listen,
+        entra = setup.entra,
         base = idp.base(),
         tid = directory.tid,
         api = directory.api,

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::super::bearer::RefusedToken;
 use super::super::output::Table;
 use super::ExplainOptions;
+use super::token::RefusedToken;
 use crate::config::Config;
 use crate::identity::{Groups, Identity, Kind};
 use crate::policy::{Assignment, DenialReason, Explanation, Refusal};
@@ -119,6 +119,7 @@ impl Who {
             scopes: list(&identity.scopes),
             groups: match &identity.groups {
                 Groups::Known(groups) | Groups::Named(groups) => Some(list(groups)),
+                Groups::Resolved { member, .. } => Some(list(member)),
                 Groups::Unknown | Groups::Misnamed => None,
             },
             expires_at: identity.expires_at.to_string(),
@@ -170,10 +171,14 @@ impl Answer {
 
     /// The gate refused the token.
     pub(super) fn token_refused(question: Question, refused: &RefusedToken) -> Self {
+        let mut sentence = refused.error.sentence();
+        if let Some(why) = &refused.fetching {
+            sentence.push_str(": ");
+            sentence.push_str(why);
+        }
         Self {
             code: Some(refused.error.code()),
-            sentence: Some(refused.error.sentence()),
-            notes: refused.fetching.iter().cloned().collect(),
+            sentence: Some(sentence),
             token: refused.facts.clone(),
             ..Self::new(REFUSED, question)
         }

@@ -4,6 +4,8 @@
 //! key against another, open a file or look at the environment; `check` does, with positions at hand.
 
 mod audit;
+mod credential;
+mod graph;
 mod keys;
 mod limits;
 mod listen;
@@ -19,6 +21,11 @@ use serde::{Deserialize, Serialize};
 use crate::policy::document::{Role, TestCase};
 
 pub use audit::{Audit, AuditTarget, AuditWhenFull, Sampling};
+pub use credential::{
+    ClientCertificate, ClientSecret, CredentialKind, ManagedIdentity, OwnCredential, Secretless,
+    WorkloadIdentity,
+};
+pub use graph::{Graph, GraphCache, GraphOutage, GroupsOverage};
 pub use keys::Keys;
 pub use limits::Limits;
 pub use listen::{

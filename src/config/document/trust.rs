@@ -9,7 +9,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::words::{Either, Reserved, word_or_mapping};
+use super::graph::Graph;
+use super::words::{Either, word_or_mapping};
 use crate::policy::document::{OneOrMany, one_or_many};
 use crate::policy::units::HumanDuration;
 
@@ -44,9 +45,9 @@ pub struct Entra {
     /// key of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys_app_id: Option<String>,
-    /// Not available in this version.
-    #[serde(default, skip_serializing)]
-    pub graph: Option<Reserved>,
+    /// Groups that are not in tokens, looked up in Microsoft Graph.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graph: Option<Graph>,
 }
 
 /// Another issuer: an OpenID Connect one, another Microsoft cloud, External ID, Azure AD B2C, or one that plays Entra in

@@ -5,6 +5,8 @@
 //! mistake, or report what only follows from another one.
 
 mod audit;
+mod credential;
+mod graph;
 mod issuers;
 mod keys;
 mod listen;
@@ -22,6 +24,7 @@ use super::{Config, Source};
 use crate::policy::units::HumanDuration;
 use crate::time::Timestamp;
 
+pub use graph::GraphConfig;
 pub use listen::{ListenConfig, ListenTls, ProxyProtocolConfig};
 pub use trust::TrustConfig;
 
@@ -45,6 +48,7 @@ pub(super) fn resolve(
     context.version(document);
     let listen = listen::resolve(&mut context, document);
     let trust = trust::resolve(&mut context, document);
+    let graph = graph::resolve(&mut context, document);
     let keys = keys::resolve(&mut context, &document.keys);
     let upstreams = upstreams::resolve(&mut context, document);
     let policy = policy::resolve(&mut context, document, now);
@@ -65,6 +69,7 @@ pub(super) fn resolve(
         listen,
         admin: document.admin.as_ref().map(|admin| admin.listen.0),
         trust,
+        graph,
         keys,
         upstreams,
         policy: policy.policy,

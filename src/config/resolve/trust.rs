@@ -80,12 +80,6 @@ fn entra(
     table: &mut Expectations,
     max_sessions: &mut MaxSessions,
 ) {
-    if written.graph.is_some() {
-        context.mistake(
-            &["entra", "graph"],
-            "not available in this version; remove it",
-        );
-    }
     let before = context.mistakes.len();
     let cloud = cloud(&written.cloud);
     let good = Entra {
@@ -151,7 +145,7 @@ fn entra(
     }
 }
 
-fn cloud(written: &document::Cloud) -> Cloud {
+pub(super) fn cloud(written: &document::Cloud) -> Cloud {
     match written {
         document::Cloud::Named(CloudName::Public) => Cloud::public(),
         document::Cloud::Named(CloudName::Usgov) => Cloud::us_government(),

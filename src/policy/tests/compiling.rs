@@ -68,7 +68,7 @@ fn the_example_of_the_design_compiles_and_its_tests_pass() {
     assert_eq!(policy.run_tests(&document, NOW), []);
     assert_eq!(policy.hash().len(), 64);
     assert_eq!(
-        policy.bound_groups(),
+        policy.groups_of_tenant("any"),
         [
             GROUP.into(),
             Box::<str>::from("9a1f0000-0000-4000-8000-000000000001")

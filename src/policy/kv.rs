@@ -16,7 +16,7 @@
 //! | `write: true` | `$KV.b.>`, and `P.STREAM.PURGE.KV_b` (purging what was deleted) |
 //!
 //! Which clients can use a restricted `read` is shown in `streams.rs`. The subject does not limit the `deliver_subject` in
-//! the body of a watcher's creation.
+//! the body of a watcher's creation; the session judges it (design record 0005). A rollup of the whole bucket takes leave to write all of it.
 //! Watchers of the whole bucket can be looked at and deleted, also those of others; they make themselves anew.
 
 use super::compile::is_resource_name;

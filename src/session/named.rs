@@ -4,7 +4,7 @@ use super::bodies::{Unreadable, targets};
 use super::{Operation, Serving, Session};
 use crate::policy::Denial;
 use crate::time::Timestamp;
-use crate::wire::{Publish, side_channels};
+use crate::wire::{Publish, SideChannel, rolls_up_everything, side_channels};
 
 impl Session {
     /// Whether the headers of a publish let it pass; where they don't, what is to be said of that is said.
@@ -17,10 +17,37 @@ impl Session {
         let Some(serving) = &mut self.serving else {
             return false;
         };
-        match judge_headers(serving, block) {
-            Some(named) => self.pass_named(publish, named, now),
-            None => true,
+        if let Some(named) = judge_headers(serving, block)
+            && !self.pass_named(publish, named, now)
+        {
+            return false;
         }
+        self.pass_rollup(publish, block, now)
+    }
+
+    /// A rollup of everything in a bucket or an object store deletes all of it, so it takes leave to write all of it.
+    fn pass_rollup(&mut self, publish: &Publish<'_>, block: &[u8], now: Timestamp) -> bool {
+        let Some(serving) = &mut self.serving else {
+            return false;
+        };
+        let Some(all) = everything_beside(publish.subject).filter(|_| rolls_up_everything(block))
+        else {
+            return true;
+        };
+        let judged = serving
+            .judge
+            .header_subject(SideChannel::ScheduleTarget, &all);
+        let Err(denial) = judged else {
+            return true;
+        };
+        let overruled = serving.judge.overrule_publish(&all, None, &denial);
+        let observed = overruled.is_some();
+        let named = Named {
+            subject: &all,
+            denial,
+            observed,
+        };
+        self.pass_named(publish, named, now)
     }
 
     /// Likewise the body of a request to JetStream.
@@ -61,6 +88,23 @@ impl Session {
         self.denied(Operation::Publish, names, publish.size, named.denial, true);
         true
     }
+}
+
+/// All keys of the bucket that a key lies in, or all of its object store; also where it is named by way of a domain.
+fn everything_beside(subject: &[u8]) -> Option<Vec<u8>> {
+    let mut tokens = subject.split(|byte| *byte == b'.');
+    let mut all = Vec::new();
+    loop {
+        let token = tokens.next()?;
+        all.extend_from_slice(token);
+        all.push(b'.');
+        if token == b"$KV" || token == b"$O" {
+            break;
+        }
+    }
+    all.extend_from_slice(tokens.next()?);
+    all.extend_from_slice(b".>");
+    Some(all)
 }
 
 /// A subject in a header or in a body that is not granted.

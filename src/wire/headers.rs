@@ -42,6 +42,20 @@ pub fn side_channels(block: &[u8]) -> impl Iterator<Item = (SideChannel, &[u8])>
     })
 }
 
+/// The header that has a stream drop older messages.
+const ROLLUP: &[u8] = b"\nNats-Rollup:";
+
+/// Whether a header of `block` has the server drop every other message of the stream, whatever its subject (`stream.go:getRollup`).
+pub fn rolls_up_everything(block: &[u8]) -> bool {
+    memmem::find_iter(block, ROLLUP).any(|at| {
+        let rest = block.get(at.saturating_add(ROLLUP.len())..);
+        let rest = rest.unwrap_or_default();
+        let end = memmem::find(rest, b"\r\n").unwrap_or(rest.len());
+        let value = trim(rest.get(..end).unwrap_or_default());
+        value.eq_ignore_ascii_case(b"all")
+    })
+}
+
 fn trim(value: &[u8]) -> &[u8] {
     let blank = |byte: &&u8| matches!(byte, b' ' | b'\t');
     let start = value.iter().take_while(blank).count();
@@ -55,6 +69,24 @@ fn trim(value: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rollup_of_everything_is_found() {
+        for block in [
+            &b"NATS/1.0\r\nNats-Rollup: all\r\n\r\n"[..],
+            b"NATS/1.0\r\nA: b\r\nNats-Rollup:\t ALL \r\n\r\n",
+            b"NATS/1.0\r\nNats-Rollup: sub\r\nNats-Rollup: aLL\r\n\r\n",
+        ] {
+            assert!(rolls_up_everything(block));
+        }
+        for block in [
+            &b"NATS/1.0\r\nNats-Rollup: sub\r\n\r\n"[..],
+            b"NATS/1.0\r\nX-Nats-Rollup: all\r\n\r\n",
+            b"NATS/1.0\r\n\r\n",
+        ] {
+            assert!(!rolls_up_everything(block));
+        }
+    }
 
     fn found(block: &[u8]) -> Vec<(SideChannel, &[u8])> {
         side_channels(block).collect()

@@ -20,7 +20,7 @@ pub use foreign_info::is_taken as is_info_taken;
 pub use frame::{
     Frame, LineFault, LineLimits, SERVER_LINE_MAX, decode_client, decode_server, skip_tail,
 };
-pub use headers::{SideChannel, side_channels};
+pub use headers::{SideChannel, rolls_up_everything, side_channels};
 pub use info::{ClientInfo, InfoFault, Listener, ServerInfo};
 pub use op::{ClientOp, Message, Publish, ServerOp};
 pub use quote::push_quoted;

@@ -66,6 +66,18 @@ impl Wire {
         }
     }
 
+    /// A payload of so many bytes, without its line end.
+    pub async fn payload(&mut self, size: usize) -> Vec<u8> {
+        while self.buffer.len() < size + 2 {
+            let read = timeout(PATIENCE, self.tcp.read_buf(&mut self.buffer)).await;
+            let count = read.expect("in time").expect("a payload");
+            assert!(count > 0, "the connection ended inside a payload");
+        }
+        let mut payload: Vec<u8> = self.buffer.drain(..size + 2).collect();
+        payload.truncate(size);
+        payload
+    }
+
     /// The next line that is not an INFO.
     pub async fn answer(&mut self) -> Option<String> {
         loop {

@@ -19,6 +19,7 @@ mod basics;
 mod close;
 mod cuts;
 mod groups;
+mod half_close;
 mod hostile_tokens;
 mod outage;
 mod policy_change;

@@ -3,12 +3,14 @@
 //! Owns: the commands, what they print and their exit codes (0 done or allowed, 1 mistakes, denied or failed, 2 wrong
 //! usage). Must never: hold logic of its own that a library user would miss, or print a token.
 
+mod bearer;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod explain;
 mod output;
 mod run;
+mod token;
 mod version;
 
 use std::path::PathBuf;
@@ -70,6 +72,8 @@ enum Command {
     Check(ConfigFile),
     /// Say whether an identity may publish or subscribe, and which line of the policy decides.
     Explain(explain::ExplainOptions),
+    /// Look at an access token: what it says, and whether it would be admitted.
+    Token(token::TokenOptions),
     /// Print the JSON Schema of the configuration file.
     Schema,
     /// Show natsentry at work with a development identity provider, on this machine alone.
@@ -95,6 +99,7 @@ pub fn main(program: &dyn Program) -> ExitCode {
         Command::Run(options) => run::run(program, options),
         Command::Check(file) => check::check(&file.config, output),
         Command::Explain(options) => explain::explain(&options, output),
+        Command::Token(options) => token::token(&options, output),
         Command::Schema => schema(),
         #[cfg(feature = "demo")]
         Command::Demo(options) => program.demo(options).map(|()| ExitCode::SUCCESS),

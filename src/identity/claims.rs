@@ -106,6 +106,14 @@ pub(crate) fn issuer<'a>(payload: &'a Object<'_>) -> Result<&'a str, TokenError>
 }
 
 impl<'a> Claims<'a> {
+    /// The thumbprint of the client certificate that the token is bound to.
+    pub(crate) const fn certificate(&self) -> Option<&'a str> {
+        match self.confirmation {
+            Confirmation::Certificate(thumbprint) => Some(thumbprint),
+            Confirmation::None | Confirmation::Other => None,
+        }
+    }
+
     /// Checks the type of every claim that matters.
     pub(crate) fn read(payload: &'a Object<'_>, authority: &Authority) -> Result<Self, TokenError> {
         let shape = authority.shape;

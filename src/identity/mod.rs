@@ -6,6 +6,7 @@ mod authority;
 mod checks;
 mod claims;
 mod cloud;
+mod decode;
 mod error;
 mod expectations;
 mod header;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 pub use authority::{Accept, GroupForm, Shape};
 pub use cloud::{Cloud, is_guid};
+pub use decode::decode;
 pub use error::{Code, KeyNeed, Stage, TokenError};
 pub use expectations::{
     B2c, Entra, Expectations, ExpectationsError, KeyLocation, KeySource, OtherIssuer, TokenLimits,

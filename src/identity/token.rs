@@ -160,7 +160,11 @@ fn unknown_key(
 }
 
 /// Words the refusal of an issuer that is not in the table; an audience that explains more goes first.
-fn unknown_issuer(issuer: &str, payload: &Object<'_>, expectations: &Expectations) -> TokenError {
+pub(super) fn unknown_issuer(
+    issuer: &str,
+    payload: &Object<'_>,
+    expectations: &Expectations,
+) -> TokenError {
     if let Some(error) = foreign_audience(payload) {
         return error;
     }

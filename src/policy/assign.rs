@@ -80,7 +80,7 @@ const KEPT_SETS: usize = 1024;
 pub(super) struct SharedRights(Mutex<HashMap<Box<[usize]>, Arc<Rights>>>);
 
 /// How one role stands to an identity.
-enum Standing {
+pub(super) enum Standing {
     Holds,
     /// It might hold the role: the role goes by a group, and the groups are not known.
     Perhaps(Uncertain),
@@ -268,7 +268,7 @@ impl Policy {
 }
 
 /// Whether an identity holds a role now and from here.
-fn standing(role: &Compiled, identity: &Identity, here: &Circumstances<'_>) -> Standing {
+pub(super) fn standing(role: &Compiled, identity: &Identity, here: &Circumstances<'_>) -> Standing {
     let bound = role.binds.iter().any(|bind| bind.names(identity));
     let uncertain = (!bound)
         .then(|| {

@@ -20,6 +20,7 @@ mod responses;
 mod rights;
 mod role;
 mod selftest;
+mod standings;
 mod streams;
 mod template;
 #[cfg(test)]
@@ -36,4 +37,5 @@ pub use inbox::InboxRegistry;
 pub use judge::Judge;
 pub use refusal::Refusal;
 pub use rights::Permissions;
+pub use standings::RoleStanding;
 pub use verdict::{Denial, DenialReason, Permit, SubscribePermit};

@@ -91,6 +91,24 @@ fn has_names(groups: &[Box<str>]) -> bool {
     groups.iter().any(|group| !super::assign::is_guid(group))
 }
 
+impl fmt::Display for BindRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, value) = match &self.who {
+            Who::AppRole(role) => ("app_role", role),
+            Who::AppId(id) => ("app_id", id),
+            Who::Group(id) => ("group", id),
+            Who::GroupName(name) => ("group_name", name),
+            Who::Scope(scope) => ("scope", scope),
+            Who::User(id) => ("user", id),
+        };
+        write!(f, "{word} {value}")?;
+        match &self.tenant {
+            Some(tenant) => write!(f, " of tenant {tenant}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Ids of Entra are GUIDs and compared without case; those of other issuers are compared exactly.
 fn same_id(found: &str, wanted: &str) -> bool {
     if super::assign::is_guid(wanted) {

@@ -6,8 +6,8 @@
 /// (`client.go:processInboundClientMsg`), depending on its version; the others reach its inside when granted too widely.
 const RESERVED_SUBJECTS: [&[u8]; 5] = [b"_GR_.", b"$GR.", b"$NRG.", b"$MQTT.", b"$LDS."];
 
-/// Prefixes of reply subjects that nats-server refuses (`client.go:isReservedReply`).
-const RESERVED_REPLIES: [&[u8]; 3] = [b"_R_.", b"_GR_.", b"$JS.ACK."];
+/// Prefixes of reply subjects that nats-server refuses (`client.go:isReservedReply`); `$GR.` since 2.15.1 only.
+const RESERVED_REPLIES: [&[u8]; 4] = [b"_R_.", b"_GR_.", b"$GR.", b"$JS.ACK."];
 
 /// Whether a publish subject begins with a prefix of the server's inside.
 pub(super) fn is_reserved_subject(subject: &[u8]) -> bool {

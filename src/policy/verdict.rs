@@ -65,7 +65,7 @@ pub enum DenialReason {
     Denied,
     /// The subject belongs to the server's inside (`_GR_.`, `$GR.`, `$NRG.`, `$MQTT.`, `$LDS.`).
     ReservedSubject,
-    /// The reply starts with a prefix that nats-server reserves (`_R_.`, `_GR_.`, `$JS.ACK.`).
+    /// The reply starts with a prefix that nats-server reserves (`_R_.`, `_GR_.`, `$GR.`, `$JS.ACK.`).
     ReservedReply,
     /// `inbox: private`: the reply is neither below an inbox of this session nor a subject it may publish to.
     ReplyNotOwn,

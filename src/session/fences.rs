@@ -9,6 +9,11 @@
 //! too, and who knows whether they are still granted. Until the PONG, only subscriptions that were judged by the new
 //! policy and kept are delivered to.
 //!
+//! What the client gave up itself is still delivered, as a server would have sent it before it read the UNSUB, but only until
+//! the PONG of any PING that was sent after it: what comes on a sid that nobody holds later than that is nobody's. Where the
+//! client takes such a sid up again, what comes before that PONG belongs to the subscription before: it is not counted for
+//! the new one, and a change of policy bars it.
+//!
 //! Must never: swallow a PONG that answers the client.
 
 use std::collections::{HashMap, VecDeque};
@@ -43,7 +48,21 @@ pub(super) struct Fences {
     changes: u64,
     /// The first change whose fence still stands.
     standing: Option<u64>,
+    /// PINGs sent upstream, and PONGs that came, whoever's they were.
+    sent: u64,
+    answered: u64,
+    /// Sids that the client gave up, each with the PINGs sent before that.
+    leaving: HashMap<Box<[u8]>, u64>,
+    leaving_bytes: usize,
+    /// Sids given up since the last PING.
+    uncovered: usize,
 }
+
+/// Sids given up in a row after which upstream is asked whether it knows: clients that flush ask by themselves.
+const UNCOVERED_MAX: usize = 32;
+
+/// Bytes of sids given up that are remembered. What is under way on one beyond is not delivered.
+const LEAVING_BYTES_MAX: usize = 64 * 1024;
 
 impl Fences {
     /// Bars sids until the PONG comes that answers a PING which the caller sends now, after the UNSUBs.
@@ -58,7 +77,30 @@ impl Fences {
         self.put(sids, Some(self.changes));
     }
 
+    /// The client gave `sid` up. Whether a PING has to be sent now, with a fence for it.
+    pub(super) fn left(&mut self, sid: &[u8]) -> bool {
+        let bytes = self.leaving_bytes.saturating_add(sid.len());
+        if bytes <= LEAVING_BYTES_MAX && self.leaving.insert(sid.into(), self.sent).is_none() {
+            self.leaving_bytes = bytes;
+        }
+        self.uncovered = self.uncovered.saturating_add(1);
+        self.uncovered >= UNCOVERED_MAX
+    }
+
+    /// Whether messages may be under way on `sid` for a subscription that the client gave up.
+    #[inline]
+    pub(super) fn is_leaving(&self, sid: &[u8]) -> bool {
+        !self.leaving.is_empty() && self.leaving.contains_key(sid)
+    }
+
+    /// Whether a PING has to be sent, with a fence for it, before `sid` is used again: nothing tells yet where the messages
+    /// of the subscription before end.
+    pub(super) fn must_part(&self, sid: &[u8]) -> bool {
+        self.leaving.get(sid) == Some(&self.sent)
+    }
+
     fn put(&mut self, sids: Vec<Box<[u8]>>, change: Option<u64>) {
+        self.count_ping();
         for sid in &sids {
             let fences = self.barred.entry(sid.clone()).or_default();
             *fences = fences.saturating_add(1);
@@ -91,19 +133,30 @@ impl Fences {
     /// Whether nothing may be delivered on `sid`, of which the subscription was made after so many changes of policy; none
     /// when there is no subscription.
     pub(super) fn bars(&self, sid: &[u8], made_after: Option<u64>) -> bool {
-        let stranger = self
-            .standing
-            .is_some_and(|change| made_after.is_none_or(|made| made >= change));
+        let stranger = self.standing.is_some_and(|change| {
+            made_after.is_none_or(|made| made >= change) || self.is_leaving(sid)
+        });
         stranger || self.barred.contains_key(sid)
+    }
+
+    const fn count_ping(&mut self) {
+        self.sent = self.sent.saturating_add(1);
+        self.uncovered = 0;
     }
 
     /// A PING of the client goes upstream.
     pub(super) fn pinged(&mut self) {
+        self.count_ping();
         self.pings = self.pings.saturating_add(1);
     }
 
     /// A PONG came.
     pub(super) fn ponged(&mut self) -> Pong {
+        self.answered = self.answered.saturating_add(1);
+        if !self.leaving.is_empty() {
+            self.leaving.retain(|_, before| *before >= self.answered);
+            self.leaving_bytes = self.leaving.keys().map(|sid| sid.len()).sum();
+        }
         let Some(first) = self.waiting.front_mut() else {
             self.pings = self.pings.saturating_sub(1);
             return Pong::Clients;
@@ -162,6 +215,46 @@ mod tests {
         fences.bar(sids(&["1"]));
         assert_eq!(fences.ponged(), Pong::Ours);
         assert!(!fences.bars(b"1", None));
+    }
+
+    #[test]
+    fn a_sid_that_was_given_up_is_known_until_a_later_ping_is_answered() {
+        let mut fences = Fences::default();
+        fences.pinged();
+        assert!(!fences.left(b"1"));
+        assert!(fences.is_leaving(b"1") && !fences.is_leaving(b"2"));
+        assert_eq!(fences.ponged(), Pong::Clients);
+        assert!(fences.is_leaving(b"1"), "that PING was before");
+        assert!(fences.must_part(b"1"));
+        fences.bar(Vec::new());
+        assert!(!fences.must_part(b"1") && fences.is_leaving(b"1"));
+        assert_eq!(fences.ponged(), Pong::Ours);
+        assert!(!fences.is_leaving(b"1") && fences.leaving_bytes == 0);
+    }
+
+    #[test]
+    fn sids_given_up_are_bounded() {
+        let mut fences = Fences::default();
+        let long = vec![b'x'; LEAVING_BYTES_MAX];
+        assert!(!fences.left(&long));
+        assert!(!fences.left(b"1"));
+        assert!(fences.is_leaving(&long) && !fences.is_leaving(b"1"));
+        assert!(
+            (0..UNCOVERED_MAX).any(|_| fences.left(b"2")),
+            "upstream is asked"
+        );
+    }
+
+    #[test]
+    fn a_change_of_policy_bars_what_is_under_way_for_the_subscription_before() {
+        let mut fences = Fences::default();
+        assert!(!fences.left(b"1"));
+        fences.bar(Vec::new());
+        let again = Some(fences.changes());
+        fences.bar_all_but_kept(Vec::new());
+        assert!(fences.bars(b"1", again));
+        assert_eq!(fences.ponged(), Pong::Ours);
+        assert!(!fences.bars(b"1", again), "what comes now is the new one's");
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(super) struct Subscription {
 pub(super) enum Delivery {
     /// Forward it.
     Pass,
+    /// Nobody holds the sid.
+    Nobodys,
     /// Forward it; it was the last one, and the subscription is gone. The flag says that upstream must be told.
     Last { tell_upstream: bool },
 }
@@ -107,11 +109,10 @@ impl Subscriptions {
         self.slots.get_mut(slot)?.as_mut()
     }
 
-    /// Counts a delivery. Deliveries on a sid that is not known were under way when it was unsubscribed: a server
-    /// would have sent them too.
+    /// Counts a delivery.
     pub(super) fn count(&mut self, sid: &[u8]) -> Delivery {
         let Some(subscription) = self.find(sid) else {
-            return Delivery::Pass;
+            return Delivery::Nobodys;
         };
         subscription.delivered = subscription.delivered.saturating_add(1);
         match subscription.max {

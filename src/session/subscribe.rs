@@ -66,8 +66,16 @@ impl Session {
                 max: None,
                 delivered: 0,
             });
-            self.to_upstream
-                .interject(|out| encode::subscribe(out, permit.subject(), permit.queue(), sid));
+            let part = serving.fences.must_part(sid);
+            if part {
+                serving.fences.bar(Vec::new());
+            }
+            self.to_upstream.interject(|out| {
+                if part {
+                    out.extend_from_slice(b"PING\r\n");
+                }
+                encode::subscribe(out, permit.subject(), permit.queue(), sid);
+            });
         }
         self.push_ok();
     }
@@ -82,13 +90,19 @@ impl Session {
                 .filter(|max| *max > subscription.delivered);
             subscription.max = later;
             let counted_here = subscription.counted_here;
-            if later.is_none() {
+            let ask = later.is_none() && {
                 serving.forget(sid);
-            }
+                serving.fences.left(sid)
+            };
             if !(counted_here && later.is_some()) {
                 let max = later.and(max);
                 self.to_upstream
                     .interject(|out| encode::unsubscribe(out, sid, max));
+            }
+            if ask {
+                serving.fences.bar(Vec::new());
+                self.to_upstream
+                    .interject(|out| out.extend_from_slice(b"PING\r\n"));
             }
         }
         self.push_ok();

@@ -12,6 +12,9 @@ use crate::wire::{Frame, Message, ServerInfo, ServerOp, decode_server};
 /// Filtered deliveries that are reported one by one in a session; the rest are only counted.
 const REPORTED_MAX: u32 = 16;
 
+/// Longest header block that is waited for to see whether it is a 503: its subject fits a control line.
+const LONGEST_503: usize = 64 * 1024;
+
 /// Texts of upstream that are about what the client did, and go on to it. Everything else is about our own connection:
 /// it would make official clients stop for good, although nothing is wrong with their token.
 const CLIENTS_BUSINESS: [&[u8]; 6] = [
@@ -104,7 +107,16 @@ impl Session {
             self.close(CloseReason::UpstreamProtocol, now);
             return None;
         }
-        let forward = self.judge_delivery(&message, now);
+        let asks = self.options.no_responders && message.header_len == Some(message.size);
+        let unanswered = asks && {
+            let block = input.get(line..here).unwrap_or_default();
+            let Some(unanswered) = is_no_responders(block, bytes(message.size)) else {
+                // Not enough of it is there to tell.
+                return None;
+            };
+            unanswered
+        };
+        let forward = self.judge_delivery(&message, unanswered, now);
         if forward {
             self.to_client.push_input(at, at.saturating_add(here));
         }
@@ -118,7 +130,7 @@ impl Session {
         Some(here)
     }
 
-    fn judge_delivery(&mut self, message: &Message<'_>, now: Timestamp) -> bool {
+    fn judge_delivery(&mut self, message: &Message<'_>, unanswered: bool, now: Timestamp) -> bool {
         let Some(serving) = &mut self.serving else {
             return false;
         };
@@ -133,12 +145,23 @@ impl Session {
                 return false;
             }
         }
+        // Of a subscription that the client gave up: a server would have sent it before it knew.
+        let leaving = serving.fences.is_leaving(message.sid);
+        let delivery = if leaving || (unanswered && serving.subs.contains(message.sid)) {
+            Delivery::Pass
+        } else {
+            serving.subs.count(message.sid)
+        };
+        if delivery == Delivery::Nobodys {
+            self.traffic.filtered = self.traffic.filtered.saturating_add(1);
+            return false;
+        }
         if serving.judge.tracks_replies()
             && let Some(reply) = message.reply
         {
             serving.judge.delivered(reply, now);
         }
-        if let Delivery::Last { tell_upstream } = serving.subs.count(message.sid) {
+        if let Delivery::Last { tell_upstream } = delivery {
             serving.forget(message.sid);
             if tell_upstream {
                 self.end_upstream(vec![message.sid.into()]);
@@ -262,4 +285,25 @@ impl Session {
             self.close(CloseReason::UpstreamError, now);
         }
     }
+}
+
+/// Whether a header block of `len` bytes, as far as it is there, is what a server says by itself of a request that nobody
+/// answers, which it does not count as a delivery (`client.go:processInboundClientMsg`). None where that cannot be told yet.
+fn is_no_responders(block: &[u8], len: usize) -> Option<bool> {
+    const STATUS: &[u8] = b"NATS/1.0 503\r\n";
+    const NAMED: &[u8] = b"Nats-Subject: ";
+    let Some(block) = block.get(..len) else {
+        let begins_so = block
+            .iter()
+            .zip(STATUS)
+            .all(|(here, wanted)| here == wanted);
+        return (!begins_so || len > LONGEST_503).then_some(false);
+    };
+    let Some(rest) = block.strip_prefix(STATUS) else {
+        return Some(false);
+    };
+    let named = rest
+        .strip_prefix(NAMED)
+        .and_then(|rest| rest.strip_suffix(b"\r\n\r\n"));
+    Some(rest == b"\r\n" || named.is_some_and(|subject| !subject.contains(&b'\r')))
 }

@@ -24,12 +24,12 @@ pub fn tokens(subject: &[u8]) -> impl Iterator<Item = &[u8]> {
     subject.split(|byte| *byte == DOT)
 }
 
-/// Whether nats-server accepts this subject in SUB (`sublist.go:IsValidSubject`): no empty token, `>` only last, no
-/// space, TAB, LF, FF or CR. Wildcards are welcome.
+/// Whether nats-server accepts this subject in SUB (`sublist.go:Insert`): no empty token, `>` only last. Wildcards are
+/// welcome. White space is not looked for: the line grammar has excluded all but FF, which the server takes, too.
 pub fn is_valid_subject(subject: &[u8]) -> bool {
     let mut rest_seen = false;
     for token in tokens(subject) {
-        if token.is_empty() || rest_seen || token.iter().any(|byte| is_space(*byte)) {
+        if token.is_empty() || rest_seen {
             return false;
         }
         rest_seen = token == b">";

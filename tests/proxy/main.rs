@@ -6,6 +6,7 @@
     clippy::large_futures,
     clippy::panic,
     clippy::print_stdout,
+    clippy::too_many_lines,
     clippy::unwrap_used,
     unreachable_pub,
     reason = "a test may be loud, and reads the clock"
@@ -21,6 +22,7 @@ mod cuts;
 mod groups;
 mod half_close;
 mod hostile_tokens;
+mod inspect;
 mod outage;
 mod policy_change;
 mod reload;

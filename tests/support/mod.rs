@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "every test program uses a part of it")]
 
 pub mod binary;
+pub mod cli;
 pub mod issuer;
 pub mod proxy;
 pub mod relay;

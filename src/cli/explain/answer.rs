@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
+use super::super::bearer::RefusedToken;
 use super::super::output::Table;
 use super::ExplainOptions;
-use super::token::RefusedToken;
 use crate::config::Config;
 use crate::identity::{Groups, Identity, Kind};
 use crate::policy::{Assignment, DenialReason, Explanation, Refusal};
@@ -171,14 +171,10 @@ impl Answer {
 
     /// The gate refused the token.
     pub(super) fn token_refused(question: Question, refused: &RefusedToken) -> Self {
-        let mut sentence = refused.error.sentence();
-        if let Some(why) = &refused.fetching {
-            sentence.push_str(": ");
-            sentence.push_str(why);
-        }
         Self {
             code: Some(refused.error.code()),
-            sentence: Some(sentence),
+            sentence: Some(refused.error.sentence()),
+            notes: refused.fetching.iter().cloned().collect(),
             token: refused.facts.clone(),
             ..Self::new(REFUSED, question)
         }

@@ -4,7 +4,6 @@
 //! server does.
 
 mod answer;
-mod token;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -13,6 +12,7 @@ use std::process::ExitCode;
 use clap::{ArgGroup, Args};
 
 use self::answer::{Answer, Question};
+use super::bearer::{self, Terms};
 use super::{ConfigFile, Output, output};
 use crate::clock;
 use crate::config::{Config, described_identity};
@@ -103,8 +103,13 @@ pub(super) fn explain(options: &ExplainOptions, format: Output) -> anyhow::Resul
             judge(&config, question, asker)
         }
         None => {
-            let token = token::read(options)?;
-            match token::validate(&config, &token, options.keys.as_deref(), now)? {
+            let token = bearer::read(options.token_file.as_deref())?;
+            let terms = Terms {
+                keys: options.keys.as_deref(),
+                now,
+                thumbprint: None,
+            };
+            match bearer::validate(&config, &token, terms)? {
                 Ok(identity) => {
                     let asker = Asker {
                         identity,

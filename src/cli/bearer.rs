@@ -1,4 +1,6 @@
-//! The token of `explain`: read, and validated with keys from a file or from the issuer.
+//! A token that somebody shows us on the command line: read, and validated with keys from a file or from the issuer.
+//!
+//! Must never: judge by other rules than the server does, or word a refusal in another way.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -9,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
-use super::ExplainOptions;
 use crate::config::Config;
 use crate::identity::{self, Code, HeldKeys, Identity, KeyRing, KeySet, TokenError};
 use crate::jwks::{Jwks, Settings};
@@ -37,10 +38,10 @@ pub(super) struct RefusedToken {
     pub(super) facts: Vec<(&'static str, String)>,
 }
 
-/// The token from the file or from standard input, without the line end after it.
-pub(super) fn read(options: &ExplainOptions) -> anyhow::Result<Secret> {
+/// The token from a file, or from standard input, without the line end after it.
+pub(super) fn read(file: Option<&Path>) -> anyhow::Result<Secret> {
     let mut bytes = Zeroizing::new(Vec::new());
-    match &options.token_file {
+    match file {
         Some(path) => {
             let file = std::fs::File::open(path)
                 .with_context(|| format!("--token-file {}", path.display()))?;
@@ -56,6 +57,17 @@ pub(super) fn read(options: &ExplainOptions) -> anyhow::Result<Secret> {
     Ok(Secret::new(bytes.trim_ascii_end()))
 }
 
+/// How a token is validated besides its configuration.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms<'a> {
+    /// The issuer's keys; none: they are fetched.
+    pub(super) keys: Option<&'a Path>,
+    /// The moment that is asked about.
+    pub(super) now: Timestamp,
+    /// `x5t#S256` of the TLS certificate that the client would show.
+    pub(super) thumbprint: Option<&'a str>,
+}
+
 /// Validates as the server would at `now`.
 ///
 /// # Errors
@@ -63,11 +75,17 @@ pub(super) fn read(options: &ExplainOptions) -> anyhow::Result<Secret> {
 pub(super) fn validate(
     config: &Config,
     token: &Secret,
-    keys: Option<&Path>,
-    now: Timestamp,
+    terms: Terms<'_>,
 ) -> anyhow::Result<Result<Identity, RefusedToken>> {
     let expectations = &config.trust.expectations;
-    let judge = |ring: &KeyRing| identity::validate(token.expose(), ring, expectations, now);
+    let Terms {
+        keys,
+        now,
+        thumbprint,
+    } = terms;
+    let judge = |ring: &KeyRing| {
+        identity::validate_bound(token.expose(), thumbprint, ring, expectations, now)
+    };
     let refused = |error: TokenError, fetching: Option<String>| RefusedToken {
         error,
         fetching,

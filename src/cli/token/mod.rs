@@ -1,0 +1,31 @@
+//! `natsentry token`: a token for a person or a workload, and a look at one.
+
+mod advice;
+mod inspect;
+mod report;
+mod seen;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::Output;
+
+/// Options of `token`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct TokenOptions {
+    #[command(subcommand)]
+    command: TokenCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum TokenCommand {
+    /// Decode a token, and say for each check whether it would pass and what to change if not.
+    Inspect(inspect::InspectOptions),
+}
+
+pub(super) fn token(options: &TokenOptions, format: Output) -> anyhow::Result<ExitCode> {
+    match &options.command {
+        TokenCommand::Inspect(options) => inspect::inspect(options, format),
+    }
+}

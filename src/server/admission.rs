@@ -60,6 +60,11 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
+    /// The policy that was asked, and when.
+    pub(super) const fn asked(&self) -> (&Arc<Policy>, Timestamp) {
+        (&self.policy, self.at)
+    }
+
     /// Whether `policy` would have been asked now in the same words.
     pub(super) fn still_holds(&self, policy: &Arc<Policy>, now: Timestamp) -> bool {
         let same = Arc::ptr_eq(&self.policy, policy);

@@ -20,7 +20,7 @@ use super::handshakes::Handshake;
 use super::proxy_header;
 use super::pump::{Outcome, Pump};
 use super::reload;
-use super::sessions::{Bound, Entry};
+use super::sessions::{Bound, Entry, Term};
 use super::slots::Slot;
 use crate::clock;
 use crate::metrics::{HandshakeResult, SessionMetrics, SlotLimit};
@@ -175,11 +175,19 @@ impl Connection {
                 }
                 Outcome::Need(Need::Admission(request)) => {
                     Box::pin(self.admit(&mut pump, *request, &facts)).await;
+                    // It has to be known to those who change policies before its first operation is judged.
+                    if let Some(event) = pump.session.poll_event(clock::now()) {
+                        outcome = Outcome::Event(event);
+                        continue;
+                    }
                 }
                 Outcome::Need(Need::Readmission(request)) => {
                     Box::pin(self.readmit(&mut pump, *request, &facts)).await;
                 }
                 Outcome::LameDuck => self.shun_lame_duck(),
+                Outcome::TermOver => {
+                    reload::judge_again(&self.shared, &self.entry.handle, None);
+                }
                 Outcome::Closed(reason) => break reason,
             }
             outcome = pump.run().await;
@@ -224,6 +232,7 @@ impl Connection {
             verdict,
             link,
         } = admitted;
+        let term = self.term(&admission, &verdict);
         self.verdict = Some(verdict);
         let metrics = self
             .shared
@@ -231,7 +240,19 @@ impl Connection {
             .session(&admission.upstream, &admission.roles);
         pump.bind(link.stream, link.leftover, metrics.traffic.clone());
         self.metrics = Some(metrics);
-        pump.session.handle_admitted(admission, clock::now());
+        let now = clock::now();
+        pump.session.handle_admitted(admission, now);
+        pump.hold_until(term, now);
+    }
+
+    /// How long what was admitted holds by the calendar.
+    fn term(&self, admission: &Admission, verdict: &Verdict) -> Term {
+        let (policy, asked_at) = verdict.asked();
+        let role = self.requested_role.as_deref();
+        reload::term(policy, asked_at, |at| {
+            let then = admission::assign(policy, &admission.identity, self.peer, role, at);
+            then.is_ok_and(|then| then.upstream == admission.upstream)
+        })
     }
 
     async fn readmit(&self, pump: &mut Pump, request: ConnectRequest, facts: &ClientFacts) {
@@ -249,7 +270,7 @@ impl Connection {
                 if let (None, Some(bound)) = (pump.session.close_reason(), bound) {
                     self.entry.handle.bind(bound);
                     // Orders that were given for the rights of before must not have the last word.
-                    reload::judge_again(&self.shared, &self.entry.handle);
+                    reload::judge_again(&self.shared, &self.entry.handle, None);
                 }
             }
             Ok(Err(turned)) => turn_away(pump, turned),
@@ -275,7 +296,7 @@ impl Connection {
         let (policy, now) = (self.shared.policy(), clock::now());
         let holds = |verdict: &Verdict| verdict.still_holds(&policy, now);
         if !self.verdict.as_ref().is_some_and(holds) {
-            reload::judge_again(&self.shared, &self.entry.handle);
+            reload::judge_again(&self.shared, &self.entry.handle, None);
         }
     }
 

@@ -264,7 +264,7 @@ pub(super) fn ask_for_live(shared: &Arc<Shared>, handle: &Arc<Handle>) {
             return;
         };
         if ask_for(groups, &asked, &handle, &before).await {
-            reload::judge_again(&shared, &handle);
+            reload::judge_again(&shared, &handle, None);
         }
     });
 }
@@ -293,7 +293,7 @@ async fn ask_for(
                 "{}",
                 refusal.sentence
             );
-            handle.order(Order::End(CloseReason::RoleLost));
+            handle.order(Order::End(CloseReason::RoleLost), None);
             false
         }
         Ok(Completed::Lacking(_)) | Err(Turned::Postponed(_) | Turned::Unavailable(_)) => false,

@@ -187,6 +187,6 @@ fn to_usize(count: u32) -> usize {
 /// Tells every session to end by the way of `reason`.
 fn end_all(shared: &Shared, reason: CloseReason) {
     for handle in shared.sessions.all() {
-        handle.order(sessions::Order::End(reason));
+        handle.order(sessions::Order::End(reason), None);
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::client_stream::ClientStream;
 use super::lane::Lane;
-use super::sessions::{Handle, Order};
+use super::sessions::{Handle, Order, Term};
 use crate::clock;
 use crate::metrics::{TrafficHandles, add_traffic};
 use crate::session::{CloseReason, Event, Need, Session, Traffic};
@@ -33,6 +33,8 @@ pub(super) enum Outcome {
     Event(Event),
     /// The upstream server said that it is about to go away. Said once.
     LameDuck,
+    /// By the calendar the rights are to be judged again; nothing passes before that.
+    TermOver,
     /// The session has ended and said all it had to say that could be written at once.
     Closed(CloseReason),
 }
@@ -54,6 +56,8 @@ pub(super) struct Pump {
     client_blocked: bool,
     upstream_blocked: bool,
     told_lame_duck: bool,
+    /// When the rights have to be judged again.
+    rights_until: Option<Timestamp>,
     /// Our side of the upstream connection has ended.
     ended_upstream: bool,
 }
@@ -74,6 +78,7 @@ impl Pump {
             client_blocked: false,
             upstream_blocked: false,
             told_lame_duck: false,
+            rights_until: None,
             ended_upstream: false,
         }
     }
@@ -97,6 +102,10 @@ impl Pump {
         let now = clock::now();
         for _ in 0..TURNS {
             self.take_orders(now);
+            if self.is_term_over() {
+                self.rights_until = None;
+                return Poll::Ready(Outcome::TermOver);
+            }
             self.session.handle_time(now);
             let mut moved = self.client_turn(cx, now);
             moved |= self.upstream_turn(cx, now);
@@ -123,14 +132,31 @@ impl Pump {
     }
 
     fn take_orders(&mut self, now: Timestamp) {
-        while let Some(order) = self.handle.take() {
+        while let Some((order, told)) = self.handle.take() {
             match order {
                 Order::End(reason) => self.session.handle_end(reason, now),
-                Order::Rights(permissions, limits) => {
-                    self.session.handle_policy(permissions);
-                    self.session.handle_limits(&limits, now);
+                Order::Cut(reason) => self.session.handle_cut(reason, now),
+                Order::Rights(rights) => {
+                    self.session.handle_policy(rights.permissions);
+                    self.session.handle_limits(&rights.limits, now);
+                    self.hold_until(rights.term, now);
                 }
             }
+            drop(told);
+        }
+    }
+
+    /// Whether the rights have to be judged again. The clock is asked anew after each read, so that nothing is judged by
+    /// them that was sent later.
+    fn is_term_over(&self) -> bool {
+        self.rights_until.is_some_and(|until| until <= clock::now())
+    }
+
+    /// How long the rights that the session has now hold by the calendar.
+    pub(super) fn hold_until(&mut self, term: Term, now: Timestamp) {
+        self.rights_until = term.until;
+        if let Some(ends_at) = term.ends_at {
+            self.session.handle_term(ends_at, now);
         }
     }
 
@@ -159,7 +185,7 @@ impl Pump {
                 }
             }
             moved = true;
-            if self.from_client.is_ready() {
+            if self.from_client.is_ready() && !self.is_term_over() {
                 let (input, at) = self.from_client.unhandled();
                 let taken = self.session.handle_client(input, at, now);
                 self.from_client.handled(taken);
@@ -190,7 +216,7 @@ impl Pump {
                 }
             }
             moved = true;
-            if self.from_upstream.is_ready() {
+            if self.from_upstream.is_ready() && !self.is_term_over() {
                 let (input, at) = self.from_upstream.unhandled();
                 let taken = self.session.handle_upstream(input, at, now);
                 self.from_upstream.handled(taken);
@@ -263,7 +289,10 @@ impl Pump {
 
     /// Ready when a timer is due.
     fn poll_timer(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<()> {
-        let next = self.session.poll_timeout();
+        let next = match (self.session.poll_timeout(), self.rights_until) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
         if next != self.armed {
             self.armed = next;
             if let Some(at) = next {

@@ -6,16 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::admission;
+use super::admission::{self, Turned};
 use super::groups;
-use super::sessions::{Handle, Order};
+use super::sessions::{Bound, Handle, Order, Rights, Term, Told};
 use super::{Shared, act};
 use crate::audit::ActKind;
 use crate::clock;
 use crate::config::Config;
+use crate::policy::{Assignment, Policy};
 use crate::session::CloseReason;
+use crate::time::Timestamp;
 
 /// Waits for SIGHUP until `stop`.
 pub(super) async fn on_hangup(shared: Arc<Shared>, path: PathBuf, stop: CancellationToken) {
@@ -63,10 +67,21 @@ async fn reload(shared: &Arc<Shared>, path: &std::path::Path) {
     shared.audit.set_policy(&hash);
     shared.metrics.policy_loaded(Some(&hash));
     shared.audit.reopen().await;
+    // Whoever reads that the policy was reloaded may rely on it: from then on nothing passes that it refuses.
+    if !judge_all_again(shared).await {
+        tracing::warn!(
+            "after {} s some sessions have not taken the new policy; they wait for something else first, and nothing passes \
+             in them before they do",
+            TAKEN.as_secs()
+        );
+    }
     act(shared, ActKind::PolicyReloaded, "SIGHUP", &hash).await;
-    judge_all_again(shared);
     tracing::info!(policy = hash, "reloaded");
 }
+
+/// How long a reload waits for every session to take the new policy. A session whose second CONNECT is being judged takes
+/// it when that is over, and passes nothing until then.
+const TAKEN: Duration = Duration::from_secs(5);
 
 /// How often the calendar is looked at, which is how late a role may begin or end.
 const CALENDAR: Duration = Duration::from_secs(1);
@@ -87,7 +102,7 @@ pub(super) async fn by_calendar(shared: Arc<Shared>, stop: CancellationToken) {
         let now = clock::now();
         let next = shared.policy().next_change(looked_at);
         if next.is_some_and(|at| at <= now) {
-            judge_all_again(&shared);
+            judge_all_again(&shared).await;
         }
         looked_at = now;
         looks = looks.wrapping_add(1);
@@ -115,44 +130,68 @@ fn ask_for_open_groups(shared: &Arc<Shared>) {
     }
 }
 
-fn judge_all_again(shared: &Arc<Shared>) {
+/// Judges every live session again. Whether all have taken the outcome in time.
+async fn judge_all_again(shared: &Arc<Shared>) -> bool {
+    let (told, mut taken) = mpsc::channel(1);
     for handle in shared.sessions.all() {
-        judge_again(shared, &handle);
+        judge_again(shared, &handle, Some(told.clone()));
     }
+    drop(told);
+    // Nothing is ever sent: it ends when the last order is carried out, or gone with its session.
+    timeout(TAKEN, taken.recv()).await.is_ok()
 }
 
 /// Judges a live session by the policy now in force; only what it lost is taken from it.
-pub(super) fn judge_again(shared: &Arc<Shared>, handle: &Arc<Handle>) {
+pub(super) fn judge_again(shared: &Arc<Shared>, handle: &Arc<Handle>, told: Option<Told>) {
     let Some(bound) = handle.bound() else { return };
     let policy = shared.policy();
-    let assign = |now| {
-        admission::assign(
-            &policy,
-            &bound.identity,
-            handle.client,
-            bound.requested_role.as_deref(),
-            now,
-        )
-    };
+    let now = clock::now();
     let open = groups::are_open(shared, &bound.identity);
-    let order = match assign(clock::now()) {
+    let order = match assign(&policy, handle, &bound, now) {
         Ok(assignment) if assignment.upstream == bound.connected.upstream => {
-            let limits = admission::role_limits(assignment.limits);
-            Order::Rights(assignment.permissions, limits)
+            Order::Rights(Rights {
+                permissions: assignment.permissions,
+                limits: admission::role_limits(assignment.limits),
+                term: term(&policy, now, |at| {
+                    let then = assign(&policy, handle, &bound, at);
+                    then.is_ok_and(|then| then.upstream == bound.connected.upstream)
+                }),
+            })
         }
         // Another upstream: the session has to begin anew there.
         Ok(_) => Order::End(CloseReason::Drained),
         // Only time has passed: for the role, or since its owner signed in. A fresh token may do.
-        Err(_) if assign(bound.judged_at).is_ok() => Order::End(CloseReason::Expired),
+        Err(_) if assign(&policy, handle, &bound, bound.judged_at).is_ok() => {
+            Order::Cut(CloseReason::Expired)
+        }
         // Nothing is certain, so nothing may go on; but it is not no. Its client comes back and is judged anew.
         Err(turned) if open && turned.is_for_unknown_groups() => {
             Order::End(CloseReason::IdentityUnavailable)
         }
         Err(_) => Order::End(CloseReason::RoleLost),
     };
-    handle.order(order);
+    handle.order(order, told);
     // After that: what it holds for certain is put in force now, the rest when Graph has answered.
     if open {
         groups::ask_for_live(shared, handle);
     }
+}
+
+/// How long what an identity may do now holds by the calendar. `holds` says whether anything of it does at some time.
+pub(super) fn term(policy: &Policy, now: Timestamp, holds: impl Fn(Timestamp) -> bool) -> Term {
+    let until = policy.next_change(now);
+    Term {
+        until,
+        ends_at: until.filter(|at| !holds(*at)),
+    }
+}
+
+fn assign(
+    policy: &Policy,
+    handle: &Handle,
+    bound: &Bound,
+    at: Timestamp,
+) -> Result<Assignment, Turned> {
+    let role = bound.requested_role.as_deref();
+    admission::assign(policy, &bound.identity, handle.client, role, at)
 }

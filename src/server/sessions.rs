@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::task::AtomicWaker;
+use tokio::sync::mpsc;
 
 use crate::identity::Identity;
 use crate::policy::Permissions;
@@ -13,13 +14,35 @@ use crate::session::{CloseReason, Connected, RoleLimits, SessionId, Traffic};
 use crate::time::Timestamp;
 
 /// What a session can be told.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) enum Order {
     /// End, by the way of the reason.
     End(CloseReason),
-    /// The policy changed.
-    Rights(Arc<Permissions>, RoleLimits),
+    /// End at once: there are no rights any more, not even for a goodbye.
+    Cut(CloseReason),
+    /// Go on with these rights.
+    Rights(Rights),
 }
+
+/// What a session may do from now on.
+#[derive(Debug)]
+pub(super) struct Rights {
+    pub(super) permissions: Arc<Permissions>,
+    pub(super) limits: RoleLimits,
+    pub(super) term: Term,
+}
+
+/// How long rights hold by the calendar.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Term {
+    /// When they have to be judged again.
+    pub(super) until: Option<Timestamp>,
+    /// When nothing is left of them, if that is the next change.
+    pub(super) ends_at: Option<Timestamp>,
+}
+
+/// Held by an order until the session has carried it out, or has ended.
+pub(super) type Told = mpsc::Sender<()>;
 
 /// A live session as the rest of the process sees it.
 #[derive(Debug)]
@@ -28,7 +51,7 @@ pub(super) struct Handle {
     pub(super) client: SocketAddr,
     pub(super) waker: AtomicWaker,
     has_orders: AtomicBool,
-    orders: Mutex<VecDeque<Order>>,
+    orders: Mutex<VecDeque<(Order, Option<Told>)>>,
     bound: Mutex<Option<Arc<Bound>>>,
     traffic: [AtomicU64; 5],
     subscriptions: AtomicUsize,
@@ -50,14 +73,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Handle {
-    /// Tells the session something; it hears of it within one turn.
-    pub(super) fn order(&self, order: Order) {
-        lock(&self.orders).push_back(order);
+    /// Tells the session something; it hears of it within one turn. `told` is dropped when it has done so.
+    pub(super) fn order(&self, order: Order, told: Option<Told>) {
+        lock(&self.orders).push_back((order, told));
         self.has_orders.store(true, Ordering::Release);
         self.waker.wake();
     }
 
-    pub(super) fn take(&self) -> Option<Order> {
+    pub(super) fn take(&self) -> Option<(Order, Option<Told>)> {
         if !self.has_orders.load(Ordering::Acquire) {
             return None;
         }

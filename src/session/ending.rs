@@ -43,6 +43,20 @@ impl Session {
         }
     }
 
+    /// The rights have ended: so does the session, at once, and nothing more passes in either direction.
+    pub fn handle_cut(&mut self, reason: CloseReason, now: Timestamp) {
+        self.to_upstream.discard();
+        self.close(reason, now);
+    }
+
+    /// By the calendar the rights end at `ends_at`: so does the session, if not before, with a notice as for a token.
+    pub fn handle_term(&mut self, ends_at: Timestamp, now: Timestamp) {
+        let sooner = self.timers.at(Timer::End).is_none_or(|end| ends_at < end);
+        if sooner {
+            self.lease(ends_at, now);
+        }
+    }
+
     /// The token is good until `ends_at`: the session ends then, with a notice before. A drain that is under way goes on.
     pub(super) fn lease(&mut self, ends_at: Timestamp, now: Timestamp) {
         if !matches!(self.ending, None | Some(CloseReason::Expired)) {

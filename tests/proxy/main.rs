@@ -17,6 +17,7 @@ mod support;
 
 mod balancer;
 mod basics;
+mod changes;
 mod close;
 mod cuts;
 mod groups;

@@ -102,8 +102,9 @@ async fn a_policy_that_changes_during_an_admission_holds_for_that_session_too() 
     let natsentry = Binary::start(&config(&idp, gate.address, "old"), &[]);
     let mut wire = Wire::connect(natsentry.address()).await;
     wire.line().await.expect("INFO");
-    wire.send(&connect_line(&proxy::token(&idp, "alice"), ""))
-        .await;
+    let connect = connect_line(&proxy::token(&idp, "alice"), "");
+    // What came with CONNECT is judged by the new policy, too.
+    wire.send(&format!("{connect}PUB old 0\r\n\r\n")).await;
     until("the dial", || gate.arrived.load(Ordering::Acquire)).await;
     let changed = config(&idp, gate.address, "new").to_string();
     std::fs::write(natsentry.dir().join("natsentry.yaml"), changed).expect("a new policy");
@@ -113,12 +114,10 @@ async fn a_policy_that_changes_during_an_admission_holds_for_that_session_too() 
     assert!(hangup.expect("kill").success());
     until("the reload", || natsentry.find("reloaded").is_some()).await;
     gate.open.notify_one();
-    assert!(wire.until_pong().await.is_empty());
+    let refused = ["-ERR 'Permissions Violation for Publish to \"old\"'"];
+    assert_eq!(wire.until_pong().await, refused);
     wire.send("PUB old 0\r\n\r\nPUB new 0\r\n\r\n").await;
-    assert_eq!(
-        wire.until_pong().await,
-        ["-ERR 'Permissions Violation for Publish to \"old\"'"]
-    );
+    assert_eq!(wire.until_pong().await, refused);
     wire.send("PUB new 17\r\n").await;
     let said = wire.rest().await;
     assert_eq!(

@@ -108,7 +108,7 @@ pub fn check(
     stream: &[u8],
     pieces: &[&[u8]],
     decode: reading::Decode,
-) -> Result<(), String> {
+) -> Result<Seen, String> {
     let show = || stream.escape_ascii().to_string();
     let got = through(world, pieces);
     let read = reading::read(stream, world.settings, decode);
@@ -139,7 +139,19 @@ pub fn check(
     }
     let unlucky = fault.is_some() && is_a_matter_of_luck(&stream[rest..]);
     as_with_the_server(world, pieces, &judged, unlucky)
-        .map_err(|why| format!("{why}\n   stream \"{}\"", show()))
+        .map_err(|why| format!("{why}\n   stream \"{}\"", show()))?;
+    Ok(Seen {
+        operations: upstream.len(),
+        ended: got.close.is_some(),
+    })
+}
+
+/// What a stream showed.
+pub struct Seen {
+    /// Operations that went upstream.
+    pub operations: usize,
+    /// Whether the session ended by it.
+    pub ended: bool,
 }
 
 /// How a server reads what natsentry sent it; it must not find fault with it.
@@ -221,7 +233,8 @@ fn as_with_the_server(
 }
 
 /// Whether what a server makes of an operation at fault depends on its version or on how TCP cut it, so that natsentry ends
-/// the session in any case: a CR without LF, an LF as the first byte of the arguments, INFO and HMSG.
+/// the session in any case: a CR without LF, an LF as the first byte of the arguments, INFO and HMSG; and -ERR, after which a
+/// server goes on to the end of its read.
 fn is_a_matter_of_luck(operation: &[u8]) -> bool {
     let line_end = operation.iter().position(|byte| *byte == b'\n');
     let line = &operation[..line_end.map_or(operation.len(), |end| end + 1)];
@@ -239,5 +252,6 @@ fn is_a_matter_of_luck(operation: &[u8]) -> bool {
     lone_cr
         || first == Some(&b'\n')
         || verb == b"INFO"
+        || verb == b"-ERR"
         || b"HMSG".starts_with(&verb) && verb.len() > 1
 }

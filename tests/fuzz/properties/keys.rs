@@ -13,7 +13,9 @@ pub fn key_document(data: &[u8]) {
         Err(error) => return is_one_plain_line(&error.to_string()),
     };
     assert!(!set.is_empty());
-    let document: Value = serde_json::from_slice(data).expect("what is accepted is JSON");
+    let Some(document) = read_by_another(data) else {
+        return;
+    };
     let entries = document["keys"].as_array().expect("an array of keys");
     assert!(set.len() + set.skipped().len() >= entries.len().min(1));
     let mut kids: Vec<&str> = set.kids().collect();
@@ -58,7 +60,9 @@ pub fn metadata(data: &[u8]) {
         };
         match Metadata::parse(data, &source) {
             Ok(read) => {
-                let document: Value = serde_json::from_slice(data).expect("JSON");
+                let Some(document) = read_by_another(data) else {
+                    continue;
+                };
                 assert_eq!(document["jwks_uri"], &*read.jwks_uri);
                 let found = document["issuer"].as_str().expect("an issuer");
                 let filled = tid.map_or(found.to_owned(), |tid| found.replace("{tenantid}", tid));
@@ -71,6 +75,14 @@ pub fn metadata(data: &[u8]) {
             }
             Err(error) => is_one_plain_line(&error.to_string()),
         }
+    }
+}
+
+/// The document as another parser reads it; nothing where members that nobody reads hold numbers beyond its range.
+pub(super) fn read_by_another(data: &[u8]) -> Option<Value> {
+    match serde_json::from_slice(data) {
+        Err(error) if error.to_string().starts_with("number out of range") => None,
+        value => Some(value.expect("what is accepted is JSON")),
     }
 }
 

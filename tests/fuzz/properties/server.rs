@@ -180,6 +180,8 @@ pub struct Parser {
     payload: Vec<u8>,
     ops: Vec<Op>,
     end: Option<End>,
+    /// The connection ends with this read.
+    closing: bool,
 }
 
 impl Parser {
@@ -196,6 +198,7 @@ impl Parser {
             payload: Vec::new(),
             ops: Vec::new(),
             end: None,
+            closing: false,
         }
     }
 
@@ -235,13 +238,15 @@ impl Parser {
                 _ => self.byte(input, at),
             };
             if let Err(end) = step {
-                self.end = Some(end);
+                self.end = Some(if self.closing { End::Silent } else { end });
                 return;
             }
             at += 1;
         }
-        if let Err(end) = self.end_of_read(input) {
-            self.end = Some(end);
+        match self.end_of_read(input) {
+            Err(end) if !self.closing => self.end = Some(end),
+            _ if self.closing => self.end = Some(End::Silent),
+            _ => {}
         }
     }
 
@@ -387,7 +392,8 @@ impl Parser {
                 }
                 self.ops.push(Op::Info(arguments));
             }
-            Verb::Err => return Err(End::Silent),
+            // The connection is closed, and the rest of the read is gone through all the same.
+            Verb::Err => self.closing = true,
             Verb::Ping | Verb::Pong | Verb::Ok => {}
         }
         Ok(())

@@ -36,43 +36,89 @@ const FROM_NPM: [(&str, &str); 5] = [
 /// For one file.
 const LIMIT: Duration = Duration::from_secs(420);
 
-/// Runs them.
-pub fn run(bench: &Bench<'_>) -> Result<Results, String> {
+/// For one test by itself.
+const LIMIT_OF_ONE: Duration = Duration::from_secs(90);
+
+/// Runs them, or `only` some.
+pub fn run(bench: &Bench<'_>, only: &[String]) -> Result<Results, String> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suites/deno");
     let node = tools::node().map_err(|error| error.to_string())?;
     let program = node.program(&source).map_err(|error| error.to_string())?;
     let map = bench.logs.join("import-map.json");
     fs::write(&map, import_map(bench.checkout, &program).to_string())
         .map_err(|error| error.to_string())?;
+    let runner = Deno {
+        bench,
+        node: node.node,
+        program,
+        map,
+    };
     let mut results = Results::default();
-    for file in files(bench.checkout)
-        .into_iter()
-        .filter(|file| bench.wants(file))
-    {
-        let output = bench.logs.join(file.replace('/', "-"));
-        let mut deno = Command::new(&node.node);
-        deno.arg(program.join("node_modules/deno/bin.cjs"))
-            .args([
-                "test",
-                "-A",
-                "--no-check",
-                "--no-lock",
-                "--no-config",
-                "--reporter=tap",
-                "--import-map",
-            ])
-            .arg(&map)
-            .arg(&file)
-            .envs(bench.environment())
-            .env("DENO_TLS_CA_STORE", "system")
-            .env("NO_COLOR", "1")
-            .current_dir(bench.checkout);
-        limited(&mut deno, &output, LIMIT).map_err(|error| error.to_string())?;
-        let before = results.0.len();
-        read(&file, &output, &mut results)?;
-        println!("{file}: {} tests", results.0.len() - before);
+    if only.is_empty() {
+        for file in files(bench.checkout)
+            .into_iter()
+            .filter(|file| bench.wants(file))
+        {
+            let output = bench.logs.join(file.replace('/', "-"));
+            let found = runner.run(&file, None, &output)?;
+            println!("{file}: {}", found.summary());
+            results.0.extend(found.0);
+        }
+    }
+    // One that goes wrong can take the others of its file along: the second time each is alone.
+    for (number, test) in only.iter().enumerate() {
+        if let Some((file, name)) = test.split_once("::") {
+            let output = bench.logs.join(format!("again-{number}"));
+            results.0.extend(runner.run(file, Some(name), &output)?.0);
+        }
     }
     Ok(results)
+}
+
+struct Deno<'a> {
+    bench: &'a Bench<'a>,
+    node: PathBuf,
+    program: PathBuf,
+    map: PathBuf,
+}
+
+impl Deno<'_> {
+    /// Runs a file, or one test of it.
+    fn run(&self, file: &str, test: Option<&str>, output: &Path) -> Result<Results, String> {
+        let mut deno = Command::new(&self.node);
+        deno.arg(self.program.join("node_modules/deno/bin.cjs"));
+        deno.args([
+            "test",
+            "-A",
+            "--no-check",
+            "--no-lock",
+            "--no-config",
+            "--reporter=tap",
+        ]);
+        if let Some(test) = test {
+            deno.arg(format!("--filter=/^{}$/", escaped(test)));
+        }
+        deno.arg("--import-map")
+            .arg(&self.map)
+            .arg(file)
+            .envs(self.bench.environment())
+            .env("DENO_TLS_CA_STORE", "system")
+            .env("NO_COLOR", "1")
+            .current_dir(self.bench.checkout);
+        let limit = if test.is_some() { LIMIT_OF_ONE } else { LIMIT };
+        limited(&mut deno, output, limit).map_err(|error| error.to_string())?;
+        let mut results = Results::default();
+        read(file, output, &mut results)?;
+        Ok(results)
+    }
+}
+
+/// For a regular expression.
+fn escaped(text: &str) -> String {
+    let special = |c: char| !c.is_alphanumeric() && !c.is_whitespace();
+    text.chars()
+        .flat_map(|c| special(c).then_some('\\').into_iter().chain([c]))
+        .collect()
 }
 
 fn files(checkout: &Path) -> Vec<String> {

@@ -10,13 +10,15 @@ use super::Bench;
 use super::commands::limited;
 use super::results::{End, Results};
 
-/// Folders of tests, and of sources for `PYTHONPATH`.
-const TESTS: [&str; 4] = [
-    "nats/tests",
-    "nats-core/tests",
-    "nats-jetstream/tests",
-    "nats-key-value/tests",
+/// The packages of the repository, and the folder that the paths in their tests start from.
+const PACKAGES_OF_TESTS: [(&str, &str); 4] = [
+    ("nats", "."),
+    ("nats-core", "nats-core"),
+    ("nats-jetstream", "nats-jetstream"),
+    ("nats-key-value", "nats-key-value"),
 ];
+
+/// For `PYTHONPATH`.
 const SOURCES: [&str; 5] = [
     "nats/src",
     "nats-core/src",
@@ -46,8 +48,8 @@ const LIMIT: Duration = Duration::from_secs(2400);
 /// For one test, in seconds.
 const TEST_LIMIT: &str = "--timeout=60";
 
-/// Runs them.
-pub fn run(bench: &Bench<'_>) -> Result<Results, String> {
+/// Runs them, or `only` some.
+pub fn run(bench: &Bench<'_>, only: &[String]) -> Result<Results, String> {
     let python = interpreter()?;
     let version =
         output_of(command(&python).arg("--version"), ADVICE).map_err(|error| error.to_string())?;
@@ -68,33 +70,39 @@ pub fn run(bench: &Bench<'_>) -> Result<Results, String> {
         .collect();
     path.push(packages.display().to_string());
     let mut results = Results::default();
-    for tests in TESTS
-        .iter()
-        .filter(|tests| bench.checkout.join(tests).is_dir())
-    {
-        let output = bench.logs.join(tests.replace('/', "-"));
+    for (package, home) in PACKAGES_OF_TESTS {
+        let own = format!("{package}/tests");
+        if !bench.checkout.join(&own).is_dir() {
+            continue;
+        }
+        let home = bench.checkout.join(home);
+        let chosen: Vec<String> = if only.is_empty() {
+            vec![bench.checkout.join(&own).display().to_string()]
+        } else {
+            let ours = only.iter().filter(|test| test.starts_with(&own));
+            ours.map(|test| bench.checkout.join(test).display().to_string())
+                .collect()
+        };
+        if chosen.is_empty() {
+            continue;
+        }
+        let again = if only.is_empty() { "" } else { " again" };
+        let output = bench.logs.join(format!("{package}{again}"));
         let mut pytest = command(&python);
         pytest
-            .args([
-                "-m",
-                "pytest",
-                "-p",
-                "no:cacheprovider",
-                "-v",
-                "--tb=short",
-                TEST_LIMIT,
-            ])
-            .arg(tests)
+            .args(["-m", "pytest", "-p", "no:cacheprovider", "-v"])
+            .args(["--tb=short", TEST_LIMIT])
+            .args(chosen)
             .envs(bench.environment())
             .env("PYTHONPATH", path.join(":"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("COLUMNS", "400")
-            .current_dir(bench.checkout);
-        if !bench.filters.is_empty() {
+            .current_dir(home);
+        if !bench.filters.is_empty() && only.is_empty() {
             pytest.arg("-k").arg(bench.filters.join(" or "));
         }
         limited(&mut pytest, &output, LIMIT).map_err(|error| error.to_string())?;
-        read(&output, &mut results)?;
+        read(package, &output, &mut results)?;
     }
     Ok(results)
 }
@@ -109,8 +117,9 @@ fn interpreter() -> Result<PathBuf, String> {
         .map_err(|error| error.to_string())
 }
 
-/// `nats/tests/test_x.py::Class::test PASSED  [ 5%]`; a test that writes of its own stands between name and word.
-fn read(output: &Path, results: &mut Results) -> Result<(), String> {
+/// `nats/tests/test_x.py::Class::test PASSED  [ 5%]`, from wherever the run started; a test that writes of its own stands
+/// between name and word.
+fn read(package: &str, output: &Path, results: &mut Results) -> Result<(), String> {
     let bytes = std::fs::read(output).map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&bytes);
     let words = [
@@ -128,7 +137,8 @@ fn read(output: &Path, results: &mut Results) -> Result<(), String> {
             .iter()
             .find(|(word, _)| parts.clone().any(|part| part == *word))
         {
-            results.0.insert(test.to_owned(), *end);
+            let (_, test) = test.split_once("tests/").unwrap_or(("", test));
+            results.0.insert(format!("{package}/tests/{test}"), *end);
         }
     }
     Ok(())

@@ -41,6 +41,21 @@ impl Results {
         self.0.values().filter(|end| **end == wanted).count()
     }
 
+    /// The tests that failed.
+    pub fn failed(&self) -> Vec<String> {
+        let failed = self.0.iter().filter(|(_, end)| **end == End::Failed);
+        failed.map(|(test, _)| test.clone()).collect()
+    }
+
+    /// Takes over what went well the second time.
+    pub fn better(&mut self, second: Self) {
+        for (test, end) in second.0 {
+            if end == End::Ok && self.0.contains_key(&test) {
+                self.0.insert(test, end);
+            }
+        }
+    }
+
     /// For people.
     pub fn summary(&self) -> String {
         let counts = End::ALL.map(|(end, word)| format!("{} {word}", self.count(end)));
@@ -74,6 +89,18 @@ impl Results {
         });
         Ok(Self(lines.collect()))
     }
+}
+
+/// What did not pass on this route in earlier runs: directly whatever failed, through natsentry what passed directly.
+pub fn not_passed_yet(suite: Suite, route: Route) -> Result<Vec<String>, String> {
+    let kept = Results::load(&file(suite, route))?;
+    if route == Route::Direct {
+        return Ok(kept.failed());
+    }
+    let direct = Results::load(&file(suite, Route::Direct))?;
+    let passed = direct.0.into_iter().filter(|(_, end)| *end == End::Ok);
+    let missing = passed.filter(|(test, _)| kept.0.get(test) != Some(&End::Ok));
+    Ok(missing.map(|(test, _)| test).collect())
 }
 
 /// Tests that are known to fail through natsentry, each with its reason. The file has a line `reason: ..` before the

@@ -20,15 +20,15 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// Tests at a time. Most of their time is spent waiting.
 const WORKERS: usize = 2;
 
-/// Builds and runs them.
-pub fn run(bench: &Bench<'_>) -> Result<Results, String> {
+/// Builds and runs them, or `only` some.
+pub fn run(bench: &Bench<'_>, only: &[String]) -> Result<Results, String> {
     let package = bench.checkout.join("async-nats");
     let mut queue = VecDeque::new();
     for program in programs(bench.checkout)? {
         let name = stem(&program);
         for test in tests(&program, &package)? {
             let full = format!("{name}::{test}");
-            if bench.wants(&full) {
+            if bench.wants(&full) && (only.is_empty() || only.contains(&full)) {
                 queue.push_back((program.clone(), test, full));
             }
         }

@@ -112,7 +112,12 @@ fn info_for_client(shared: &Shared, natsentry: &[u8], server: &[u8]) -> Option<V
         }
     }
     if let Some(tls) = &shared.tls {
-        fields.insert("tls_required".to_owned(), true.into());
+        let word = if tls.optional {
+            "tls_available"
+        } else {
+            "tls_required"
+        };
+        fields.insert(word.to_owned(), true.into());
         if tls.verifies {
             fields.insert("tls_verify".to_owned(), true.into());
         }
@@ -134,6 +139,9 @@ async fn greet(shared: &Shared, mut tcp: TcpStream, info: &[u8]) -> io::Result<B
     if !first {
         tcp.write_all(info).await?;
         if !begins_tls(&tcp).await? {
+            if tls.optional {
+                return Ok(Box::new(tcp));
+            }
             return Err(io::Error::from(io::ErrorKind::InvalidData));
         }
     }

@@ -74,6 +74,8 @@ struct Shared {
 struct FrontTls {
     server: ServerTls,
     verifies: bool,
+    /// Clients may stay in clear.
+    optional: bool,
     /// How long a client may take to begin with TLS before INFO is sent: none at all, or for ever (`Duration::MAX`).
     first_wait: Option<Duration>,
 }
@@ -224,6 +226,15 @@ fn text(error: std::io::Error) -> String {
     error.to_string()
 }
 
+/// As Go's `net.JoinHostPort` writes it.
+fn host_and_port(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
 async fn listen(taken: &Taken) -> Result<TcpListener, String> {
     let host = taken.host.as_deref().unwrap_or(ANYWHERE);
     let port = match taken.port.as_deref().unwrap_or("4222") {
@@ -304,6 +315,7 @@ fn front_tls(tls: &nats_config::Tls) -> Result<Option<FrontTls>, String> {
     Ok(Some(FrontTls {
         server: server.map_err(|error| error.to_string())?,
         verifies: tls.verify,
+        optional: tls.optional,
         first_wait,
     }))
 }

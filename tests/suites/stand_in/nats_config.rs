@@ -25,6 +25,8 @@ pub struct Tls {
     pub key: Option<String>,
     pub ca: Option<String>,
     pub verify: bool,
+    /// `allow_non_tls`: clients may stay in clear.
+    pub optional: bool,
     /// `handshake_first`: `true`, `auto` or a time.
     pub first: Option<String>,
 }
@@ -75,7 +77,13 @@ pub fn rewrite(text: &str, home: &Path, new_home: &Path) -> Rewritten {
             "pidfile" | "pid_file" => taken.pid_file = Some(entry.word()),
             "log_file" | "logfile" => taken.log_file = Some(entry.word()),
             "ports_file_dir" => taken.ports_file_dir = Some(entry.word()),
-            "tls" => taken.tls = tls(entry.value),
+            "tls" => {
+                taken.tls = Tls {
+                    optional: taken.tls.optional,
+                    ..tls(entry.value)
+                }
+            }
+            "allow_non_tls" => taken.tls.optional = entry.word() == "true",
             // natsentry has no WebSocket listener, and clients must not get around it.
             "websocket" => {}
             "include" => {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::NAME;
 use super::process::Real;
+use super::{NAME, host_and_port};
 
 /// The real server writes its file when it is ready, a moment after it listens.
 const STEPS: u32 = 1000;
@@ -24,7 +24,7 @@ pub fn file(folder: &Path) -> PathBuf {
 pub async fn write(folder: &Path, real: &Real, host: &str, port: u16) -> Result<(), String> {
     let mut ports = read(real).await?;
     let host = if host == "0.0.0.0" { "127.0.0.1" } else { host };
-    ports["nats"] = json!([format!("nats://{host}:{port}")]);
+    ports["nats"] = json!([format!("nats://{}", host_and_port(host, port))]);
     let aside = folder.join(format!(".{NAME}_{}", std::process::id()));
     fs::write(&aside, ports.to_string())
         .and_then(|()| fs::rename(&aside, file(folder)))

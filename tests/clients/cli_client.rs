@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use natsentry::demo::provision::{TempDir, command};
 
-use crate::driver::Mode;
+use crate::driver::{Mode, Place};
 use crate::program::Said;
 use crate::report::Line;
 use crate::support::tokens;
@@ -31,8 +31,7 @@ type Outcome = Result<String, String>;
 /// The tool, and where it connects to.
 pub struct Cli {
     pub program: PathBuf,
-    pub url: String,
-    pub token_url: Option<String>,
+    pub place: Place,
 }
 
 /// One command at work.
@@ -125,6 +124,9 @@ impl Cli {
         match mode {
             Mode::Permitted => {
                 tell("publish_subscribe", self.publish_subscribe());
+                tell("wildcards", self.wildcards());
+                tell("large_payload", self.large_payload());
+                tell("flush_rtt", self.text(&["rtt", "3"]).map(|_| String::new()));
                 tell("queue_group", self.queue_group());
                 tell("request_reply", self.request_reply());
                 tell("headers", self.headers());
@@ -137,7 +139,8 @@ impl Cli {
                 tell("object_put_get", self.object_put_get());
                 tell("reconnect", self.reconnect(said));
             }
-            Mode::Expiring => panic!("the tool has no token callback"),
+            Mode::Password | Mode::Tls => tell("publish_subscribe", self.publish_subscribe()),
+            Mode::Expiring | Mode::LameDuck => panic!("the tool has no token callback"),
             Mode::Refused => {
                 for (op, args) in REFUSED {
                     tell(op, self.refuse(args));
@@ -150,11 +153,14 @@ impl Cli {
     fn start(&self, args: &[&str]) -> Result<Running, String> {
         let mut command = command(&self.program);
         command
-            .args(["--no-context", "--server", &self.url])
+            .args(["--no-context", "--server", &self.place.url])
             .args(args);
+        if let Some(ca) = &self.place.ca {
+            command.arg("--tlsca").arg(ca);
+        }
         // The tool reads files of the user otherwise.
         command.env("NATS_CONTEXT", "").env("NO_COLOR", "1");
-        if let Some(url) = &self.token_url {
+        if let Some(url) = &self.place.token_url {
             command.env(
                 "NATS_TOKEN",
                 tokens::fetch(url).map_err(|error| error.to_string())?,
@@ -221,6 +227,23 @@ impl Cli {
         let sub = self.start(&["sub", "app.events.*", "--raw"])?;
         self.publish_until_seen(&sub, &["pub", "app.events.one", "hello"], "hello")?;
         Ok(String::new())
+    }
+
+    fn wildcards(&self) -> Outcome {
+        let subscribe = |subject| self.start(&["sub", subject, "--raw"]);
+        for subject in ["app.wild.>", "app.*.card.*"] {
+            let sub = subscribe(subject)?;
+            self.publish_until_seen(&sub, &["pub", "app.wild.card.one", "joker"], "joker")?;
+        }
+        Ok(String::new())
+    }
+
+    /// As large as an argument of a command can be.
+    fn large_payload(&self) -> Outcome {
+        let data = "0123456789".repeat(10_000);
+        let sub = self.start(&["sub", "app.large", "--raw"])?;
+        self.publish_until_seen(&sub, &["pub", "app.large", &data], &data)?;
+        Ok(format!("{} bytes", data.len()))
     }
 
     fn queue_group(&self) -> Outcome {

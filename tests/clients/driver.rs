@@ -1,32 +1,62 @@
-//! Runs one client against one target, cuts the wire when the client is ready for it, and judges what it printed.
+//! Runs one client against one target, does to its connection what the run is about, and judges what it printed.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
-
-use natsentry::demo::servers::{NatsServer, Version};
 
 use crate::cli_client::UNSAID;
 use crate::estate::{self, Expected};
 use crate::program::{Client, Said};
 use crate::report::{Line, Report};
-use crate::support::binary::Binary;
-use crate::support::issuer::{self, Issuer};
-use crate::support::relay::Relay;
-use crate::support::servers;
-use crate::support::tokens::TokenServer;
+use crate::servers::Server;
+use crate::target::Target;
 
 /// No client waits longer than 20 s for anything of its own.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
-/// Which of the two runs.
+/// What a run is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
+    /// Everything that the role permits.
     Permitted,
+    /// What it does not.
     Refused,
     /// The token runs out while the client is connected.
     Expiring,
+    /// The server goes into lame duck mode while the client is connected, and another one is there.
+    LameDuck,
+    /// The credential comes as the password.
+    Password,
+    /// Over TLS.
+    Tls,
+}
+
+impl Mode {
+    /// What the client program is told to do.
+    pub const fn program_word(self) -> &'static str {
+        match self {
+            Self::Permitted => "permitted",
+            Self::Refused => "refused",
+            Self::Expiring | Self::LameDuck => "expiring",
+            Self::Password | Self::Tls => "brief",
+        }
+    }
+
+    /// The operations, each with what has to stand in its detail.
+    pub fn expected(self) -> Vec<(&'static str, &'static Expected)> {
+        let plain =
+            |ops: &'static [&'static str]| ops.iter().map(|op| (*op, &Expected::Nothing)).collect();
+        match self {
+            Self::Permitted => plain(estate::PERMITTED),
+            Self::Expiring | Self::LameDuck => plain(estate::EXPIRING),
+            Self::Password | Self::Tls => plain(estate::BRIEF),
+            Self::Refused => estate::REFUSED
+                .iter()
+                .map(|(op, text)| (*op, text))
+                .collect(),
+        }
+    }
 }
 
 impl fmt::Display for Mode {
@@ -35,140 +65,59 @@ impl fmt::Display for Mode {
             Self::Permitted => "permitted",
             Self::Refused => "refused",
             Self::Expiring => "expiring",
+            Self::LameDuck => "lame duck",
+            Self::Password => "password",
+            Self::Tls => "TLS",
         })
     }
 }
 
-/// Something that clients connect to, and how to break the connection of one that is connected.
-pub struct Target {
+/// Where a client goes, and how.
+#[derive(Debug, Clone)]
+pub struct Place {
     /// What goes into `NATS_URL`.
     pub url: String,
     /// What goes into `TOKEN_URL`.
     pub token_url: Option<String>,
-    /// The column of the table.
-    pub route: &'static str,
-    /// The server at the end of it.
-    pub version: Version,
-    relay: Relay,
-    tokens: Option<TokenServer>,
-    _proxied: Option<(Binary, Issuer)>,
-    _server: NatsServer,
+    /// What goes into `NATS_CA`.
+    pub ca: Option<PathBuf>,
+    /// How long one operation may take.
+    pub patience: Duration,
 }
 
-impl Target {
-    /// A server whose own user `app` has the role.
-    pub fn role(version: Version) -> Self {
-        let password = "pw-of-the-estate";
-        let server = servers::start(version, &estate::role_config(password));
-        furnish(&format!("nats://admin:{password}@{}", server.address()));
-        let relay = Relay::to(server.address());
-        let url = format!("nats://app:{password}@{}", relay.address());
+impl Place {
+    /// Operations take as long as they need on a machine that tests many things at once, unless the server lacks half of
+    /// them.
+    pub fn new(url: String, server: Server) -> Self {
+        let patience = if server.has_stores() { 20 } else { 5 };
         Self {
             url,
             token_url: None,
-            route: "direct, role",
-            version,
-            relay,
-            tokens: None,
-            _proxied: None,
-            _server: server,
+            ca: None,
+            patience: Duration::from_secs(patience),
         }
     }
-
-    /// A server that one token opens, handed out on every connect.
-    pub fn token(version: Version) -> Self {
-        let token = "token-of-the-estate";
-        let server = servers::start(version, &estate::token_config(token));
-        furnish(&format!("nats://{token}@{}", server.address()));
-        let relay = Relay::to(server.address());
-        let tokens = TokenServer::start(move || token.to_owned());
-        Self {
-            url: format!("nats://{}", relay.address()),
-            token_url: Some(tokens.url()),
-            route: "direct, token",
-            version,
-            relay,
-            tokens: Some(tokens),
-            _proxied: None,
-            _server: server,
-        }
-    }
-
-    /// natsentry in front of a server: the identity has the role, the proxy is the server's administrator. The first
-    /// token handed out lives as long as `first_lifetime`, the others an hour.
-    pub fn proxied(version: Version, first_lifetime: Duration) -> Self {
-        let password = "pw-of-the-estate";
-        let server = servers::start(version, &estate::role_config(password));
-        furnish(&format!("nats://admin:{password}@{}", server.address()));
-        let issuer = Issuer::start();
-        let config = estate::proxy_config(&issuer.entry(), &server.url());
-        let proxy = Binary::start(&config, &[("ESTATE_PASSWORD", password)]);
-        let relay = Relay::to(proxy.address());
-        let (idp, first) = (issuer.idp(), AtomicBool::new(true));
-        let tokens = TokenServer::start(move || {
-            let first = first.swap(false, Ordering::AcqRel);
-            let lifetime = if first {
-                first_lifetime
-            } else {
-                Duration::from_secs(3600)
-            };
-            issuer::mint(&idp, estate::WHO, lifetime)
-        });
-        Self {
-            url: format!("nats://{}", relay.address()),
-            token_url: Some(tokens.url()),
-            route: "natsentry",
-            version,
-            relay,
-            tokens: Some(tokens),
-            _proxied: Some((proxy, issuer)),
-            _server: server,
-        }
-    }
-
-    /// How many tokens clients have asked for.
-    pub fn tokens_handed_out(&self) -> usize {
-        self.tokens.as_ref().map_or(0, TokenServer::handed_out)
-    }
-}
-
-fn furnish(admin_url: &str) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let furnished = runtime
-        .expect("a runtime")
-        .block_on(estate::furnish(admin_url));
-    furnished.unwrap_or_else(|error| panic!("the estate cannot be made: {error}"));
 }
 
 /// Runs `client` and panics unless every operation went as it must. False where its toolchain is absent.
 pub fn check(client: Client, target: &Target, mode: Mode) -> bool {
-    let Some(lines) = run(client, target, mode) else {
+    let Some(report) = run(client, target, mode) else {
         println!("not run: the toolchain of {client} is not on this machine");
         return false;
     };
-    let report = Report {
-        client: client.to_string(),
-        server: target.version.to_string(),
-        route: target.route.to_owned(),
-        mode: mode.to_string(),
-        lines,
-    };
-    report.keep().expect("the report can be written");
     let wrong = judge(client, mode, &report.lines);
     assert!(
         wrong.is_empty(),
         "{client} with {} ({}), {mode}:\n  {}",
-        target.version,
+        target.server,
         target.route,
         wrong.join("\n  ")
     );
     true
 }
 
-/// Everything the client said, or none where it cannot be run here.
-fn run(client: Client, target: &Target, mode: Mode) -> Option<Vec<Line>> {
+/// Everything the client said, kept for the table, or none where it cannot be run here.
+pub fn run(client: Client, target: &Target, mode: Mode) -> Option<Report> {
     let (said, hear) = channel();
     let running = client.start(target, mode, said)?;
     let mut lines = Vec::new();
@@ -177,7 +126,8 @@ fn run(client: Client, target: &Target, mode: Mode) -> Option<Vec<Line>> {
             Ok(Said::Line(line)) => lines.push(line),
             // In an expiring run it is the proxy that ends the session.
             Ok(Said::Ready) if mode == Mode::Expiring => {}
-            Ok(Said::Ready) => target.relay.cut(),
+            Ok(Said::Ready) if mode == Mode::LameDuck => target.lame_duck(),
+            Ok(Said::Ready) => target.cut(),
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
                 let stderr = running.stop();
@@ -187,31 +137,38 @@ fn run(client: Client, target: &Target, mode: Mode) -> Option<Vec<Line>> {
     }
     let stderr = running.stop();
     assert!(!lines.is_empty(), "{client} said nothing\n{stderr}");
-    Some(lines)
+    let report = Report {
+        client: client.to_string(),
+        server: target.server.to_string(),
+        route: target.route.to_owned(),
+        mode: mode.to_string(),
+        lines,
+    };
+    report.keep().expect("the report can be written");
+    Some(report)
 }
 
 /// What is wrong, one text each.
 fn judge(client: Client, mode: Mode, lines: &[Line]) -> Vec<String> {
-    let nothing = &Expected::Nothing;
-    let expected: Vec<(&str, &Expected)> = match mode {
-        Mode::Permitted => estate::PERMITTED.iter().map(|op| (*op, nothing)).collect(),
-        Mode::Expiring => estate::EXPIRING.iter().map(|op| (*op, nothing)).collect(),
-        Mode::Refused => estate::REFUSED
-            .iter()
-            .map(|(op, text)| (*op, text))
-            .collect(),
-    };
-    let mut wrong = Vec::new();
-    for (op, expected) in expected.into_iter().filter(|(op, _)| !client.lacks(op)) {
-        match lines.iter().find(|line| line.op == op) {
-            None => wrong.push(format!("{op}: never said")),
-            Some(line) if !line.ok => wrong.push(format!("{op}: {}", line.detail)),
-            Some(line) if client == Client::NatsCli && line.detail.starts_with(UNSAID) => {}
-            Some(line) if !expected.is_shown_by(&line.detail, client.folds_case()) => {
-                wrong.push(format!("{op}: not the server's text: {}", line.detail));
-            }
-            Some(_) => {}
+    let expected = mode.expected().into_iter();
+    let wrong = expected
+        .filter(|(op, _)| !client.lacks(op))
+        .filter_map(|(op, expected)| {
+            let line = lines.iter().find(|line| line.op == op);
+            fault(client, expected, line).map(|fault| format!("{op}: {fault}"))
+        });
+    wrong.collect()
+}
+
+/// What is wrong with one operation, if anything is.
+pub fn fault(client: Client, expected: &Expected, line: Option<&Line>) -> Option<String> {
+    match line {
+        None => Some("never said".to_owned()),
+        Some(line) if !line.ok => Some(line.detail.clone()),
+        Some(line) if client == Client::NatsCli && line.detail.starts_with(UNSAID) => None,
+        Some(line) if !expected.is_shown_by(&line.detail, client.folds_case()) => {
+            Some(format!("not the server's text: {}", line.detail))
         }
+        Some(_) => None,
     }
-    wrong
 }

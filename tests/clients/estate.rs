@@ -1,15 +1,17 @@
 //! What the clients find on the server: one role's worth of streams, buckets and consumers, and as much again that the
 //! role does not reach.
 
-use async_nats::jetstream::{self, consumer, object_store, stream};
+use async_nats::jetstream::{consumer, new as new_context, object_store, stream};
 use serde_json::{Value, json};
 
 use crate::rust_client::credentials;
+use crate::servers::Server;
 
 /// What the role may publish to, as nats-server's own permissions say it. The proxy's policy says it with `stream`, `kv`
 /// and `object`, so that the matrix shows what those words grant to be enough.
 pub const PUBLISH: &[&str] = &[
     "app.>",
+    "$SRV.>",
     "orders.eu.>",
     "$KV.config.>",
     "$O.files.>",
@@ -39,7 +41,7 @@ pub const PUBLISH: &[&str] = &[
 ];
 
 /// What the role may subscribe to, inboxes aside.
-pub const SUBSCRIBE: &[&str] = &["app.>"];
+pub const SUBSCRIBE: &[&str] = &["app.>", "$SRV.>"];
 
 /// Inboxes: a server grants everybody's or none.
 const INBOX: &str = "_INBOX.>";
@@ -48,19 +50,27 @@ const INBOX: &str = "_INBOX.>";
 pub const PERMITTED: &[&str] = &[
     "connect",
     "publish_subscribe",
+    "wildcards",
+    "large_payload",
+    "flush_rtt",
     "queue_group",
     "request_reply",
     "headers",
     "no_responders",
     "jetstream_publish",
     "pull_consumer",
+    "push_consumer",
     "ordered_consumer",
     "kv_put_get",
     "kv_watch",
     "object_put_get",
+    "service",
     "reconnect",
     "drain",
 ];
+
+/// The operations of a run that shows a way to connect, in order.
+pub const BRIEF: &[&str] = &["connect", "publish_subscribe", "drain"];
 
 /// The operations of an expiring run, in order.
 pub const EXPIRING: &[&str] = &["connect", "publish_subscribe", "reconnect", "drain"];
@@ -162,16 +172,43 @@ impl Expected {
 const PATIENCE_SECS: u32 = 30;
 
 /// A server configuration with this estate's users: `admin`, who may everything, and `app`, who has the role.
-pub fn role_config(password: &str) -> String {
+pub fn role_config(server: Server, password: &str) -> String {
     let list = |subjects: &[&str]| serde_json::to_string(subjects).expect("strings");
     let publish = list(PUBLISH);
     let subscribe = list(&[SUBSCRIBE, &[INBOX]].concat());
+    let responses = if server.has_responses() {
+        "allow_responses: {max: 1, expires: \"1m\"}"
+    } else {
+        ""
+    };
     format!(
-        "jetstream: {{}}\nauthorization {{ timeout: {PATIENCE_SECS}, users: [\n{{user: admin, password: {password:?}}}\n\
+        "{}\nauthorization {{ timeout: {PATIENCE_SECS}, users: [\n{{user: admin, password: {password:?}}}\n\
          {{user: app, password: {password:?}, permissions: {{publish: {{allow: {publish}}}, \
-         subscribe: {{allow: {subscribe}}}, \
-         allow_responses: {{max: 1, expires: \"1m\"}}}}}}\n] }}\n"
+         subscribe: {{allow: {subscribe}}}\n{responses}}}}}\n] }}\n",
+        jetstream(server)
     )
+}
+
+/// A server configuration that lets its clients go soon after a lame duck signal.
+pub fn lame_duck_config(server: Server, password: &str) -> String {
+    // The shortest time there is; a single client is told to go when the grace period is over.
+    let grace = if server.has_jetstream() {
+        "lame_duck_grace_period: \"500ms\"\n"
+    } else {
+        ""
+    };
+    format!(
+        "{}lame_duck_duration: \"30s\"\n{grace}",
+        role_config(server, password)
+    )
+}
+
+fn jetstream(server: Server) -> &'static str {
+    if server.has_jetstream() {
+        "jetstream: {}"
+    } else {
+        ""
+    }
 }
 
 /// A proxy configuration that gives [`WHO`] the role on the server at `upstream`, whose administrator's password is in
@@ -192,7 +229,7 @@ pub fn proxy_config(issuer: &Value, upstream: &str) -> Value {
             "tester": {
                 "bind": [{ "app_role": "Nats.Operator" }],
                 "upstream": "estate",
-                "publish": ["app.>", "orders.eu.>"],
+                "publish": ["app.>", "$SRV.>", "orders.eu.>"],
                 "request": ["$JS.API.STREAM.NAMES"],
                 "subscribe": SUBSCRIBE,
                 "respond": { "max": 1, "ttl": "1m" },
@@ -205,15 +242,21 @@ pub fn proxy_config(issuer: &Value, upstream: &str) -> Value {
 }
 
 /// A server configuration where `token` opens everything.
-pub fn token_config(token: &str) -> String {
-    format!("jetstream: {{}}\nauthorization {{ timeout: {PATIENCE_SECS}, token: {token:?} }}\n")
+pub fn token_config(server: Server, token: &str) -> String {
+    format!(
+        "{}\nauthorization {{ timeout: {PATIENCE_SECS}, token: {token:?} }}\n",
+        jetstream(server)
+    )
 }
 
 /// Makes the streams, consumers and buckets, as an administrator.
-pub async fn furnish(admin_url: &str) -> Result<(), async_nats::Error> {
+pub async fn furnish(server: Server, admin_url: &str) -> Result<(), async_nats::Error> {
+    if !server.has_jetstream() {
+        return Ok(());
+    }
     let (options, url) = credentials(admin_url);
     let client = options.connect(url).await?;
-    let js = jetstream::new(client.clone());
+    let js = new_context(client.clone());
     for (name, subjects) in [("ORDERS", "orders.>"), ("PAYROLL", "payroll.>")] {
         let subjects = vec![subjects.to_owned()];
         let name = name.to_owned();
@@ -223,6 +266,11 @@ pub async fn furnish(admin_url: &str) -> Result<(), async_nats::Error> {
             ..Default::default()
         })
         .await?;
+    }
+    // The library makes consumers by an API that came with 2.9.
+    if !server.has_stores() {
+        client.drain().await?;
+        return Ok(());
     }
     let clerk = consumer::pull::Config {
         durable_name: Some("clerk".to_owned()),

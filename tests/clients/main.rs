@@ -2,8 +2,10 @@
 //!
 //! # The contract with the client programs
 //!
-//! Each program is started with one argument, `permitted`, `refused` or `expiring`, and reads
-//! - `NATS_URL`: where to connect; may carry `user:password@`;
+//! Each program is started with one argument, `permitted`, `refused`, `expiring` or `brief`, and reads
+//! - `NATS_URL`: where to connect; may carry `user:password@`, and be `tls://`;
+//! - `NATS_CA`, optional: the certificate to trust, in PEM;
+//! - `PATIENCE`: how many seconds an operation may take;
 //! - `TOKEN_URL`, optional: GET it for a fresh token. It has to be called from the library's own token callback, on
 //!   the first connect and on every reconnect.
 //!
@@ -11,10 +13,15 @@
 //! connection `{"ready": "reconnect"}`. `permitted` performs everything that [`estate::PERMITTED`] lists; `refused`
 //! performs the same calls outside the role, `ok` when the library showed a violation, whose text is in `detail`, then
 //! a permitted operation on the same connection (`alive`), and says whether it never lost it (`same_session`).
-//! `expiring` does the few of [`estate::EXPIRING`], and its connection is ended by the end of its token.
+//! `expiring` does the few of [`estate::EXPIRING`], and its connection is ended by the end of its token, or by its server
+//! going into lame duck mode. `brief` does those of [`estate::BRIEF`], over TLS or with a password.
 //!
 //! Every expectation is first held against nats-server itself, with its own users and permissions: what passes there
 //! and fails through the proxy is the proxy's doing.
+//!
+//! `cargo test` runs every client on the oldest and the newest server of those that all tests know.
+//! `NATSENTRY_MATRIX=full cargo test --test clients the_table` runs all of them on all of [`servers::Server`] and writes
+//! `tests/matrix/README.md`.
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -31,17 +38,21 @@
 mod cli_client;
 mod driver;
 mod estate;
+mod matrix;
 mod program;
 mod report;
 mod rust_client;
+mod servers;
 #[path = "../support/mod.rs"]
 mod support;
+mod target;
 
 use std::time::Duration;
 
-use driver::{Mode, Target};
+use driver::Mode;
 use natsentry::demo::servers::Version;
 use program::Client;
+use target::Target;
 
 /// The whole matrix of one client on one server, without a proxy between them.
 fn holds_directly(client: Client, version: Version) {
@@ -49,12 +60,12 @@ fn holds_directly(client: Client, version: Version) {
         println!("not run: {version} is not offered to this machine");
         return;
     }
-    let role = Target::role(version);
+    let role = Target::role(version.into());
     if !driver::check(client, &role, Mode::Refused) {
         return;
     }
     driver::check(client, &role, Mode::Permitted);
-    let token = Target::token(version);
+    let token = Target::token(version.into());
     driver::check(client, &token, Mode::Permitted);
     assert!(
         token.tokens_handed_out() >= 2,
@@ -68,7 +79,7 @@ fn holds_through_the_proxy(client: Client, version: Version) {
         println!("not run: {version} is not offered to this machine");
         return;
     }
-    let target = Target::proxied(version, HOUR);
+    let target = Target::proxied(version.into(), HOUR);
     if !driver::check(client, &target, Mode::Refused) {
         return;
     }
@@ -78,7 +89,11 @@ fn holds_through_the_proxy(client: Client, version: Version) {
         "{client}: no fresh token for the reconnect"
     );
     if client != Client::NatsCli {
-        driver::check(client, &Target::proxied(version, SHORT), Mode::Expiring);
+        driver::check(
+            client,
+            &Target::proxied(version.into(), SHORT),
+            Mode::Expiring,
+        );
     }
 }
 
@@ -86,6 +101,16 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// Long enough to connect on a machine that is busy, short enough to wait for.
 const SHORT: Duration = Duration::from_secs(6);
+
+/// Runs everything and writes the table anew with `NATSENTRY_MATRIX=full`, or what it names of the servers; otherwise
+/// looks whether the table is there and names what is run.
+#[test]
+fn the_table_is_what_was_run() {
+    match std::env::var("NATSENTRY_MATRIX") {
+        Ok(chosen) => matrix::run_and_write(&chosen),
+        Err(_) => matrix::names_everything(),
+    }
+}
 
 macro_rules! matrix {
     ($($client:ident on $version:ident: $directly:ident, $through:ident;)*) => {$(

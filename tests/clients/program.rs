@@ -11,13 +11,14 @@ use natsentry::demo::provision::{ProvisionError, command};
 use serde::Deserialize;
 
 use crate::cli_client::Cli;
-use crate::driver::{Mode, Target};
+use crate::driver::Mode;
 use crate::report::Line;
 use crate::rust_client;
 use crate::support::tools;
+use crate::target::Target;
 
 /// The clients of the matrix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(PartialOrd, Ord, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Client {
     AsyncNats,
     NatsPy,
@@ -58,6 +59,17 @@ enum Printed {
 }
 
 impl Client {
+    /// In the order of the table.
+    pub const ALL: [Self; 7] = [
+        Self::AsyncNats,
+        Self::NatsPy,
+        Self::NatsJs,
+        Self::NatsGo,
+        Self::NatsCli,
+        Self::NatsC,
+        Self::NatsJava,
+    ];
+
     /// Whether the library shows the server's texts in lower case.
     pub fn folds_case(self) -> bool {
         self == Self::NatsPy
@@ -66,8 +78,10 @@ impl Client {
     /// Whether the client has no way to do this.
     pub fn lacks(self, op: &str) -> bool {
         match self {
-            Self::NatsCli => matches!(op, "drain" | "same_session"),
-            Self::NatsC => matches!(op, "object" | "object_put_get"),
+            Self::NatsCli => matches!(op, "drain" | "same_session" | "push_consumer" | "service"),
+            Self::NatsC => matches!(op, "object" | "object_put_get" | "service"),
+            // Its package for services is not in the registry at the version of the others.
+            Self::NatsJs => op == "service",
             _ => false,
         }
     }
@@ -76,8 +90,8 @@ impl Client {
     pub fn start(self, target: &Target, mode: Mode, said: Sender<Said>) -> Option<Running> {
         let program = match self {
             Self::AsyncNats => {
-                let (url, token_url) = (target.url.clone(), target.token_url.clone());
-                let thread = thread::spawn(move || rust_client::run(url, token_url, mode, said));
+                let place = target.place.clone();
+                let thread = thread::spawn(move || rust_client::run(place, mode, said));
                 return Some(Running::InProcess(thread));
             }
             Self::NatsPy => python().map(Some),
@@ -86,13 +100,9 @@ impl Client {
             Self::NatsC => c(),
             Self::NatsJava => java(),
             Self::NatsCli => {
-                let (url, token_url) = (target.url.clone(), target.token_url.clone());
+                let place = target.place.clone();
                 let program = cli().unwrap_or_else(|error| panic!("{error}"))?;
-                let cli = Cli {
-                    program,
-                    url,
-                    token_url,
-                };
+                let cli = Cli { program, place };
                 return Some(Running::InProcess(thread::spawn(move || {
                     cli.run(mode, &said)
                 })));
@@ -100,11 +110,16 @@ impl Client {
         };
         let mut command = program.unwrap_or_else(|error: ProvisionError| panic!("{error}"))?;
         command
-            .arg(mode.to_string())
-            .env("NATS_URL", &target.url)
-            .env_remove("TOKEN_URL");
-        if let Some(url) = &target.token_url {
+            .arg(mode.program_word())
+            .env("NATS_URL", &target.place.url)
+            .env("PATIENCE", target.place.patience.as_secs().to_string())
+            .env_remove("TOKEN_URL")
+            .env_remove("NATS_CA");
+        if let Some(url) = &target.place.token_url {
             command.env("TOKEN_URL", url);
+        }
+        if let Some(ca) = &target.place.ca {
+            command.env("NATS_CA", ca);
         }
         Some(spawn(command, said))
     }

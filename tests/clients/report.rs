@@ -1,9 +1,7 @@
-//! What a run showed, and the table of all runs.
+//! What a run showed, kept beside the build.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +15,7 @@ pub struct Line {
 }
 
 /// One run of one client.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
     pub client: String,
     pub server: String,
@@ -27,81 +25,37 @@ pub struct Report {
 }
 
 fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("clients")
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients")
 }
 
 impl Report {
-    /// Keeps it beside the other runs', and writes the table of all of them anew: `matrix.md` in the same folder.
+    /// Keeps it beside the other runs'. Readers never see half of it.
     pub fn keep(&self) -> std::io::Result<()> {
-        let folder = folder();
-        fs::create_dir_all(&folder)?;
-        let name = format!(
-            "{} {} {} {}",
-            self.client, self.server, self.route, self.mode
-        );
-        let name = name.replace(['/', ' '], "-");
-        write_whole(
-            &folder.join(format!("{name}.json")),
-            &serde_json::to_string_pretty(self)?,
-        )?;
-        write_whole(&folder.join("matrix.md"), &table(&all()?))
+        fs::create_dir_all(folder())?;
+        let place = folder().join(Self::file(
+            &self.client,
+            &self.server,
+            &self.route,
+            &self.mode,
+        ));
+        let thread = format!("{:?}", std::thread::current().id());
+        let aside = place.with_extension(format!("{}-{thread}", std::process::id()));
+        fs::write(&aside, serde_json::to_string_pretty(self)?)?;
+        fs::rename(&aside, place)
     }
-}
 
-/// Readers never see half of it.
-fn write_whole(place: &std::path::Path, text: &str) -> std::io::Result<()> {
-    let thread = format!("{:?}", std::thread::current().id());
-    let aside = place.with_extension(format!("{}-{thread}", std::process::id()));
-    fs::write(&aside, text)?;
-    fs::rename(&aside, place)
-}
+    /// What was kept of a run.
+    pub fn load(client: &str, server: &str, route: &str, mode: &str) -> Option<Self> {
+        let place = folder().join(Self::file(client, server, route, mode));
+        serde_json::from_slice(&fs::read(place).ok()?).ok()
+    }
 
-fn all() -> std::io::Result<Vec<Report>> {
-    let mut reports = Vec::new();
-    for entry in fs::read_dir(folder())? {
-        let path = entry?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "json")
-        {
-            reports.extend(serde_json::from_str::<Report>(&fs::read_to_string(path)?));
-        }
+    fn file(client: &str, server: &str, route: &str, mode: &str) -> String {
+        format!("{client} {server} {route} {mode}.json").replace(['/', ' '], "-")
     }
-    Ok(reports)
-}
 
-/// One row for each operation, one column for each client, server and route.
-fn table(reports: &[Report]) -> String {
-    let mut columns: BTreeMap<String, BTreeMap<String, bool>> = BTreeMap::new();
-    let mut rows: Vec<String> = Vec::new();
-    for report in reports {
-        let column = format!("{} {} {}", report.client, report.server, report.route);
-        for line in &report.lines {
-            let row = format!("{} {}", report.mode, line.op);
-            if !rows.contains(&row) {
-                rows.push(row.clone());
-            }
-            columns
-                .entry(column.clone())
-                .or_default()
-                .insert(row, line.ok);
-        }
+    /// The line of an operation.
+    pub fn line(&self, op: &str) -> Option<&Line> {
+        self.lines.iter().find(|line| line.op == op)
     }
-    let mut text = String::from("| operation |");
-    for column in columns.keys() {
-        write!(text, " {column} |").ok();
-    }
-    text.push_str("\n|---|");
-    text.push_str(&"---|".repeat(columns.len()));
-    for row in rows {
-        write!(text, "\n| {row} |").ok();
-        for results in columns.values() {
-            let cell = results
-                .get(&row)
-                .map_or("", |ok| if *ok { "yes" } else { "**no**" });
-            write!(text, " {cell} |").ok();
-        }
-    }
-    text.push('\n');
-    text
 }

@@ -5,33 +5,38 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{Consumer, pull};
+use async_nats::jetstream::consumer::{AckPolicy, Consumer, pull, push};
 use async_nats::jetstream::{self, kv};
+use async_nats::service::ServiceExt as _;
 use async_nats::{Auth, AuthError, Client, ConnectOptions, Event, HeaderMap, RequestErrorKind};
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::driver::Mode;
+use crate::driver::{Mode, Place};
 use crate::program::Said;
 use crate::report::Line;
 use crate::support::tokens;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const BRIEF: Duration = Duration::from_secs(1);
 
 type Outcome = Result<String, async_nats::Error>;
 
 /// Runs to the end, blocking.
-pub fn run(url: String, token_url: Option<String>, mode: Mode, said: Sender<Said>) {
+pub fn run(place: Place, mode: Mode, said: Sender<Said>) {
+    let patience = place.patience;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     runtime.expect("a runtime").block_on(async {
         let notes = Arc::new(Notes::default());
-        let connected = timeout(PATIENCE, connect(&url, token_url, &notes)).await;
-        let teller = Teller { said, notes };
+        let connected = timeout(patience, connect(&place, &notes)).await;
+        let teller = Teller {
+            said,
+            notes,
+            patience,
+        };
         match connected {
             Ok(Ok(client)) => {
                 let server = client.server_info().version;
@@ -39,7 +44,8 @@ pub fn run(url: String, token_url: Option<String>, mode: Mode, said: Sender<Said
                 match mode {
                     Mode::Permitted => permitted(&client, &teller).await,
                     Mode::Refused => refused(&client, &teller).await,
-                    Mode::Expiring => expiring(&client, &teller).await,
+                    Mode::Expiring | Mode::LameDuck => expiring(&client, &teller).await,
+                    Mode::Password | Mode::Tls => brief(&client, &teller).await,
                 }
             }
             Ok(Err(error)) => teller.say("connect", false, error.to_string()),
@@ -86,13 +92,9 @@ impl Notes {
     }
 }
 
-async fn connect(
-    url: &str,
-    token_url: Option<String>,
-    notes: &Arc<Notes>,
-) -> Result<Client, async_nats::ConnectError> {
-    let (options, url) = credentials(url);
-    let options = match token_url {
+async fn connect(place: &Place, notes: &Arc<Notes>) -> Result<Client, async_nats::ConnectError> {
+    let (options, url) = credentials(&place.url);
+    let options = match place.token_url.clone() {
         None => options,
         Some(token_url) => ConnectOptions::with_auth_callback(move |_nonce| {
             let token_url = token_url.clone();
@@ -103,6 +105,10 @@ async fn connect(
                 Ok(auth)
             }
         }),
+    };
+    let options = match &place.ca {
+        Some(ca) => options.add_root_certificates(ca.clone()).require_tls(true),
+        None => options,
     };
     let notes = Arc::clone(notes);
     let noted = move |event| {
@@ -119,7 +125,8 @@ async fn connect(
 
 /// The library takes no credentials from the URL: `user:password@` or `token@` is cut off and put into the options.
 pub fn credentials(url: &str) -> (ConnectOptions, String) {
-    let Some((credentials, address)) = url.trim_start_matches("nats://").split_once('@') else {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
+    let Some((credentials, address)) = rest.split_once('@') else {
         return (ConnectOptions::new(), url.to_owned());
     };
     let options = match credentials.split_once(':') {
@@ -128,11 +135,12 @@ pub fn credentials(url: &str) -> (ConnectOptions, String) {
         }
         None => ConnectOptions::with_token(credentials.to_owned()),
     };
-    (options, format!("nats://{address}"))
+    (options, format!("{scheme}://{address}"))
 }
 
 struct Teller {
     said: Sender<Said>,
+    patience: Duration,
     notes: Arc<Notes>,
 }
 
@@ -148,7 +156,7 @@ impl Teller {
     }
 
     async fn step(&self, op: &str, work: impl Future<Output = Outcome>) {
-        match timeout(PATIENCE, work).await {
+        match timeout(self.patience, work).await {
             Ok(Ok(detail)) => self.say(op, true, detail),
             Ok(Err(error)) => {
                 self.say(
@@ -193,7 +201,7 @@ impl Teller {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        match timeout(PATIENCE, violation).await {
+        match timeout(self.patience, violation).await {
             Ok(text) => self.say(op, true, format!("{text} | {outcome}")),
             Err(_) => self.say(
                 op,
@@ -220,20 +228,27 @@ async fn permitted(client: &Client, teller: &Teller) {
     teller
         .step("publish_subscribe", publish_subscribe(client))
         .await;
+    teller.step("wildcards", wildcards(client)).await;
+    teller.step("large_payload", large_payload(client)).await;
+    teller.step("flush_rtt", flush_rtt(client)).await;
     teller.step("queue_group", queue_group(client)).await;
     teller.step("request_reply", request_reply(client)).await;
     teller.step("headers", headers(client)).await;
     teller.step("no_responders", no_responders(client)).await;
     let mut js = jetstream::new(client.clone());
-    js.set_timeout(PATIENCE);
+    js.set_timeout(teller.patience);
     teller
         .step("jetstream_publish", jetstream_publish(&js))
         .await;
     teller.step("pull_consumer", pull_consumer(&js)).await;
+    teller
+        .step("push_consumer", push_consumer(client, &js))
+        .await;
     teller.step("ordered_consumer", ordered_consumer(&js)).await;
     teller.step("kv_put_get", kv_put_get(&js)).await;
     teller.step("kv_watch", kv_watch(&js)).await;
     teller.step("object_put_get", object_put_get(&js)).await;
+    teller.step("service", service(client)).await;
     teller.step("reconnect", reconnect(client, teller)).await;
     teller.step("drain", drain(client, &teller.notes)).await;
 }
@@ -246,6 +261,13 @@ async fn expiring(client: &Client, teller: &Teller) {
     teller.step("drain", drain(client, &teller.notes)).await;
 }
 
+async fn brief(client: &Client, teller: &Teller) {
+    teller
+        .step("publish_subscribe", publish_subscribe(client))
+        .await;
+    teller.step("drain", drain(client, &teller.notes)).await;
+}
+
 async fn publish_subscribe(client: &Client) -> Outcome {
     let mut sub = client.subscribe("app.events.*").await?;
     client.publish("app.events.one", "hello".into()).await?;
@@ -255,6 +277,38 @@ async fn publish_subscribe(client: &Client) -> Outcome {
         &message,
     )?;
     sub.unsubscribe().await?;
+    Ok(String::new())
+}
+
+async fn wildcards(client: &Client) -> Outcome {
+    let mut subs = Vec::new();
+    for subject in ["app.wild.>", "app.*.card.*"] {
+        subs.push(client.subscribe(subject).await?);
+    }
+    client.publish("app.wild.card.one", "joker".into()).await?;
+    for mut sub in subs {
+        let message = sub.next().await.ok_or_else(|| wrong("the end"))?;
+        ensure(
+            &*message.subject == "app.wild.card.one" && message.payload == "joker",
+            &message,
+        )?;
+    }
+    Ok(String::new())
+}
+
+async fn large_payload(client: &Client) -> Outcome {
+    let mut sub = client.subscribe("app.large").await?;
+    let data: Vec<u8> = (0..251).cycle().take(1_000_000).collect();
+    client.publish("app.large", data.clone().into()).await?;
+    let message = sub.next().await.ok_or_else(|| wrong("the end"))?;
+    ensure(message.payload == data, message.payload.len())?;
+    sub.unsubscribe().await?;
+    Ok(format!("{} bytes", data.len()))
+}
+
+/// The library has no word for a round trip; a flush is one.
+async fn flush_rtt(client: &Client) -> Outcome {
+    client.flush().await?;
     Ok(String::new())
 }
 
@@ -368,6 +422,25 @@ async fn pull_consumer(js: &jetstream::Context) -> Outcome {
     Ok(String::new())
 }
 
+async fn push_consumer(client: &Client, js: &jetstream::Context) -> Outcome {
+    let config = push::Config {
+        deliver_subject: client.new_inbox(),
+        filter_subject: "orders.eu.>".to_owned(),
+        ack_policy: AckPolicy::Explicit,
+        ..Default::default()
+    };
+    let consumer = js.create_consumer_on_stream(config, "ORDERS").await?;
+    let mut messages = consumer.messages().await?;
+    let mut seen = Vec::new();
+    while seen.len() < 10 {
+        let message = messages.next().await.ok_or_else(|| wrong("the end"))??;
+        seen.push(String::from_utf8_lossy(&message.payload).into_owned());
+        message.double_ack().await?;
+    }
+    ensure(seen == orders(), &seen)?;
+    Ok(String::new())
+}
+
 async fn ordered_consumer(js: &jetstream::Context) -> Outcome {
     let stream = js.get_stream("ORDERS").await?;
     let config = pull::OrderedConfig {
@@ -413,6 +486,25 @@ async fn object_put_get(js: &jetstream::Context) -> Outcome {
     store.get("big").await?.read_to_end(&mut got).await?;
     ensure(got == data, got.len())?;
     Ok(format!("{} bytes", got.len()))
+}
+
+async fn service(client: &Client) -> Outcome {
+    let service = client.service_builder().start("echo", "1.0.0").await?;
+    let mut endpoint = service.endpoint("app.service").await?;
+    let answer = async {
+        let request = endpoint.next().await.ok_or_else(|| wrong("the end"))?;
+        let text = [b"re:", &request.message.payload[..]].concat();
+        request.respond(Ok(text.into())).await?;
+        Ok::<_, async_nats::Error>(())
+    };
+    let ask = async { Ok(client.request("app.service", "ping".into()).await?) };
+    let ((), reply) = tokio::try_join!(answer, ask)?;
+    ensure(reply.payload == "re:ping", &reply)?;
+    let info = client.request("$SRV.INFO.echo", "".into()).await?;
+    let info = String::from_utf8_lossy(&info.payload).into_owned();
+    ensure(info.contains("\"app.service\""), info)?;
+    service.stop().await?;
+    Ok(String::new())
 }
 
 async fn reconnect(client: &Client, teller: &Teller) -> Outcome {

@@ -12,8 +12,8 @@ pub struct Relay {
     live: Arc<Live>,
 }
 
-#[derive(Default)]
 struct Live {
+    target: Mutex<SocketAddr>,
     stopped: AtomicBool,
     streams: Mutex<Vec<TcpStream>>,
 }
@@ -26,6 +26,10 @@ impl Live {
             .unwrap_or_else(PoisonError::into_inner)
             .push(copy);
         Ok(())
+    }
+
+    fn target(&self) -> SocketAddr {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn cut(&self) {
@@ -47,7 +51,11 @@ impl Relay {
         let address = listener
             .local_addr()
             .expect("a bound listener has an address");
-        let live = Arc::new(Live::default());
+        let live = Arc::new(Live {
+            target: Mutex::new(target),
+            stopped: AtomicBool::new(false),
+            streams: Mutex::default(),
+        });
         let accepting = Arc::clone(&live);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -55,7 +63,7 @@ impl Relay {
                     return;
                 }
                 // A target that is gone is a closed connection to the client, as it would be without us.
-                relay(client, target, &accepting).ok();
+                relay(client, accepting.target(), &accepting).ok();
             }
         });
         Self { address, live }
@@ -64,6 +72,15 @@ impl Relay {
     /// Where clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Relays new connections to `target` from now on. Those that are open stay where they are.
+    pub fn retarget(&self, target: SocketAddr) {
+        *self
+            .live
+            .target
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = target;
     }
 
     /// Closes every connection that is open now, both ways. New ones are relayed as before.

@@ -142,7 +142,15 @@ pub fn go_program(go: &Path, source: &Path) -> Result<PathBuf> {
 
 /// Installs the program of the Go module `package@version`, once. The checksum database vouches for it.
 pub fn go_install(go: &Path, package: &str, version: &str) -> Result<PathBuf> {
-    let name = package.rsplit('/').next().unwrap_or(package);
+    // A last element like `v2` is the major version of the module before it.
+    let is_major = |part: &&str| {
+        part.strip_prefix('v')
+            .is_some_and(|rest| rest.parse::<u32>().is_ok())
+    };
+    let name = package
+        .rsplit('/')
+        .find(|part| !is_major(part))
+        .unwrap_or(package);
     let place = Cache::open()?.entry(&format!("go-{name}-{version}"), |aside| {
         let mut install = command(go);
         install.arg("install").arg(format!("{package}@{version}"));

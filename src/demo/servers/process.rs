@@ -87,7 +87,12 @@ impl NatsServer {
         } else {
             port.to_string()
         };
-        let child = Command::new(binary)
+        let mut command = Command::new(binary);
+        if config.contains("jetstream") {
+            // Servers before 2.2 do not know the word.
+            command.arg("--store_dir").arg(dir.path().join("jetstream"));
+        }
+        let child = command
             .args([
                 "--addr",
                 "127.0.0.1",
@@ -100,8 +105,6 @@ impl NatsServer {
             .arg(&config_file)
             .arg("--ports_file_dir")
             .arg(dir.path())
-            .arg("--store_dir")
-            .arg(dir.path().join("jetstream"))
             .arg("--log")
             .arg(dir.path().join("log"))
             .current_dir(dir.path())

@@ -1,5 +1,5 @@
 /* The operations of the client matrix with nats.c 3.4. The contract is in tests/clients/main.rs.
- * This version of the library has no object store. */
+ * This version of the library has no object store and no services. */
 
 #include <arpa/inet.h>
 #include <pthread.h>
@@ -13,7 +13,9 @@
 
 #include <nats/nats.h>
 
-enum { PATIENCE_MS = 20000, BRIEF_MS = 1000, ORDERS = 10, ERRORS_MAX = 64, TEXT_MAX = 512 };
+enum { BRIEF_MS = 1000, ORDERS = 10, ERRORS_MAX = 64, TEXT_MAX = 512 };
+
+static int patience_ms = 20000;
 
 static natsConnection *nc;
 static jsCtx *js;
@@ -35,7 +37,7 @@ static int counted(const int *counter)
 
 static bool reached(const int *counter, int value)
 {
-    for (int waited = 0; waited < PATIENCE_MS; waited += 10) {
+    for (int waited = 0; waited < patience_ms; waited += 10) {
         if (counted(counter) >= value)
             return true;
         nats_Sleep(10);
@@ -123,6 +125,10 @@ static natsStatus open_connection(void)
     if (s == NATS_OK) s = natsOptions_SetReconnectedCB(options, on_event, &reconnects);
     if (s == NATS_OK) s = natsOptions_SetClosedCB(options, on_event, &closes);
     if (s == NATS_OK && getenv("TOKEN_URL") != NULL) s = natsOptions_SetTokenHandler(options, fresh_token, NULL);
+    if (s == NATS_OK && getenv("NATS_CA") != NULL) {
+        s = natsOptions_SetSecure(options, true);
+        if (s == NATS_OK) s = natsOptions_LoadCATrustedCertificates(options, getenv("NATS_CA"));
+    }
     if (s == NATS_OK) s = natsConnection_Connect(&nc, options);
     if (s == NATS_OK) s = natsConnection_JetStream(&js, nc, NULL);
     natsOptions_Destroy(options);
@@ -164,10 +170,53 @@ static bool publish_subscribe(void)
     natsMsg *message;
     TRY(natsConnection_SubscribeSync(&sub, nc, "app.events.*"));
     TRY(natsConnection_PublishString(nc, "app.events.one", "hello"));
-    TRY(natsSubscription_NextMsg(&message, sub, PATIENCE_MS));
+    TRY(natsSubscription_NextMsg(&message, sub, patience_ms));
     ENSURE(holds(message, "hello") && strcmp(natsMsg_GetSubject(message), "app.events.one") == 0);
     natsMsg_Destroy(message);
     natsSubscription_Destroy(sub);
+    return true;
+}
+
+static bool wildcards(void)
+{
+    static const char *const subjects[] = {"app.wild.>", "app.*.card.*"};
+    natsSubscription *subs[2];
+    for (int index = 0; index < 2; index++)
+        TRY(natsConnection_SubscribeSync(&subs[index], nc, subjects[index]));
+    TRY(natsConnection_PublishString(nc, "app.wild.card.one", "joker"));
+    for (int index = 0; index < 2; index++) {
+        natsMsg *message;
+        TRY(natsSubscription_NextMsg(&message, subs[index], patience_ms));
+        ENSURE(holds(message, "joker") && strcmp(natsMsg_GetSubject(message), "app.wild.card.one") == 0);
+        natsMsg_Destroy(message);
+        natsSubscription_Destroy(subs[index]);
+    }
+    return true;
+}
+
+static bool large_payload(void)
+{
+    static char data[1000000];
+    natsSubscription *sub;
+    natsMsg *message;
+    for (size_t index = 0; index < sizeof data; index++)
+        data[index] = (char)(index % 251);
+    TRY(natsConnection_SubscribeSync(&sub, nc, "app.large"));
+    TRY(natsConnection_Publish(nc, "app.large", data, (int)sizeof data));
+    TRY(natsSubscription_NextMsg(&message, sub, patience_ms));
+    ENSURE(natsMsg_GetDataLength(message) == (int)sizeof data);
+    ENSURE(memcmp(natsMsg_GetData(message), data, sizeof data) == 0);
+    natsMsg_Destroy(message);
+    natsSubscription_Destroy(sub);
+    return true;
+}
+
+static bool flush_rtt(void)
+{
+    int64_t rtt = 0;
+    TRY(natsConnection_FlushTimeout(nc, patience_ms));
+    TRY(natsConnection_GetRTT(nc, &rtt));
+    ENSURE(rtt > 0);
     return true;
 }
 
@@ -186,7 +235,7 @@ static bool queue_group(void)
     TRY(natsConnection_QueueSubscribe(&second, nc, "app.work", "crew", count_message, &two));
     for (int number = 0; number < 100; number++)
         TRY(natsConnection_PublishString(nc, "app.work", "x"));
-    for (int waited = 0; waited < PATIENCE_MS && counted(&one) + counted(&two) < 100; waited += 10)
+    for (int waited = 0; waited < patience_ms && counted(&one) + counted(&two) < 100; waited += 10)
         nats_Sleep(10);
     TRY(natsConnection_Flush(nc));
     ENSURE(counted(&one) > 0 && counted(&two) > 0 && counted(&one) + counted(&two) == 100);
@@ -209,7 +258,7 @@ static bool request_reply(void)
     natsSubscription *sub;
     natsMsg *reply;
     TRY(natsConnection_Subscribe(&sub, nc, "app.echo", answer, NULL));
-    TRY(natsConnection_RequestString(&reply, nc, "app.echo", "ping", PATIENCE_MS));
+    TRY(natsConnection_RequestString(&reply, nc, "app.echo", "ping", patience_ms));
     ENSURE(holds(reply, "re:ping"));
     natsMsg_Destroy(reply);
     natsSubscription_Destroy(sub);
@@ -234,7 +283,7 @@ static bool headers(void)
     const char *one, *two;
     TRY(natsConnection_SubscribeSync(&sub, nc, "app.headers"));
     TRY(publish_with_headers("app.headers"));
-    TRY(natsSubscription_NextMsg(&message, sub, PATIENCE_MS));
+    TRY(natsSubscription_NextMsg(&message, sub, patience_ms));
     TRY(natsMsgHeader_Get(message, "X-One", &one));
     TRY(natsMsgHeader_Get(message, "X-Two", &two));
     ENSURE(holds(message, "body") && strcmp(one, "1") == 0 && strcmp(two, "zwei") == 0);
@@ -246,7 +295,7 @@ static bool headers(void)
 static bool no_responders(void)
 {
     natsMsg *reply = NULL;
-    ENSURE(natsConnection_RequestString(&reply, nc, "app.nobody", "?", PATIENCE_MS) == NATS_NO_RESPONDERS);
+    ENSURE(natsConnection_RequestString(&reply, nc, "app.nobody", "?", patience_ms) == NATS_NO_RESPONDERS);
     return true;
 }
 
@@ -281,7 +330,7 @@ static bool pull_consumer(void)
     TRY(js_PullSubscribe(&sub, js, "orders.eu.>", "worker", NULL, &options, NULL));
     for (int seen = 0; seen < ORDERS;) {
         natsMsgList list;
-        TRY(natsSubscription_Fetch(&list, sub, 5, PATIENCE_MS, NULL));
+        TRY(natsSubscription_Fetch(&list, sub, 5, patience_ms, NULL));
         for (int index = 0; index < list.Count; index++) {
             ENSURE(is_order(list.Msgs[index], seen++));
             TRY(natsMsg_AckSync(list.Msgs[index], NULL, NULL));
@@ -291,6 +340,26 @@ static bool pull_consumer(void)
     TRY(natsSubscription_GetConsumerInfo(&info, sub, NULL, NULL));
     ENSURE(info->NumAckPending == 0);
     jsConsumerInfo_Destroy(info);
+    natsSubscription_Destroy(sub);
+    return true;
+}
+
+static bool push_consumer(void)
+{
+    natsSubscription *sub;
+    jsSubOptions options;
+    jsSubOptions_Init(&options);
+    options.Stream = "ORDERS";
+    options.ManualAck = true;
+    TRY(js_SubscribeSync(&sub, js, "orders.eu.>", NULL, &options, NULL));
+    for (int seen = 0; seen < ORDERS; seen++) {
+        natsMsg *message;
+        TRY(natsSubscription_NextMsg(&message, sub, patience_ms));
+        ENSURE(is_order(message, seen));
+        TRY(natsMsg_AckSync(message, NULL, NULL));
+        natsMsg_Destroy(message);
+    }
+    TRY(natsSubscription_Unsubscribe(sub));
     natsSubscription_Destroy(sub);
     return true;
 }
@@ -310,7 +379,7 @@ static bool ordered_consumer(void)
     TRY(subscribe_ordered(&sub, "orders.eu.>", "ORDERS"));
     for (int seen = 0; seen < ORDERS; seen++) {
         natsMsg *message;
-        TRY(natsSubscription_NextMsg(&message, sub, PATIENCE_MS));
+        TRY(natsSubscription_NextMsg(&message, sub, patience_ms));
         ENSURE(is_order(message, seen));
         natsMsg_Destroy(message);
     }
@@ -342,14 +411,14 @@ static bool kv_watch(void)
     TRY(kvStore_Watch(&watcher, kv, "app.*", NULL));
     /* The delete marker of the step before, then the mark that the initial state is complete. */
     do {
-        TRY(kvWatcher_Next(&entry, watcher, PATIENCE_MS));
+        TRY(kvWatcher_Next(&entry, watcher, patience_ms));
         bool end = entry == NULL;
         kvEntry_Destroy(entry);
         if (end)
             break;
     } while (true);
     TRY(kvStore_PutString(NULL, kv, "app.watched", "yes"));
-    TRY(kvWatcher_Next(&entry, watcher, PATIENCE_MS));
+    TRY(kvWatcher_Next(&entry, watcher, patience_ms));
     ENSURE(strcmp(kvEntry_Key(entry), "app.watched") == 0);
     ENSURE(is(kvEntry_Value(entry), kvEntry_ValueLen(entry), "yes"));
     kvEntry_Destroy(entry);
@@ -370,7 +439,7 @@ static bool reconnect(void)
     ENSURE(reached(&disconnects, 1));
     ENSURE(reached(&reconnects, before + 1));
     TRY(natsConnection_PublishString(nc, "app.after.reconnect", "back"));
-    TRY(natsSubscription_NextMsg(&message, sub, PATIENCE_MS));
+    TRY(natsSubscription_NextMsg(&message, sub, patience_ms));
     ENSURE(holds(message, "back"));
     natsMsg_Destroy(message);
     natsSubscription_Destroy(sub);
@@ -483,7 +552,7 @@ static void refuse(const char *op, const char *subject, natsStatus (*call)(void)
     int before = counted(&error_count);
     const char *outcome = natsStatus_GetText(call());
     const char *violation = NULL;
-    for (int waited = 0; waited < PATIENCE_MS && violation == NULL; waited += 10) {
+    for (int waited = 0; waited < patience_ms && violation == NULL; waited += 10) {
         nats_Sleep(10);
         violation = violation_of(subject, before);
     }
@@ -502,12 +571,16 @@ static void step(const char *op, bool (*work)(void))
 static void permitted(void)
 {
     step("publish_subscribe", publish_subscribe);
+    step("wildcards", wildcards);
+    step("large_payload", large_payload);
+    step("flush_rtt", flush_rtt);
     step("queue_group", queue_group);
     step("request_reply", request_reply);
     step("headers", headers);
     step("no_responders", no_responders);
     step("jetstream_publish", jetstream_publish);
     step("pull_consumer", pull_consumer);
+    step("push_consumer", push_consumer);
     step("ordered_consumer", ordered_consumer);
     step("kv_put_get", kv_put_get);
     step("kv_watch", kv_watch);
@@ -539,8 +612,16 @@ static void refused(void)
     say("same_session", counted(&disconnects) == 0, "");
 }
 
+static void brief(void)
+{
+    step("publish_subscribe", publish_subscribe);
+    step("drain", drain);
+}
+
 int main(int argc, char **argv)
 {
+    if (getenv("PATIENCE") != NULL)
+        patience_ms = atoi(getenv("PATIENCE")) * 1000;
     natsStatus s = open_connection();
     say("connect", s == NATS_OK, natsStatus_GetText(s));
     if (s != NATS_OK || argc < 2)
@@ -549,6 +630,8 @@ int main(int argc, char **argv)
         permitted();
     else if (strcmp(argv[1], "expiring") == 0)
         expiring();
+    else if (strcmp(argv[1], "brief") == 0)
+        brief();
     else
         refused();
     return 0;

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,12 +19,12 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
 )
 
-const (
-	patience = 20 * time.Second
-	brief    = time.Second
-)
+const brief = time.Second
+
+var patience = 20 * time.Second
 
 type client struct {
 	nc           *nats.Conn
@@ -87,6 +88,9 @@ func (c *client) connect() error {
 	if os.Getenv("TOKEN_URL") != "" {
 		options = append(options, nats.TokenHandler(freshToken))
 	}
+	if ca := os.Getenv("NATS_CA"); ca != "" {
+		options = append(options, nats.RootCAs(ca))
+	}
 	var err error
 	if c.nc, err = nats.Connect(os.Getenv("NATS_URL"), options...); err != nil {
 		return err
@@ -146,6 +150,59 @@ func (c *client) publishSubscribe(context.Context) error {
 		return err
 	}
 	return ensure(message.Subject == "app.events.one" && string(message.Data) == "hello", message)
+}
+
+func (c *client) wildcards(context.Context) error {
+	var subs []*nats.Subscription
+	for _, subject := range []string{"app.wild.>", "app.*.card.*"} {
+		sub, err := c.nc.SubscribeSync(subject)
+		if err != nil {
+			return err
+		}
+		defer sub.Unsubscribe()
+		subs = append(subs, sub)
+	}
+	if err := c.nc.Publish("app.wild.card.one", []byte("joker")); err != nil {
+		return err
+	}
+	for _, sub := range subs {
+		message, err := sub.NextMsg(patience)
+		if err != nil {
+			return err
+		}
+		if err := ensure(message.Subject == "app.wild.card.one" && string(message.Data) == "joker", message); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *client) largePayload(context.Context) error {
+	sub, err := c.nc.SubscribeSync("app.large")
+	if err != nil {
+		return err
+	}
+	defer sub.Unsubscribe()
+	data := bytes.Repeat([]byte("0123456789"), 100_000)
+	if err := c.nc.Publish("app.large", data); err != nil {
+		return err
+	}
+	message, err := sub.NextMsg(patience)
+	if err != nil {
+		return err
+	}
+	return ensure(bytes.Equal(message.Data, data), len(message.Data))
+}
+
+func (c *client) flushRTT(context.Context) error {
+	if err := c.nc.FlushTimeout(patience); err != nil {
+		return err
+	}
+	rtt, err := c.nc.RTT()
+	if err != nil {
+		return err
+	}
+	return ensure(rtt > 0, rtt)
 }
 
 func (c *client) queueGroup(context.Context) error {
@@ -252,6 +309,34 @@ func (c *client) pullConsumer(ctx context.Context) error {
 	return ensure(reflect.DeepEqual(seen, orders()) && info.NumAckPending == 0, seen)
 }
 
+func (c *client) pushConsumer(ctx context.Context) error {
+	consumer, err := c.js.CreateOrUpdatePushConsumer(ctx, "ORDERS", jetstream.ConsumerConfig{
+		DeliverSubject: nats.NewInbox(), AckPolicy: jetstream.AckExplicitPolicy, FilterSubject: "orders.eu.>",
+	})
+	if err != nil {
+		return err
+	}
+	arrived := make(chan jetstream.Msg, 64)
+	consuming, err := consumer.Consume(func(message jetstream.Msg) { arrived <- message })
+	if err != nil {
+		return err
+	}
+	defer consuming.Stop()
+	var seen []string
+	for len(seen) < 10 {
+		select {
+		case message := <-arrived:
+			seen = append(seen, string(message.Data()))
+			if err := message.DoubleAck(ctx); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return ensure(reflect.DeepEqual(seen, orders()), seen)
+}
+
 func (c *client) orderedConsumer(ctx context.Context) error {
 	config := jetstream.OrderedConsumerConfig{FilterSubjects: []string{"orders.eu.>"}}
 	consumer, err := c.js.OrderedConsumer(ctx, "ORDERS", config)
@@ -333,6 +418,32 @@ func (c *client) objectPutGet(ctx context.Context) error {
 	return ensure(bytes.Equal(got, data), len(got))
 }
 
+func (c *client) service(context.Context) error {
+	service, err := micro.AddService(c.nc, micro.Config{Name: "echo", Version: "1.0.0"})
+	if err != nil {
+		return err
+	}
+	defer service.Stop()
+	handler := micro.HandlerFunc(func(request micro.Request) {
+		request.Respond(append([]byte("re:"), request.Data()...))
+	})
+	if err := service.AddEndpoint("echo", handler, micro.WithEndpointSubject("app.service")); err != nil {
+		return err
+	}
+	reply, err := c.nc.Request("app.service", []byte("ping"), patience)
+	if err != nil {
+		return err
+	}
+	if err := ensure(string(reply.Data) == "re:ping", string(reply.Data)); err != nil {
+		return err
+	}
+	info, err := c.nc.Request("$SRV.INFO.echo", nil, patience)
+	if err != nil {
+		return err
+	}
+	return ensure(strings.Contains(string(info.Data), `"app.service"`), string(info.Data))
+}
+
 func (c *client) reconnect(ctx context.Context) error {
 	sub, err := c.nc.SubscribeSync("app.after.*")
 	if err != nil {
@@ -383,16 +494,21 @@ func (c *client) drain(context.Context) error {
 
 func (c *client) permitted() {
 	c.step("publish_subscribe", c.publishSubscribe)
+	c.step("wildcards", c.wildcards)
+	c.step("large_payload", c.largePayload)
+	c.step("flush_rtt", c.flushRTT)
 	c.step("queue_group", c.queueGroup)
 	c.step("request_reply", c.requestReply)
 	c.step("headers", c.headers)
 	c.step("no_responders", c.noResponders)
 	c.step("jetstream_publish", c.jetstreamPublish)
 	c.step("pull_consumer", c.pullConsumer)
+	c.step("push_consumer", c.pushConsumer)
 	c.step("ordered_consumer", c.orderedConsumer)
 	c.step("kv_put_get", c.kvPutGet)
 	c.step("kv_watch", c.kvWatch)
 	c.step("object_put_get", c.objectPutGet)
+	c.step("service", c.service)
 	c.step("reconnect", c.reconnect)
 	c.step("drain", c.drain)
 }
@@ -473,6 +589,9 @@ func (c *client) refused() {
 }
 
 func main() {
+	if seconds, err := strconv.Atoi(os.Getenv("PATIENCE")); err == nil {
+		patience = time.Duration(seconds) * time.Second
+	}
 	c := &client{}
 	if err := c.connect(); err != nil {
 		say("connect", false, err.Error())
@@ -484,6 +603,9 @@ func main() {
 		c.permitted()
 	case "expiring":
 		c.expiring()
+	case "brief":
+		c.step("publish_subscribe", c.publishSubscribe)
+		c.step("drain", c.drain)
 	default:
 		c.refused()
 	}

@@ -15,6 +15,8 @@ import io.nats.client.Message;
 import io.nats.client.Nats;
 import io.nats.client.ObjectStore;
 import io.nats.client.Options;
+import io.nats.client.PushSubscribeOptions;
+import io.nats.client.JetStreamSubscription;
 import io.nats.client.OrderedConsumerContext;
 import io.nats.client.Subscription;
 import io.nats.client.api.AckPolicy;
@@ -26,10 +28,17 @@ import io.nats.client.api.OrderedConsumerConfiguration;
 import io.nats.client.api.PublishAck;
 import io.nats.client.impl.Headers;
 import io.nats.client.impl.NatsMessage;
+import io.nats.service.Service;
+import io.nats.service.ServiceBuilder;
+import io.nats.service.ServiceEndpoint;
 import java.io.ByteArrayOutputStream;
 import java.io.InputStream;
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.security.KeyStore;
+import java.security.cert.CertificateFactory;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -45,9 +54,12 @@ import java.util.concurrent.Future;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
+import javax.net.ssl.SSLContext;
+import javax.net.ssl.TrustManagerFactory;
 
 public final class Client {
-    private static final Duration PATIENCE = Duration.ofSeconds(20);
+    private static final Duration PATIENCE =
+        Duration.ofSeconds(Long.parseLong(System.getenv().getOrDefault("PATIENCE", "20")));
     private static final Duration BRIEF = Duration.ofSeconds(1);
 
     private interface Work {
@@ -104,7 +116,21 @@ public final class Client {
                 }
             });
         if (System.getenv("TOKEN_URL") != null) options.tokenSupplier(Client::freshToken);
+        if (System.getenv("NATS_CA") != null) options.sslContext(trusting(Path.of(System.getenv("NATS_CA"))));
         nc = Nats.connect(options.build());
+    }
+
+    private static SSLContext trusting(Path pem) throws Exception {
+        KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());
+        store.load(null, null);
+        try (InputStream file = Files.newInputStream(pem)) {
+            store.setCertificateEntry("ca", CertificateFactory.getInstance("X.509").generateCertificate(file));
+        }
+        TrustManagerFactory trust = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
+        trust.init(store);
+        SSLContext context = SSLContext.getInstance("TLS");
+        context.init(null, trust.getTrustManagers(), null);
+        return context;
     }
 
     /** Runs it on another thread, since not every call of the library takes a deadline. */
@@ -161,6 +187,32 @@ public final class Client {
         Message message = sub.nextMessage(PATIENCE);
         ensure(text(message).equals("hello") && message.getSubject().equals("app.events.one"), message);
         sub.unsubscribe();
+    }
+
+    private void wildcards() throws Exception {
+        List<Subscription> subs = new ArrayList<>();
+        for (String subject : List.of("app.wild.>", "app.*.card.*")) subs.add(nc.subscribe(subject));
+        nc.publish("app.wild.card.one", bytes("joker"));
+        for (Subscription sub : subs) {
+            Message message = sub.nextMessage(PATIENCE);
+            ensure(text(message).equals("joker") && message.getSubject().equals("app.wild.card.one"), message);
+            sub.unsubscribe();
+        }
+    }
+
+    private void largePayload() throws Exception {
+        Subscription sub = nc.subscribe("app.large");
+        byte[] data = new byte[1_000_000];
+        for (int index = 0; index < data.length; index++) data[index] = (byte) (index % 251);
+        nc.publish("app.large", data);
+        Message message = sub.nextMessage(PATIENCE);
+        ensure(message != null && Arrays.equals(message.getData(), data), message);
+        sub.unsubscribe();
+    }
+
+    private void flushRtt() throws Exception {
+        nc.flush(PATIENCE);
+        ensure(nc.RTT().toNanos() > 0, "no time");
     }
 
     private void queueGroup() throws Exception {
@@ -245,6 +297,20 @@ public final class Client {
         ensure(consumer.getConsumerInfo().getNumAckPending() == 0, "acknowledgements pending");
     }
 
+    private void pushConsumer() throws Exception {
+        PushSubscribeOptions options = PushSubscribeOptions.builder().stream("ORDERS").build();
+        JetStreamSubscription sub = jetStream(PATIENCE).subscribe("orders.eu.>", options);
+        List<String> seen = new ArrayList<>();
+        while (seen.size() < 10) {
+            Message message = sub.nextMessage(PATIENCE);
+            ensure(message != null, seen);
+            seen.add(text(message));
+            message.ackSync(PATIENCE);
+        }
+        ensure(seen.equals(orders()), seen);
+        sub.unsubscribe();
+    }
+
     private void orderedConsumer() throws Exception {
         OrderedConsumerContext consumer = nc.getStreamContext("ORDERS")
             .createOrderedConsumer(new OrderedConsumerConfiguration().filterSubject("orders.eu.>"));
@@ -293,6 +359,23 @@ public final class Client {
         ensure(Arrays.equals(got.toByteArray(), data), got.size());
     }
 
+    private void service() throws Exception {
+        ServiceEndpoint echo = ServiceEndpoint.builder()
+            .endpointName("echo")
+            .endpointSubject("app.service")
+            .handler(message -> message.respond(nc, bytes("re:" + new String(message.getData(), StandardCharsets.UTF_8))))
+            .build();
+        Service service = new ServiceBuilder()
+            .connection(nc).name("echo").version("1.0.0").addServiceEndpoint(echo).build();
+        service.startService();
+        nc.flush(PATIENCE);
+        Message reply = nc.request("app.service", bytes("ping"), PATIENCE);
+        ensure(text(reply).equals("re:ping"), text(reply));
+        Message info = nc.request("$SRV.INFO.echo", bytes(""), PATIENCE);
+        ensure(text(info).contains("\"app.service\""), text(info));
+        service.stop();
+    }
+
     private void reconnect() throws Exception {
         Subscription sub = nc.subscribe("app.after.*");
         nc.flush(PATIENCE);
@@ -326,16 +409,21 @@ public final class Client {
 
     private void permitted() {
         step("publish_subscribe", this::publishSubscribe);
+        step("wildcards", this::wildcards);
+        step("large_payload", this::largePayload);
+        step("flush_rtt", this::flushRtt);
         step("queue_group", this::queueGroup);
         step("request_reply", this::requestReply);
         step("headers", this::headers);
         step("no_responders", this::noResponders);
         step("jetstream_publish", this::jetstreamPublish);
         step("pull_consumer", this::pullConsumer);
+        step("push_consumer", this::pushConsumer);
         step("ordered_consumer", this::orderedConsumer);
         step("kv_put_get", this::kvPutGet);
         step("kv_watch", this::kvWatch);
         step("object_put_get", this::objectPutGet);
+        step("service", this::service);
         step("reconnect", this::reconnect);
         step("drain", this::drain);
     }
@@ -343,6 +431,11 @@ public final class Client {
     private void expiring() {
         step("publish_subscribe", this::publishSubscribe);
         step("reconnect", this::reconnect);
+        step("drain", this::drain);
+    }
+
+    private void brief() {
+        step("publish_subscribe", this::publishSubscribe);
         step("drain", this::drain);
     }
 
@@ -404,6 +497,7 @@ public final class Client {
         switch (args[0]) {
             case "permitted" -> client.permitted();
             case "expiring" -> client.expiring();
+            case "brief" -> client.brief();
             default -> client.refused();
         }
         System.exit(0);

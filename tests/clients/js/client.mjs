@@ -4,12 +4,12 @@ import { createHash } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 
-import { AckPolicy, jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { AckPolicy, DeliverPolicy, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
 import { Objm } from "@nats-io/obj";
-import { connect, headers, NoRespondersError, RequestError, tokenAuthenticator } from "@nats-io/transport-node";
+import { connect, createInbox, headers, NoRespondersError, RequestError, tokenAuthenticator } from "@nats-io/transport-node";
 
-const PATIENCE = 20_000;
+const PATIENCE = Number(process.env.PATIENCE ?? 20) * 1_000;
 const BRIEF = 1_000;
 const text = new TextDecoder();
 
@@ -69,6 +69,7 @@ async function open() {
     timeout: PATIENCE,
     reconnectTimeWait: 200,
     maxReconnectAttempts: 50,
+    ...(process.env.NATS_CA ? { tls: { caFile: process.env.NATS_CA } } : {}),
     ...options,
   });
   (async () => {
@@ -109,6 +110,28 @@ const permitted = {
     nc.publish("app.events.one", "hello");
     const message = await next(sub);
     assert(message.subject === "app.events.one" && message.string() === "hello");
+  },
+
+  async wildcards() {
+    const subs = ["app.wild.>", "app.*.card.*"].map((subject) => nc.subscribe(subject, { max: 1 }));
+    nc.publish("app.wild.card.one", "joker");
+    for (const sub of subs) {
+      const message = await next(sub);
+      assert(message.subject === "app.wild.card.one" && message.string() === "joker");
+    }
+  },
+
+  async large_payload() {
+    const sub = nc.subscribe("app.large", { max: 1 });
+    const data = new Uint8Array(1_000_000).map((_, index) => index % 251);
+    nc.publish("app.large", data);
+    assert(Buffer.compare((await next(sub)).data, data) === 0);
+    return `${data.length} bytes`;
+  },
+
+  async flush_rtt() {
+    await nc.flush();
+    assert((await nc.rtt()) >= 0);
   },
 
   async queue_group() {
@@ -175,6 +198,26 @@ const permitted = {
     }
     assert(seen.join() === orders.join(), seen);
     assert((await consumer.info()).num_ack_pending === 0);
+  },
+
+  async push_consumer() {
+    const manager = await jetstreamManager(nc);
+    const { name } = await manager.consumers.add("ORDERS", {
+      deliver_subject: createInbox(),
+      deliver_policy: DeliverPolicy.All,
+      ack_policy: AckPolicy.Explicit,
+      filter_subject: "orders.eu.>",
+    });
+    const consumer = await jetstream(nc).consumers.getPushConsumer("ORDERS", name);
+    const seen = [];
+    const messages = await consumer.consume();
+    for await (const message of messages) {
+      seen.push(message.string());
+      assert(await message.ackAck());
+      if (seen.length === 10) break;
+    }
+    assert(seen.join() === orders.join(), seen);
+    await messages.close();
   },
 
   async ordered_consumer() {
@@ -316,6 +359,8 @@ if (process.argv[2] === "permitted") {
   for (const [op, work] of Object.entries(permitted)) await step(op, work);
 } else if (process.argv[2] === "expiring") {
   for (const op of ["publish_subscribe", "reconnect", "drain"]) await step(op, permitted[op]);
+} else if (process.argv[2] === "brief") {
+  for (const op of ["publish_subscribe", "drain"]) await step(op, permitted[op]);
 } else {
   for (const [op, call] of Object.entries(refused)) await refuse(op, call);
   await step("alive", permitted.publish_subscribe);

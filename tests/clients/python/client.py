@@ -4,15 +4,17 @@ import asyncio
 import hashlib
 import json
 import os
+import ssl
 import sys
 import time
 import urllib.request
 
 import nats
+import nats.micro
 from nats.errors import NoRespondersError
 from nats.js.api import AckPolicy, ConsumerConfig
 
-PATIENCE = 20.0
+PATIENCE = float(os.environ.get("PATIENCE", "20"))
 BRIEF = 1.0
 
 
@@ -44,6 +46,8 @@ class Client:
         options = {}
         if "TOKEN_URL" in os.environ:
             options["token"] = fresh_token
+        if "NATS_CA" in os.environ:
+            options["tls"] = ssl.create_default_context(cafile=os.environ["NATS_CA"])
         self.nc = await nats.connect(
             os.environ["NATS_URL"],
             name="natsentry nats-py",
@@ -71,6 +75,28 @@ class Client:
         message = await sub.next_msg(PATIENCE)
         assert (message.subject, message.data) == ("app.events.one", b"hello")
         await sub.unsubscribe()
+
+    async def wildcards(self):
+        subs = [await self.nc.subscribe(subject) for subject in ("app.wild.>", "app.*.card.*")]
+        await self.nc.publish("app.wild.card.one", b"joker")
+        for sub in subs:
+            message = await sub.next_msg(PATIENCE)
+            assert (message.subject, message.data) == ("app.wild.card.one", b"joker")
+            await sub.unsubscribe()
+
+    async def large_payload(self):
+        sub = await self.nc.subscribe("app.large")
+        data = bytes(bytearray(range(250)) * 4000)
+        await self.nc.publish("app.large", data)
+        message = await sub.next_msg(PATIENCE)
+        assert message.data == data, len(message.data)
+        await sub.unsubscribe()
+        return f"{len(data)} bytes"
+
+    async def flush_rtt(self):
+        started = time.monotonic()
+        await self.nc.flush(timeout=PATIENCE)
+        assert 0 < time.monotonic() - started < PATIENCE
 
     async def queue_group(self):
         seen = [0, 0]
@@ -135,6 +161,17 @@ class Client:
         assert seen == [f"order {number}" for number in range(10)], seen
         assert (await sub.consumer_info()).num_ack_pending == 0
 
+    async def push_consumer(self):
+        config = ConsumerConfig(ack_policy=AckPolicy.EXPLICIT)
+        sub = await self.js.subscribe("orders.eu.>", stream="ORDERS", config=config, manual_ack=True)
+        seen = []
+        while len(seen) < 10:
+            message = await sub.next_msg(PATIENCE)
+            seen.append(message.data.decode())
+            await message.ack_sync(timeout=PATIENCE)
+        assert seen == [f"order {number}" for number in range(10)], seen
+        await sub.unsubscribe()
+
     async def ordered_consumer(self):
         sub = await self.js.subscribe("orders.eu.>", stream="ORDERS", ordered_consumer=True)
         seen = [(await sub.next_msg(PATIENCE)).data.decode() for _ in range(10)]
@@ -167,6 +204,18 @@ class Client:
         assert hashlib.sha256(got.data).digest() == hashlib.sha256(data).digest()
         return f"{len(got.data)} bytes"
 
+    async def service(self):
+        async def echo(request):
+            await request.respond(b"re:" + request.data)
+
+        service = await nats.micro.add_service(self.nc, name="echo", version="1.0.0")
+        await service.add_endpoint(name="echo", subject="app.service", handler=echo)
+        reply = await self.nc.request("app.service", b"ping", timeout=PATIENCE)
+        assert reply.data == b"re:ping", reply
+        info = await self.nc.request("$SRV.INFO.echo", b"", timeout=PATIENCE)
+        assert json.loads(info.data)["endpoints"][0]["subject"] == "app.service", info
+        await service.stop()
+
     async def reconnect(self):
         sub = await self.nc.subscribe("app.after.*")
         await self.nc.flush()
@@ -195,13 +244,18 @@ class Client:
 
     async def permitted(self):
         for op in (
-            "publish_subscribe queue_group request_reply headers no_responders jetstream_publish"
-            " pull_consumer ordered_consumer kv_put_get kv_watch object_put_get reconnect drain"
+            "publish_subscribe wildcards large_payload flush_rtt queue_group request_reply headers no_responders"
+            " jetstream_publish pull_consumer push_consumer ordered_consumer kv_put_get kv_watch object_put_get service"
+            " reconnect drain"
         ).split():
             await self.step(op, getattr(self, op)())
 
     async def expiring(self):
         for op in "publish_subscribe reconnect drain".split():
+            await self.step(op, getattr(self, op)())
+
+    async def brief(self):
+        for op in "publish_subscribe drain".split():
             await self.step(op, getattr(self, op)())
 
     # What it does not.
@@ -262,8 +316,7 @@ async def main():
     except Exception as error:
         say("connect", False, f"{type(error).__name__}: {error}; asynchronous: {client.errors}")
         sys.exit(1)
-    runs = {"permitted": client.permitted, "refused": client.refused, "expiring": client.expiring}
-    await runs[sys.argv[1]]()
+    await getattr(client, sys.argv[1])()
 
 
 asyncio.run(main())

@@ -6,19 +6,19 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Server;
-use crate::config::Config;
+use crate::config::{Config, Limits};
 
 /// Runs until SIGTERM or SIGINT, then drains. A second signal ends it at once.
 ///
 /// # Errors
 /// As [`Server::build`] and [`Server::run`].
-pub fn run(config: Config, config_path: PathBuf) -> anyhow::Result<()> {
+pub fn run(mut config: Config, config_path: PathBuf) -> anyhow::Result<()> {
     let files = raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        warn_of_few_files(files, config.limits.connections);
+        fit_to_files(&mut config.limits, files);
         let server = Server::build(config, Some(config_path))?;
         tracing::info!(
             client = %server.client_address()?,
@@ -61,18 +61,22 @@ fn raise_open_files() -> Option<u64> {
     }
 }
 
-/// Each session needs two descriptors: one of the client, one of its upstream.
-fn warn_of_few_files(files: Option<u64>, connections: u32) {
-    let needed = u64::from(connections)
-        .saturating_mul(2)
-        .saturating_add(OTHER_FILES);
-    if let Some(files) = files.filter(|files| *files < needed) {
+/// Lowers the limits on connections to what the open files allow: each session needs two descriptors, one of the client and
+/// one of its upstream. A process without any left could not even turn a client away, and strangers who say nothing must not
+/// bring it there: they have a quarter.
+fn fit_to_files(limits: &mut Limits, files: Option<u64>) {
+    let Some(files) = files else { return };
+    let cap = |count: u64| u32::try_from(count.max(1)).unwrap_or(u32::MAX);
+    let connections = cap(files.saturating_sub(OTHER_FILES) / 2);
+    if connections < limits.connections {
         tracing::warn!(
             files,
-            needed,
-            "the limit on open files is too low for limits.connections: raise it (ulimit -Hn, LimitNOFILE of systemd) or lower limits.connections",
+            connections,
+            "the limit on open files is too low for limits.connections, which is lowered: raise it (ulimit -Hn, LimitNOFILE of systemd)",
         );
+        limits.connections = connections;
     }
+    limits.handshakes = limits.handshakes.min(cap(files / 4));
 }
 
 /// Completes at the next SIGTERM or SIGINT.
@@ -85,4 +89,23 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_open_files_lower_the_limits() {
+        let fitted = |files| {
+            let mut limits = Limits::default();
+            fit_to_files(&mut limits, files);
+            (limits.connections, limits.handshakes)
+        };
+        assert_eq!(fitted(Some(1024)), (480, 256));
+        assert_eq!(fitted(Some(10)), (1, 2));
+        let defaults = (Limits::default().connections, Limits::default().handshakes);
+        assert_eq!(fitted(Some(1_048_576)), defaults);
+        assert_eq!(fitted(None), defaults);
+    }
 }

@@ -34,6 +34,7 @@ fn token(forge: &Forge, groups: usize) -> Vec<u8> {
         listener: Listener::default(),
         verdict: "accept".into(),
         code: None,
+        policy: None,
         groups: None,
     };
     forge.token(&row, NOW).unwrap()

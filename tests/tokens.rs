@@ -29,7 +29,10 @@ const NOW: Timestamp = Timestamp::from_secs(1_795_452_000);
 fn corpus() -> Corpus {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/tokens.json");
     let text = std::fs::read_to_string(path).expect("the corpus is there");
-    let text = text.replace("{b2c}", B2C).replace("{ciam}", CIAM);
+    let text = text
+        .replace("{b2c}", B2C)
+        .replace("{ciam}", CIAM)
+        .replace("{trap}", "https://trap.example");
     serde_json::from_str(&text).expect("the corpus is what forge.rs reads")
 }
 
@@ -189,7 +192,7 @@ fn the_corpus_covers_every_row_of_the_table_and_every_code() {
         .tokens
         .iter()
         .filter_map(|row| number(&row.row))
-        .chain(corpus.elsewhere.keys().filter_map(|row| number(row)))
+        .chain(corpus.scenes.iter().filter_map(|scene| number(&scene.row)))
         .collect();
     let missing: Vec<u32> = (1..=80).filter(|row| !rows.contains(row)).collect();
     assert!(missing.is_empty(), "rows without a token: {missing:?}");

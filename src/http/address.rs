@@ -62,6 +62,15 @@ impl Address {
         Self(url)
     }
 
+    /// Where a `Location` seen at this address points (RFC 9110 section 10.2.2), by the same rules as any address.
+    ///
+    /// # Errors
+    /// [`Unfit`].
+    pub fn join(&self, location: &str) -> Result<Self, Unfit> {
+        let joined = self.0.join(location).map_err(|_| Unfit(clip(location)))?;
+        Self::parse(joined.as_str())
+    }
+
     /// With a query parameter more.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {

@@ -1,7 +1,7 @@
 //! Fetching metadata and key documents over HTTP.
 //!
-//! Owns: the rules of where a fetch may go: https, or http to loopback; no redirect; the key document on the host that
-//! served the metadata; 1 MiB and 5 s at most. Must never: fetch an address that a token names.
+//! Owns: the rules of where a fetch may go: https, or http to loopback; no redirect to another
+//! host; the key document on the host that served the metadata; 1 MiB and 5 s at most. Must never: fetch an address that a token names.
 
 use std::time::Duration;
 
@@ -24,7 +24,17 @@ pub enum FetchError {
     /// No answer, or one of more than 1 MiB.
     #[error("{0}")]
     Http(#[from] HttpError),
-    /// Any status but 200; redirects are not followed.
+    /// A redirect to another host, or too many within one.
+    #[error(
+        "{url}: redirects to {to}; only redirects within a host are followed, {MOST_REDIRECTS} at most"
+    )]
+    Redirected {
+        /// What was fetched.
+        url: Box<str>,
+        /// Where it pointed.
+        to: Box<str>,
+    },
+    /// Any other status than 200.
     #[error("{url}: status {status}")]
     Status {
         /// What was fetched.
@@ -86,16 +96,38 @@ impl Fetcher {
         })
     }
 
+    /// The document at an address. A redirect within its host is followed, as a proxy in front of an issuer may send one
+    /// for a final slash; one to another host never is.
     async fn body(&self, address: &Address) -> Result<Vec<u8>, FetchError> {
-        let mut answer = self.0.send(Request::get(address, MOST_BYTES)).await?;
-        if answer.status != 200 {
-            return Err(FetchError::Status {
-                url: address.shown(),
-                status: answer.status,
-            });
+        let mut address = address.clone();
+        for _ in 0..=MOST_REDIRECTS {
+            let mut answer = self.0.send(Request::get(&address, MOST_BYTES)).await?;
+            match (answer.status, answer.header("location")) {
+                (200, _) => return Ok(std::mem::take(&mut *answer.body)),
+                (301 | 302 | 303 | 307 | 308, Some(location)) => {
+                    let next = address.join(location)?;
+                    if !address.same_host(&next) {
+                        return Err(FetchError::Redirected {
+                            url: address.shown(),
+                            to: next.shown(),
+                        });
+                    }
+                    address = next;
+                }
+                (status, _) => {
+                    return Err(FetchError::Status {
+                        url: address.shown(),
+                        status,
+                    });
+                }
+            }
         }
-        Ok(std::mem::take(&mut *answer.body))
+        Err(FetchError::Redirected {
+            url: address.shown(),
+            to: address.shown(),
+        })
     }
 }
 
 const MOST_BYTES: usize = 1024 * 1024;
+const MOST_REDIRECTS: u8 = 3;

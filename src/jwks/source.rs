@@ -43,6 +43,8 @@ struct Desk {
     /// The newest round that has begun, and the newest that somebody asked for.
     begun: u64,
     asked: u64,
+    /// When a fetch for a key name that came too early is to be made up for.
+    owed: Option<Instant>,
     facts: Facts,
 }
 
@@ -87,6 +89,7 @@ impl Source {
             absent: Absent::new(MOST_ABSENT, settings.unknown_interval),
             begun: 0,
             asked: 0,
+            owed: None,
             facts: Facts::default(),
         };
         Self {
@@ -138,8 +141,33 @@ impl Source {
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(self.pause()) => {}
-                () = self.wake.notified() => {}
+                () = self.due() => {}
+            }
+        }
+    }
+
+    /// Until the next fetch is due: after the usual pause, at once for a connection that may ask, and when the bucket has
+    /// grown back for those that asked too early. So a flood of invented names cannot keep the name of a new key unknown
+    /// for longer than it takes one token of the bucket to grow.
+    async fn due(&self) {
+        let usual = Instant::now() + self.pause();
+        loop {
+            let owed = self.desk().owed;
+            let at = owed.map_or(usual, |owed| owed.min(usual));
+            tokio::select! {
+                () = tokio::time::sleep_until(at) => {
+                    if owed == Some(at) {
+                        // It may be gone to a connection that came just now, whose fetch this then is.
+                        let _ = self.desk().bucket.take(Instant::now());
+                    }
+                    return;
+                }
+                () = self.wake.notified() => {
+                    let desk = self.desk();
+                    if desk.asked > desk.begun {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -149,6 +177,7 @@ impl Source {
         let number = {
             let mut desk = self.desk();
             desk.begun = desk.begun.saturating_add(1);
+            desk.owed = None;
             desk.asked = desk.asked.max(desk.begun);
             desk.begun
         };
@@ -295,6 +324,10 @@ impl Source {
             }
             Err(wait) => {
                 desk.facts.throttled = desk.facts.throttled.saturating_add(1);
+                if desk.owed.is_none() {
+                    desk.owed = Some(now + wait);
+                    self.wake.notify_one();
+                }
                 Answer::Throttled(wait)
             }
         }

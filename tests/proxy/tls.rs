@@ -13,7 +13,7 @@ use crate::support::servers;
 use crate::support::wire::{Wire, connect_line};
 
 /// A certificate authority, a server certificate for 127.0.0.1 and a client certificate, in files of `folder`.
-fn certificates() -> tempfile::TempDir {
+pub(crate) fn certificates() -> tempfile::TempDir {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     let folder = tempfile::tempdir().expect("a folder");
     let write = |name: &str, text: &str| {

@@ -6,6 +6,7 @@
 
 pub mod binary;
 pub mod cli;
+pub mod documents;
 pub mod issuer;
 pub mod proxy;
 pub mod relay;

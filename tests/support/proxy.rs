@@ -264,6 +264,10 @@ pub async fn http_get(address: SocketAddr, path: &str) -> (u16, String) {
 fn config_text(idp: &DevIdp, setup: &Setup) -> String {
     let directory = idp.directory();
     let servers = setup.servers.join(", ");
+    let v1 = match setup.entra.contains("v1_tokens") {
+        true => "",
+        false => "  v1_tokens: true\n",
+    };
     format!(
         r#"version: 1
 listen:
@@ -273,8 +277,7 @@ entra:
   cloud: {{ authority: "{base}", graph: "{base}" }}
   tenants: [{tid}]
   audiences: [{api}, "{uri}"]
-  v1_tokens: true
-{entra}keys: {{ cache: keys }}
+{v1}{entra}keys: {{ cache: keys }}
 upstreams:
   plant:
     servers: [{servers}]
@@ -284,6 +287,7 @@ audit: {{ file: audit.jsonl }}
 {more}"#,
         port = setup.port,
         listen = setup.listen,
+        v1 = v1,
         entra = setup.entra,
         base = idp.base(),
         tid = directory.tid,

@@ -25,10 +25,31 @@ use crate::time::Timestamp;
 pub struct Corpus {
     /// What the file is.
     pub about: Vec<String>,
-    /// Rows of the table that do not concern the gate, and where they are tested.
-    pub elsewhere: BTreeMap<String, String>,
+    /// Rows that are more than one token.
+    pub scenes: Vec<Scene>,
     /// The tokens.
     pub tokens: Vec<Row>,
+}
+
+/// A row that is more than one token: a document of the issuer, a CONNECT, a sequence. The test that plays it knows its
+/// words.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scene {
+    /// Number in the table of hostile tokens, perhaps with a letter.
+    pub row: String,
+    /// What is special about it.
+    pub what: String,
+    /// Which scene.
+    pub scene: String,
+    /// Its variant.
+    #[serde(default)]
+    pub with: Value,
+    /// `accept`, `refuse`, `close` (without a word) or `keep` (what was held before).
+    pub verdict: String,
+    /// The code in the audit.
+    #[serde(default)]
+    pub code: Option<String>,
 }
 
 /// One token: how it is made, and what the gate must say of it.
@@ -67,6 +88,9 @@ pub struct Row {
     /// The refusal's code.
     #[serde(default)]
     pub code: Option<String>,
+    /// The code with which a policy refuses it that binds the roles of the directory.
+    #[serde(default)]
+    pub policy: Option<String>,
     /// `unknown` or `misnamed` where an accepted token must leave the groups unknown, or say that they are names.
     #[serde(default)]
     pub groups: Option<String>,

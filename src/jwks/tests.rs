@@ -216,6 +216,35 @@ async fn a_flood_of_unknown_kids_costs_the_burst_and_disturbs_nobody() {
     assert_eq!(jwks.status()[0].refreshes_throttled, 9998);
 }
 
+#[tokio::test]
+async fn a_flood_cannot_keep_a_new_key_unknown() {
+    let rig = Rig::new().await;
+    let jwks = rig
+        .ready_jwks(&Settings {
+            unknown_interval: Duration::from_millis(700),
+            unknown_burst: 1,
+            ..calm()
+        })
+        .await;
+    let known = rig.token("alice");
+    let fetches = rig.idp.metadata_fetches();
+    for n in 0..50 {
+        let _ = rig.judge(&jwks, renamed(&known, n).as_bytes()).await;
+    }
+    let kid = rig.idp.roll_keys().await.unwrap();
+    // Whoever comes with the new key meanwhile is told "not now" at the worst.
+    let verdict = rig.judge(&jwks, &rig.token("alice")).await;
+    assert!(verdict.is_ok() || verdict.unwrap_err().is_unavailable());
+    // Nobody asks again, and yet it becomes known.
+    let ring = || jwks.ring();
+    until("the new key is known", || {
+        ring().held(0).unwrap().keys.key(&kid).is_some()
+    })
+    .await;
+    assert!(rig.judge(&jwks, &rig.token("alice")).await.is_ok());
+    assert!(rig.idp.metadata_fetches() - fetches <= 3);
+}
+
 /// The token under another kid; its signature no longer fits, which nobody finds out without the key.
 fn renamed(token: &[u8], n: usize) -> String {
     use base64::Engine as _;

@@ -2,7 +2,7 @@
 //! before a real server. What the client sees, what the audit says, and that nobody was asked anything.
 
 mod scenes;
-mod world;
+pub(crate) mod world;
 
 use std::collections::BTreeMap;
 

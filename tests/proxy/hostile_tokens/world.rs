@@ -28,7 +28,7 @@ const WRITTEN_THUMBPRINT: &str = "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0";
 
 /// What a client heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(crate) enum Heard {
     /// PONG.
     Admitted,
     /// `-ERR 'Authorization Violation'` and nothing else.
@@ -280,7 +280,7 @@ fn publish_products(documents: &Documents, forge: &Forge, directory: &Directory)
 }
 
 /// Connects from an address, says something after INFO, and listens until PONG or the end.
-pub(super) async fn say(
+pub(crate) async fn say(
     address: SocketAddr,
     from: Ipv4Addr,
     tls: Option<&TlsConnector>,

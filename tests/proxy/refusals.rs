@@ -1,0 +1,299 @@
+//! Every refusal of a token: the same code, the same sentence and the same decision in the log and in the audit of the
+//! real program, the same sentence from `explain`, and nothing of it for the client.
+
+use std::io::Write as _;
+use std::net::Ipv4Addr;
+use std::process::{Command, Stdio};
+
+use natsentry::clock;
+use natsentry::demo::idp::{DevIdp, Form, TokenRequest};
+use natsentry::demo::servers::{NatsServer, Version};
+use serde_json::{Value, json};
+
+use crate::hostile_tokens::world::{Heard, say};
+use crate::support::binary::Binary;
+use crate::support::proxy::{self, STATIC_USER};
+use crate::support::servers;
+use crate::support::wire::connect_line;
+
+fn configuration(idp: &DevIdp, nats: &NatsServer) -> Value {
+    let directory = idp.directory();
+    json!({
+        "version": 1,
+        "listen": { "client": "127.0.0.1:0" },
+        "entra": {
+            "cloud": { "authority": idp.base() },
+            "tenants": [directory.tid],
+            "audiences": [directory.api],
+        },
+        "keys": { "cache": "keys" },
+        "upstreams": { "plant": {
+            "servers": [format!("nats://127.0.0.1:{}", nats.port())],
+            "auth": { "user": "svc", "password": "env:PLANT_PASSWORD" },
+        } },
+        "roles": {
+            "operator": { "bind": [{ "app_role": "Nats.Operator" }], "upstream": "plant", "publish": ["a.>"] },
+            "grouped": {
+                "bind": [{ "group": "77777777-0000-4000-8000-000000000001" }],
+                "upstream": "plant", "publish": ["b.>"],
+            },
+        },
+        "audit": { "file": "audit.jsonl" },
+    })
+}
+
+/// Code, what its sentence must say, and a token that is refused with it.
+fn cases(idp: &DevIdp) -> Vec<(&'static str, &'static str, String)> {
+    let now = clock::now().as_secs();
+    let mint = |request: TokenRequest| idp.mint(&request).expect("a token");
+    let alice = || TokenRequest::of("alice");
+    let mallory = || TokenRequest::of("mallory");
+    let tid = &idp.directory().tid;
+    let good = mint(alice());
+    let mut altered = good.clone();
+    altered.replace_range(altered.len() - 8.., "AAAAAAAA");
+    vec![
+        (
+            "iss.v1-for-v2",
+            "Set requestedAccessTokenVersion=2",
+            mint(alice().form(Form::V1)),
+        ),
+        (
+            "iss.tenant",
+            "tenants allowed: ",
+            mint(alice().claim(
+                "iss",
+                format!("{}/7a1d0c52-3f0e-4f2b-9d57-0b6f5f1c2e11/v2.0", idp.base()),
+            )),
+        ),
+        (
+            "iss.cloud",
+            "belongs to US Government",
+            mint(alice().claim(
+                "iss",
+                format!("https://login.microsoftonline.us/{tid}/v2.0"),
+            )),
+        ),
+        (
+            "aud.graph",
+            "token is for Microsoft Graph, not for this proxy",
+            mint(alice().claim("aud", "https://graph.microsoft.com")),
+        ),
+        (
+            "aud.prefix",
+            "v1.0 tokens carry the App ID URI",
+            mint(alice().claim("aud", "api://nats-prod")),
+        ),
+        (
+            "aud.other",
+            "is not among",
+            mint(alice().claim("aud", "99999999-51a2-4a60-8d0e-6a1f20c4a771")),
+        ),
+        (
+            "hdr.nonce",
+            "you sent a Graph-style token",
+            mint(alice().header("nonce", "x")),
+        ),
+        (
+            "kind.id_token",
+            "send the access token",
+            mint(
+                alice()
+                    .claim("azp", Value::Null)
+                    .claim("scp", Value::Null)
+                    .claim("idtyp", Value::Null),
+            ),
+        ),
+        (
+            "authz.empty",
+            "has no app role",
+            mint(TokenRequest::of("historian").claim("roles", Value::Null)),
+        ),
+        (
+            "authz.norule",
+            "no role is bound to any of these",
+            mint(mallory()),
+        ),
+        (
+            "groups.overage",
+            "more than 200 groups",
+            mint(mallory().claim("_claim_names", json!({ "groups": "src1" }))),
+        ),
+        (
+            "groups.names",
+            "rules are by GUID",
+            mint(mallory().claim("groups", json!(["CORP\\plant-ops"]))),
+        ),
+        (
+            "key.unknown",
+            "not in the keys of",
+            mint(alice().header("kid", "first")),
+        ),
+        (
+            "key.unknown",
+            "not in the keys of",
+            mint(alice().header("kid", "second")),
+        ),
+        (
+            "key.throttled",
+            "next key refresh allowed in",
+            mint(alice().header("kid", "third")),
+        ),
+        ("sig.bad", "token altered or truncated", altered),
+        (
+            "time.expired",
+            "refresh it before connecting",
+            mint(alice().claim("exp", now - 30)),
+        ),
+        (
+            "time.early",
+            "check NTP on this machine",
+            mint(alice().claim("nbf", now + 600)),
+        ),
+        (
+            "size",
+            "use app roles",
+            mint(alice().claim("padding", "x".repeat(27_000))),
+        ),
+        (
+            "prep",
+            "begins with the prefix 'Bearer '",
+            format!("Bearer {good}"),
+        ),
+    ]
+}
+
+/// Numbers depend on the moment; the words do not.
+fn without_numbers(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_ascii_digit() { '#' } else { c })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_says_the_same_in_log_audit_and_explain_and_nothing_to_the_client() {
+    let idp = proxy::idp().await;
+    let nats = servers::start(Version::V2_15_1, STATIC_USER);
+    let configuration = configuration(&idp, &nats);
+    let proxy = tokio::task::spawn_blocking(move || {
+        Binary::start(
+            &configuration,
+            &[("PLANT_PASSWORD", "correct horse battery")],
+        )
+    });
+    let proxy = proxy.await.expect("it starts");
+    for (n, (code, words, token)) in cases(&idp).into_iter().enumerate() {
+        let from = Ipv4Addr::new(127, 88, 0, u8::try_from(n + 1).expect("few"));
+        let text = format!("{}PING\r\n", connect_line(&token, ""));
+        let heard = say(proxy.address(), from, None, text.as_bytes()).await;
+        // Nothing else goes over the wire: neither code, nor sentence, nor decision.
+        let right = if code == "key.throttled" {
+            Heard::Silence
+        } else {
+            Heard::Refused
+        };
+        assert_eq!(heard, right, "{code}");
+
+        let (logged, audited) = lines_of(&proxy, from).await;
+        let message = logged["message"].as_str().expect("a message");
+        let (_, sentence) = message.split_once(": ").expect("what: why");
+        assert_eq!(logged["code"], code, "{message}");
+        assert!(sentence.contains(words), "{code}: {sentence}");
+        assert_eq!(audited["reason"], code);
+        assert_eq!(audited["detail"], sentence);
+        let decision = audited["decision"].as_str().expect("a decision");
+        assert_eq!(logged["decision"], decision);
+        assert!(!decision.is_empty());
+        for segment in token.split('.').filter(|segment| segment.len() > 60) {
+            assert!(!proxy.log().contains(segment), "{code}: a token in the log");
+        }
+        if !code.starts_with("key.") {
+            let said = explain(&proxy, &token).await;
+            let found = without_numbers(&said).contains(&without_numbers(&escaped(sentence)));
+            assert!(found && said.contains(code), "{code}: {sentence}\n{said}");
+        }
+    }
+}
+
+/// A sentence as JSON writes it.
+fn escaped(sentence: &str) -> String {
+    let text = Value::String(sentence.to_owned()).to_string();
+    text.trim_matches('"').to_owned()
+}
+
+/// The log line and the audit line of the refusal of a client, which are written a moment after its end.
+async fn lines_of(proxy: &Binary, from: Ipv4Addr) -> (Value, Value) {
+    let of_client = |line: &Value, key: &str| {
+        line[key]
+            .as_str()
+            .is_some_and(|client| client.starts_with(&format!("{from}:")))
+    };
+    for _ in 0..500 {
+        let log = proxy.log();
+        let mut log = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let logged = log.find(|line| of_client(line, "client") && line["code"].is_string());
+        let audit = std::fs::read_to_string(proxy.dir().join("audit.jsonl")).unwrap_or_default();
+        let mut audit = audit
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let audited = audit.find(|line| of_client(line, "client") && line["event"] == "refused");
+        if let (Some(logged), Some(audited)) = (logged, audited) {
+            return (logged, audited);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("no refusal of {from} in log and audit:\n{}", proxy.log())
+}
+
+async fn explain(proxy: &Binary, token: &str) -> String {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_natsentry"))
+        .args([
+            "explain",
+            "-c",
+            "natsentry.yaml",
+            "--token-stdin",
+            "-o",
+            "json",
+        ])
+        .current_dir(proxy.dir())
+        .env("PLANT_PASSWORD", "correct horse battery")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    child
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(token.as_bytes())
+        .expect("it reads");
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output());
+    let output = output.await.expect("no panic").expect("it ends");
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alias_in_place_of_a_tenant_is_refused_before_anything_starts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "version: 1\nlisten: { client: 127.0.0.1:0 }\nentra:\n  tenants: [common]\n  audiences: [api://x]\n";
+    std::fs::write(folder.path().join("natsentry.yaml"), text).expect("a file");
+    let output = Command::new(env!("CARGO_BIN_EXE_natsentry"))
+        .args(["check", "-c", "natsentry.yaml"])
+        .current_dir(folder.path())
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned()
+        + &String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success());
+    assert!(
+        said.contains("natsentry.yaml:4:13: entra.tenants") && said.contains("iss.alias"),
+        "{said}"
+    );
+}

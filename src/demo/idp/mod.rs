@@ -21,6 +21,7 @@
 mod answers;
 mod assembly;
 mod control;
+mod corpus;
 mod delegated;
 mod device;
 mod faults;

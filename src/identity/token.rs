@@ -185,6 +185,7 @@ pub(super) fn unknown_issuer(
         return error;
     }
     let tenants: BTreeSet<&str> = expectations.tenants().collect();
+    let mut of_another_cloud = false;
     for known in expectations.clouds() {
         let v1 = cloud::tenant_in(issuer, &known.v1_issuer);
         if v1.is_some_and(|tid| expectations.lists(&known.v2_issuer_of(tid))) {
@@ -197,6 +198,7 @@ pub(super) fn unknown_issuer(
             );
         }
         let tid = v1.or_else(|| cloud::tenant_in(issuer, &known.v2_issuer));
+        of_another_cloud |= tid.is_some();
         if let Some(tid) = tid.filter(|tid| !tenants.contains(tid)) {
             return TokenError::new(
                 Code::IssuerTenant,
@@ -218,11 +220,12 @@ pub(super) fn unknown_issuer(
     if let Some(host) = host
         && let Some(theirs) = cloud::cloud_of_host(host)
         && !ours.is_empty()
+        && (of_another_cloud || !ours.iter().any(|name| theirs.contains(name)))
     {
         return TokenError::new(
             Code::IssuerCloud,
             format!(
-                "issuer host {host} belongs to {theirs}, and its tenant is configured for cloud {}",
+                "issuer host {host} belongs to {theirs}; the tenants here are configured for cloud {}",
                 ours.join(", ")
             ),
         );

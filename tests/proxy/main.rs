@@ -20,9 +20,13 @@ mod basics;
 mod changes;
 mod close;
 mod cuts;
+<<<<<<< HEAD
 mod groups;
 mod half_close;
+=======
+>>>>>>> e0bbae8 (Mirror the cases of Microsoft's validators in tables of our own)
 mod foreign_issuer;
+mod groups;
 mod hostile_tokens;
 mod inspect;
 mod outage;

@@ -238,7 +238,10 @@ async fn lines_of(proxy: &Binary, from: Ipv4Addr) -> (Value, Value) {
         let mut audit = audit
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let audited = audit.find(|line| of_client(line, "client") && line["event"] == "refused");
+        let audited = audit.find(|line| {
+            of_client(line, "client")
+                && (line["event"] == "refused" || line["event"] == "postponed")
+        });
         if let (Some(logged), Some(audited)) = (logged, audited) {
             return (logged, audited);
         }

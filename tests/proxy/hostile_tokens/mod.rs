@@ -122,7 +122,9 @@ fn check_audit(audit: &[serde_json::Value], expected: &BTreeMap<String, Expected
     let mut wrong = Vec::new();
     for (address, wanted) in expected {
         let of_client = lines.remove(address.as_str()).unwrap_or_default();
-        let refused = of_client.iter().find(|line| line["event"] == "refused");
+        let refused = of_client
+            .iter()
+            .find(|line| line["event"] == "refused" || line["event"] == "postponed");
         let said = refused.map(|line| line["reason"].as_str().unwrap_or_default());
         let decided =
             |line: &&&serde_json::Value| line["decision"].as_str().is_some_and(|id| !id.is_empty());
@@ -133,7 +135,7 @@ fn check_audit(audit: &[serde_json::Value], expected: &BTreeMap<String, Expected
                 .any(|line| line["event"] == "closed" && line["reason"] == **reason),
             (Some(reason), heard) => {
                 let later = *heard == Heard::Silence;
-                let verdict = if later { "later" } else { "refuse" };
+                let verdict = if later { "not_now" } else { "refuse" };
                 said == Some(reason)
                     && refused.filter(decided).is_some_and(|line| {
                         line["verdict"] == verdict

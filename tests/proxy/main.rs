@@ -20,13 +20,9 @@ mod basics;
 mod changes;
 mod close;
 mod cuts;
-<<<<<<< HEAD
-mod groups;
-mod half_close;
-=======
->>>>>>> e0bbae8 (Mirror the cases of Microsoft's validators in tables of our own)
 mod foreign_issuer;
 mod groups;
+mod half_close;
 mod hostile_tokens;
 mod inspect;
 mod outage;

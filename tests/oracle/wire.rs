@@ -80,7 +80,7 @@ impl Ground {
                 (format!("A{lane}"), json!({ "users": [user] }))
             })
             .collect();
-        let open = support::servers::start(version, &json!({ "accounts": accounts }).to_string());
+        let open = support::servers::start(version, &server_config(&accounts));
         Self { runtime, idp, open }
     }
 
@@ -107,10 +107,11 @@ impl Ground {
             }
             accounts.insert(format!("A{lane}"), json!({ "users": users }));
         }
-        let judge =
-            support::servers::start(run.version, &json!({ "accounts": accounts }).to_string());
+        let judge = support::servers::start(run.version, &server_config(&accounts));
         let port = self.open.port();
         let mut setup = Setup::to(port).roles(&format!("roles: {}\n", Value::Object(roles)));
+        // On a machine with much else to do nobody is cut off for being late.
+        setup = setup.more("limits: { handshake: 60s, dial: 60s, write_deadline: 600s }\n");
         setup.auth = "{ user: svc0, password: file:password }".to_owned();
         for lane in 0..LANES {
             let auth = format!("{{ user: svc{lane}, password: file:password }}");
@@ -132,6 +133,12 @@ impl Ground {
         let token = self.idp.mint(&request).expect("a token");
         credentials("auth_token", &token, "name", "oracle")
     }
+}
+
+/// A server with these accounts that cuts nobody off for being late.
+fn server_config(accounts: &Map<String, Value>) -> String {
+    json!({ "accounts": accounts, "authorization": { "timeout": 60 }, "write_deadline": "600s" })
+        .to_string()
 }
 
 /// The password of the test's servers, as the helper writes it into a file.

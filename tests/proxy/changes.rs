@@ -29,8 +29,9 @@ use crate::support::wire::{PATIENCE, connect_line};
 /// Messages before a change, and after it.
 const ENOUGH: u64 = 2_000;
 
-/// Messages that may be on their way to a subscriber, so that no server takes it for too slow.
-const AHEAD_MAX: u64 = 20_000;
+/// Messages that may be on their way: enough to keep everybody busy, and few enough that one sent after a change is not
+/// judged much later.
+const AHEAD_MAX: u64 = 1_000;
 
 /// Messages in one write.
 const BATCH: u64 = 50;
@@ -98,6 +99,7 @@ enum Heard {
 struct Client {
     write: OwnedWriteHalf,
     reader: JoinHandle<Vec<Heard>>,
+    /// Everything heard so far, lines as well.
     messages: Arc<AtomicU64>,
     finishing: Arc<AtomicBool>,
 }
@@ -153,6 +155,7 @@ async fn listen(
         let words: Vec<&str> = line.split(' ').collect();
         if words[0] != "MSG" {
             all.push(Heard::Line(line));
+            messages.fetch_add(1, Ordering::AcqRel);
             continue;
         }
         let size: usize = words
@@ -278,10 +281,9 @@ impl Publishing {
             write,
             reader,
             finishing,
-            ..
+            messages,
         } = Client::connect(natsentry, &verbose(idp)).await;
-        // Refusals count as well: what is not refused is not far from the watcher.
-        let flood = Flood::start(write, &["load.x"], Arc::new(AtomicU64::new(u64::MAX / 2)));
+        let flood = Flood::start(write, &["load.x"], messages);
         let heard = Arc::clone(&watcher.messages);
         until("the first messages", || {
             heard.load(Ordering::Acquire) >= ENOUGH

@@ -1,7 +1,7 @@
 //! The command line: arguments in, an exit code out.
 //!
 //! Owns: the commands, what they print and their exit codes (0 done or allowed, 1 mistakes, denied or failed, 2 wrong
-//! usage). Must never: hold logic of its own that a library user would miss, or print a token.
+//! usage). Must never: hold logic of its own that a library user would miss, or print a token that was not asked for.
 
 mod bearer;
 mod check;
@@ -72,8 +72,8 @@ enum Command {
     Check(ConfigFile),
     /// Say whether an identity may publish or subscribe, and which line of the policy decides.
     Explain(explain::ExplainOptions),
-    /// Look at an access token: what it says, and whether it would be admitted.
-    Token(token::TokenOptions),
+    /// Get an access token for a person or a workload, and print it alone; `token inspect` looks at one.
+    Token(Box<token::TokenOptions>),
     /// Print the JSON Schema of the configuration file.
     Schema,
     /// Show natsentry at work with a development identity provider, on this machine alone.

@@ -36,7 +36,9 @@ use crate::upstream::UpstreamConfig;
 pub use described::described_identity;
 pub use document::{Document, GraphOutage, GroupsOverage, Limits};
 pub use mistake::{Mistake, Mistakes, Path, Position, show_path};
-pub use resolve::{GraphConfig, ListenConfig, ListenTls, ProxyProtocolConfig, TrustConfig};
+pub use resolve::{
+    ApiConfig, GraphConfig, ListenConfig, ListenTls, ProxyProtocolConfig, TrustConfig,
+};
 pub use schema::json_schema;
 pub use source::Source;
 
@@ -54,6 +56,8 @@ pub struct Config {
     pub trust: TrustConfig,
     /// Looking up groups in Graph; none: Graph is never asked.
     pub graph: Option<GraphConfig>,
+    /// Where clients get tokens; none: no Entra.
+    pub api: Option<ApiConfig>,
     /// How the keys of issuers are kept.
     pub keys: jwks::Settings,
     /// The servers behind us, in the order of their names.

@@ -160,6 +160,24 @@ pub(super) fn plain_reason(error: &std::io::Error) -> String {
     }
 }
 
+impl SecretRef {
+    /// The secret behind a reference that stands on a command line. `folder` is where relative paths begin.
+    ///
+    /// # Errors
+    /// What is wrong with the reference, without any value.
+    pub fn open(&self, folder: &Path) -> Result<Secret, String> {
+        let resolved = self.resolve(folder);
+        resolved
+            .map(|resolved| resolved.secret)
+            .map_err(|error| match error {
+                SecretError::Inline => "write env:NAME or file:PATH, not the secret itself, \
+                                        which others on this machine could read"
+                    .to_owned(),
+                other => other.to_string(),
+            })
+    }
+}
+
 impl From<&str> for SecretRef {
     fn from(text: &str) -> Self {
         Self(Secret::new(text))

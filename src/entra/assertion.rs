@@ -42,6 +42,16 @@ pub fn check(certificate: &Secret, key: &Secret) -> Result<(), CredentialError> 
     Signer::new(certificate, key).map(drop)
 }
 
+/// The part of a PEM text that is the private key: one file often holds certificate and key.
+fn private_key(text: &[u8]) -> &[u8] {
+    let marks = memchr::memmem::find_iter(text, b"-----BEGIN ");
+    let keys = marks.filter_map(|at| text.get(at..)).find(|part| {
+        let label = part.split(|byte| *byte == b'\n').next();
+        label.is_some_and(|label| label.trim_ascii_end().ends_with(b"PRIVATE KEY-----"))
+    });
+    keys.unwrap_or(text)
+}
+
 /// How long an assertion is valid. Each is used once.
 const LIFE: Duration = Duration::from_secs(600);
 
@@ -52,7 +62,7 @@ impl Signer {
                 "the client certificate is not PEM text with a line -----BEGIN CERTIFICATE-----",
             )
         })?;
-        let key = EncodingKey::from_rsa_pem(key.expose()).map_err(|_| {
+        let key = EncodingKey::from_rsa_pem(private_key(key.expose())).map_err(|_| {
             CredentialError::config(
                 "the key of the client certificate is not an RSA key in PEM text; export it without a passphrase",
             )

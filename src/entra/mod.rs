@@ -6,6 +6,7 @@
 //!            |-> managed, arc          IMDS, App Service and Container Apps, Azure Arc
 //!            \-> token_endpoint        client secret, client certificate, federated token of a workload
 //! graph                                  which groups somebody is in
+//! device, azure_cli                    tokens of a person, for the command line alone
 //! ```
 //!
 //! Owns: which hosts see which token of ours. Must never: log a token or a secret, follow an address that an answer or a
@@ -14,8 +15,10 @@
 mod answer;
 mod arc;
 mod assertion;
+mod azure_cli;
 mod config;
 mod credential;
+mod device;
 mod environment;
 mod error;
 mod flights;
@@ -28,8 +31,10 @@ mod tests;
 mod token_endpoint;
 
 pub use assertion::check as check_certificate;
+pub use azure_cli::azure_cli;
 pub use config::{CredentialConfig, ManagedId};
 pub use credential::{AccessToken, Credential, Tools};
+pub use device::{DeviceCode, DeviceFlow};
 pub use environment::Environment;
 pub use error::CredentialError;
 pub use graph::{

@@ -32,3 +32,4 @@ mod reload;
 mod rollover;
 mod secrets;
 mod tls;
+mod token;

@@ -1,9 +1,12 @@
 //! `natsentry token`: a token for a person or a workload, and a look at one.
 
 mod advice;
+mod cache;
+mod get;
 mod inspect;
 mod report;
 mod seen;
+mod ways;
 
 use std::process::ExitCode;
 
@@ -13,9 +16,12 @@ use super::Output;
 
 /// Options of `token`.
 #[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct TokenOptions {
     #[command(subcommand)]
-    command: TokenCommand,
+    command: Option<TokenCommand>,
+    #[command(flatten)]
+    get: get::GetOptions,
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -26,6 +32,7 @@ enum TokenCommand {
 
 pub(super) fn token(options: &TokenOptions, format: Output) -> anyhow::Result<ExitCode> {
     match &options.command {
-        TokenCommand::Inspect(options) => inspect::inspect(options, format),
+        Some(TokenCommand::Inspect(options)) => inspect::inspect(options, format),
+        None => get::get(&options.get, format),
     }
 }

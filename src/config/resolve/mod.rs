@@ -4,6 +4,7 @@
 //! Owns: every check that looks at more than one key, at a file or at the environment. Must never: stop at the first
 //! mistake, or report what only follows from another one.
 
+mod api;
 mod audit;
 mod credential;
 mod graph;
@@ -24,6 +25,7 @@ use super::{Config, Source};
 use crate::policy::units::HumanDuration;
 use crate::time::Timestamp;
 
+pub use api::ApiConfig;
 pub use graph::GraphConfig;
 pub use listen::{ListenConfig, ListenTls, ProxyProtocolConfig};
 pub use trust::TrustConfig;
@@ -70,6 +72,7 @@ pub(super) fn resolve(
         admin: document.admin.as_ref().map(|admin| admin.listen.0),
         trust,
         graph,
+        api: api::resolve(document),
         keys,
         upstreams,
         policy: policy.policy,

@@ -162,7 +162,7 @@ impl DevIdp {
 impl DevIdp {
     /// User codes that wait for somebody to sign in.
     pub fn device_codes(&self) -> Vec<String> {
-        self.shared.devices().waiting()
+        self.shared.devices().waiting(clock::now())
     }
 
     /// Somebody signs in with a user code. Whether it waits.

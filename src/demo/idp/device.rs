@@ -142,11 +142,11 @@ impl Devices {
     }
 
     /// User codes that wait for somebody.
-    pub(super) fn waiting(&self) -> Vec<String> {
+    pub(super) fn waiting(&self, now: Timestamp) -> Vec<String> {
         let waiting = self
             .waiting
             .values()
-            .filter(|device| device.stage == Stage::Waiting);
+            .filter(|device| device.stage == Stage::Waiting && now < device.ends);
         waiting.map(|device| device.user_code.clone()).collect()
     }
 

@@ -186,10 +186,9 @@ fn send_through(
             let wanted: Vec<Traced> = judged.ops.iter().filter_map(Traced::of).collect();
             // natsentry's own PING, behind its CONNECT, and the client's before its stream.
             let found = traces.operations(&format!("through-{number}-{at}"), 2, &judged.ops);
-            assert_eq!(
-                found,
-                wanted,
-                "SMUGGLED, seed {seed}: \"{}\"",
+            assert!(
+                but_for_own_pings(&found, &wanted),
+                "SMUGGLED, seed {seed}: {found:?}, not {wanted:?}: \"{}\"",
                 stream.escape_ascii()
             );
             operations += wanted.len();
@@ -200,6 +199,20 @@ fn send_through(
         assert_eq!(delivered, published, "seed {seed}, batch {number}");
     }
     operations
+}
+
+/// As the oracle in memory has it: natsentry's own PINGs follow an UNSUB.
+fn but_for_own_pings(found: &[Traced], wanted: &[Traced]) -> bool {
+    let mut wanted = wanted.iter().peekable();
+    let mut ended = false;
+    for read in found {
+        let ping = read.verb == "PING";
+        if wanted.next_if_eq(&read).is_none() && !(ended && ping) {
+            return false;
+        }
+        ended = read.verb == "UNSUB" || ended && ping;
+    }
+    wanted.next().is_none()
 }
 
 /// What a subscriber on `>` gets of it: nothing of a subject with an empty token, and a message without headers where their

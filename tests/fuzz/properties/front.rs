@@ -94,7 +94,7 @@ impl World {
         };
         let connect = json!({
             "verbose": false, "pedantic": false, "headers": settings.headers,
-            "no_responders": settings.headers, "protocol": 1, "lang": "fuzz", "auth_token": "t",
+            "no_responders": false, "protocol": 1, "lang": "fuzz", "auth_token": "t",
         });
         Self {
             permissions: permissions(role),

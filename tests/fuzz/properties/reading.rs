@@ -131,6 +131,9 @@ pub struct Judged {
     pub ops: Vec<Op>,
     /// How the session ends; none while it lives.
     pub close: Option<CloseReason>,
+    /// The client asked who it is, and the answer counts on whichever subscription waits for it: from then on natsentry counts
+    /// what UNSUB says, and upstream hears of its end alone.
+    pub counts_itself: bool,
 }
 
 /// Judges operations one after the other.
@@ -140,7 +143,7 @@ pub fn judge(permissions: &Arc<Permissions>, headers: bool, read: Read, now: Tim
         Arc::new(InboxRegistry::default()),
         9,
     );
-    let mut ops = Vec::new();
+    let (mut ops, mut counts_itself) = (Vec::new(), false);
     let mut lang = "fuzz".to_owned();
     let mut live: BTreeSet<Vec<u8>> = BTreeSet::new();
     for op in read.ops {
@@ -152,6 +155,7 @@ pub fn judge(permissions: &Arc<Permissions>, headers: bool, read: Read, now: Tim
                 payload,
             } => {
                 let asks_who_it_is = subject == b"$SYS.REQ.USER.INFO" && reply.is_some();
+                counts_itself |= asks_who_it_is && !live.is_empty();
                 let granted = judge.publish(subject, reply.as_deref(), now).is_ok();
                 let block = &payload[..header.unwrap_or(0)];
                 let mut named = side_channels(block);
@@ -174,6 +178,7 @@ pub fn judge(permissions: &Arc<Permissions>, headers: bool, read: Read, now: Tim
                     return Judged {
                         ops,
                         close: Some(close),
+                        counts_itself,
                     };
                 }
                 if !live.is_empty() {
@@ -195,6 +200,7 @@ pub fn judge(permissions: &Arc<Permissions>, headers: bool, read: Read, now: Tim
     Judged {
         ops,
         close: read.fault,
+        counts_itself,
     }
 }
 
@@ -203,7 +209,7 @@ pub fn judge(permissions: &Arc<Permissions>, headers: bool, read: Read, now: Tim
 fn connected_again(json: &[u8], headers: bool, lang: &mut String) -> Option<CloseReason> {
     let before = Connect {
         headers,
-        no_responders: headers,
+        no_responders: false,
         protocol: 1,
         lang: lang.clone(),
         ..Connect::default()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::document::Document;
 use super::super::suggest;
 use super::Context;
-use crate::policy::document::{AuditDepth, Reach};
+use crate::policy::document::{AuditDepth, Bind, Reach};
 use crate::policy::{self, Policy};
 use crate::time::Timestamp;
 
@@ -72,6 +72,17 @@ fn look_over_roles(context: &mut Context<'_>, document: &Document) {
             context.mistake(
                 &["roles", name, "audit"],
                 "`messages` is not available in this version; write sessions, or remove it",
+            );
+        }
+        let by_id = |bind: &Bind| bind.user.is_some() || bind.app_id.is_some();
+        if let Some(require) = &role.require
+            && !require.xms_mirid.is_empty()
+            && !role.bind.iter().all(by_id)
+        {
+            context.warning(
+                &["roles", name, "require", "xms_mirid"],
+                "the ARM id of a managed identity is a name that another one may get after it was deleted; bind the \
+                 role by `user` with the object id, so that both must fit",
             );
         }
         for (stream, grant) in &role.stream {

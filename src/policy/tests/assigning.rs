@@ -89,6 +89,35 @@ fn unknown_groups_are_never_no_groups() {
 }
 
 #[test]
+fn names_of_groups_and_ids_are_never_taken_for_each_other() {
+    let policy = policy(json!({
+        "by-id": bound(json!({ "publish": ["i"], "bind": [{ "group": GROUP }] })),
+        "by-name": bound(json!({ "publish": ["n"], "bind": [{ "group_name": "plant-ops" }, { "group_name": GROUP }] })),
+    }));
+    let mut who = identity();
+    who.roles.clear();
+    let mut with = |groups: Groups| {
+        who.groups = groups;
+        assign(&policy, &who).map(|assignment| names(&assignment).join(" "))
+    };
+    assert_eq!(
+        with(Groups::Named(vec!["plant-ops".into()])).unwrap(),
+        "by-name"
+    );
+    assert_eq!(with(Groups::Known(vec![GROUP.into()])).unwrap(), "by-id");
+    // A group that somebody named like an id is a name.
+    assert_eq!(with(Groups::Named(vec![GROUP.into()])).unwrap(), "by-name");
+    for groups in [
+        Groups::Misnamed,
+        Groups::Named(vec!["Plant-Ops".into()]),
+        Groups::Known(vec!["plant-ops".into()]),
+    ] {
+        assert_eq!(with(groups).unwrap_err().code(), "groups.names");
+    }
+    assert_eq!(with(Groups::Unknown).unwrap_err().code(), "groups.overage");
+}
+
+#[test]
 fn a_deny_of_a_role_that_one_might_hold_applies() {
     let policy = policy(json!({
         "contractors": bound(json!({
@@ -148,6 +177,9 @@ fn every_condition_must_hold_and_a_missing_claim_never_does() {
             who.auth_time = Some(NOW.minus(std::time::Duration::from_secs(3600)))
         }),
         (json!({ "max_token_age": "5m" }), &|who| who.issued_at = NOW),
+        (json!({ "cnf": true }), &|who| {
+            who.certificate_thumbprint = Some("A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0".into());
+        }),
         (json!({ "kind": "app" }), &|who| who.kind = Kind::App),
         (
             json!({ "xms_mirid": "/Subscriptions/2d5f/resourceGroups/rg-edge" }),

@@ -19,9 +19,6 @@ const LARGE: usize = 256;
 /// The longest subject that is remembered; a slot is one cache line.
 const KEY_BYTES: usize = 58;
 
-/// Slots that one subject may be in.
-const WAYS: usize = 2;
-
 /// Remembered answers.
 #[derive(Debug, Default)]
 pub(super) struct AnswerCache {
@@ -53,13 +50,13 @@ impl AnswerCache {
             return None;
         }
         let mixed = mix_bytes(0, subject);
-        let tag = tag_of(mixed);
-        let at = self.set_of(mixed);
-        let set = self.slots.get(at..at.wrapping_add(WAYS))?;
-        let slot = set
-            .iter()
-            .find(|slot| slot.tag == tag && slot.key.get(..slot.len.into()) == Some(subject))?;
-        Some(slot.answer)
+        let [first, second] = self.places(mixed);
+        let holds = |at: usize| {
+            let slot = self.slots.get(at)?;
+            let same = slot.tag == tag_of(mixed) && slot.key.get(..slot.len.into())? == subject;
+            same.then_some(slot.answer)
+        };
+        holds(first).or_else(|| holds(second))
     }
 
     /// Remembers an answer; a subject too long for a slot is forgotten at once.
@@ -69,23 +66,36 @@ impl AnswerCache {
         }
         self.make_room();
         let mixed = mix_bytes(0, subject);
-        let at = self.set_of(mixed);
-        let Some([first, second]) = self
-            .slots
-            .get_mut(at..at.wrapping_add(WAYS))
-            .and_then(|set| set.first_chunk_mut::<WAYS>())
-        else {
-            return;
+        let mut slot = Slot {
+            tag: tag_of(mixed),
+            answer,
+            len: subject.len() as u8,
+            key: [0; KEY_BYTES],
         };
-        self.evicted = self.evicted.saturating_add(u32::from(second.len > 0));
-        // The newer answer stays in front; the older one gets the second place.
-        *second = *first;
-        first.tag = tag_of(mixed);
-        first.answer = answer;
-        first.len = subject.len() as u8;
-        if let Some(key) = first.key.get_mut(..subject.len()) {
+        if let Some(key) = slot.key.get_mut(..subject.len()) {
             key.copy_from_slice(subject);
         }
+        let [first, _] = self.places(mixed);
+        let Some(displaced) = self.put(first, slot) else {
+            return;
+        };
+        // Whoever was there goes to its other place, and pushes out what is there.
+        let places = self.places(mix_bytes(0, displaced.subject()));
+        let other = if places[0] == first {
+            places[1]
+        } else {
+            places[0]
+        };
+        if other == first || self.put(other, displaced).is_some() {
+            self.evicted = self.evicted.saturating_add(1);
+        }
+    }
+
+    /// Writes a slot, and returns what was there.
+    fn put(&mut self, at: usize, slot: Slot) -> Option<Slot> {
+        let place = self.slots.get_mut(at)?;
+        let before = std::mem::replace(place, slot);
+        (before.len > 0).then_some(before)
     }
 
     /// Forgets everything and gives the memory back.
@@ -103,10 +113,17 @@ impl AnswerCache {
         }
     }
 
-    /// Where the slots of a hash begin; the table's size is a power of two.
+    /// The two slots that a hash may be in; the table's size is a power of two.
     #[inline]
-    const fn set_of(&self, mixed: u64) -> usize {
-        (mixed as usize).wrapping_mul(WAYS) & self.slots.len().wrapping_sub(1)
+    const fn places(&self, mixed: u64) -> [usize; 2] {
+        let mask = self.slots.len().wrapping_sub(1);
+        [mixed as usize & mask, (mixed >> 16) as usize & mask]
+    }
+}
+
+impl Slot {
+    fn subject(&self) -> &[u8] {
+        self.key.get(..self.len.into()).unwrap_or_default()
     }
 }
 

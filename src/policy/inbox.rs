@@ -214,11 +214,17 @@ impl HeldInboxes {
     /// Whether a reply subject lies in a held inbox.
     #[inline]
     pub(super) fn contains(&self, reply: &[u8]) -> bool {
-        let Some(token) = inbox_token(reply) else {
+        let Some(after) = reply.strip_prefix(PREFIX) else {
             return false;
         };
-        self.few.iter().any(|(held, _)| **held == *token)
-            || (!self.many.is_empty() && self.many.contains_key(token))
+        let lies_below = |held: &[u8]| {
+            after
+                .strip_prefix(held)
+                .is_some_and(|rest| matches!(rest.first(), None | Some(b'.')))
+        };
+        self.few.iter().any(|(held, _)| lies_below(held))
+            || (!self.many.is_empty()
+                && inbox_token(reply).is_some_and(|token| self.many.contains_key(token)))
     }
 
     /// Whether a subject lies below an inbox that this identity holds, or nobody.

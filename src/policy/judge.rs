@@ -63,22 +63,29 @@ impl Judge {
         Ok(Permit { subject, reply })
     }
 
-    /// Leave for a publish that needs no thought: its subject was granted before, and its reply lies in an inbox that is held,
-    /// or was granted before or is not judged, and is not reserved. None says nothing; [`Self::publish`] does.
+    /// Leave for a publish without a reply that needs no thought: its subject was granted before. None says nothing;
+    /// [`Self::publish`] does.
     #[inline]
-    pub fn recall<'a>(&self, subject: &'a [u8], reply: Option<&'a [u8]>) -> Option<Permit<'a>> {
-        if self.published.recall(subject) != Some(true) {
-            return None;
-        }
-        if let Some(reply) = reply {
-            let judged = self.permissions.inboxes().replies_judged;
-            let own = judged && self.held.contains(reply);
-            let granted = !judged || self.published.recall(reply) == Some(true);
-            if !own && (!granted || is_reserved_reply(reply)) {
-                return None;
-            }
-        }
-        Some(Permit { subject, reply })
+    pub fn recall<'a>(&self, subject: &'a [u8]) -> Option<Permit<'a>> {
+        let granted = self.published.recall(subject) == Some(true);
+        granted.then_some(Permit {
+            subject,
+            reply: None,
+        })
+    }
+
+    /// Leave for the same publish with a reply: it lies in an inbox that is held, or was granted before or is not judged,
+    /// and is not reserved. Likewise.
+    #[inline]
+    pub fn recall_reply<'a>(&self, permit: Permit<'a>, reply: &'a [u8]) -> Option<Permit<'a>> {
+        let judged = self.permissions.inboxes().replies_judged;
+        let own = judged && self.held.contains(reply);
+        let granted = || !judged || self.published.recall(reply) == Some(true);
+        let good = own || (granted() && !is_reserved_reply(reply));
+        good.then_some(Permit {
+            reply: Some(reply),
+            ..permit
+        })
     }
 
     /// Judges a subject that a header of a published message names.
@@ -173,12 +180,17 @@ impl Judge {
 
     /// Whether a message with this subject may be delivered to the client. The subject is the message's own, which for
     /// JetStream is not the one of the subscription.
+    #[inline]
     pub fn delivers(&mut self, subject: &[u8]) -> bool {
-        if !self.filters_deliveries() {
-            return true;
-        }
         if let Some(answer) = self.delivered.recall(subject) {
             return answer;
+        }
+        self.delivers_this(subject)
+    }
+
+    fn delivers_this(&mut self, subject: &[u8]) -> bool {
+        if !self.filters_deliveries() {
+            return true;
         }
         let answer = self.permissions.delivers(subject);
         self.delivered.remember(subject, answer);

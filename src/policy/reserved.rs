@@ -19,7 +19,8 @@ pub(super) fn is_reserved_subject(subject: &[u8]) -> bool {
 
 /// Whether nats-server would refuse this reply subject.
 pub(super) fn is_reserved_reply(reply: &[u8]) -> bool {
-    RESERVED_REPLIES
-        .iter()
-        .any(|prefix| reply.starts_with(prefix))
+    matches!(reply.first(), Some(b'$' | b'_'))
+        && RESERVED_REPLIES
+            .iter()
+            .any(|prefix| reply.starts_with(prefix))
 }

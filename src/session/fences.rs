@@ -87,6 +87,13 @@ impl Fences {
         self.uncovered >= UNCOVERED_MAX
     }
 
+    /// Whether every delivery belongs to whoever holds its sid: no fence stands, and no sid was given up of which something
+    /// may be under way.
+    #[inline]
+    pub(super) fn are_quiet(&self) -> bool {
+        self.waiting.is_empty() && self.leaving.is_empty()
+    }
+
     /// Whether messages may be under way on `sid` for a subscription that the client gave up.
     #[inline]
     pub(super) fn is_leaving(&self, sid: &[u8]) -> bool {

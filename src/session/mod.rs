@@ -28,6 +28,7 @@ mod fences;
 mod named;
 mod outbox;
 mod rate;
+mod runs;
 mod serve;
 mod small;
 mod subs;

@@ -10,7 +10,7 @@ use crate::wire::{ClientOp, ErrText, Frame, LineFault, Publish, decode_client, e
 
 /// A message that is not canonical and at most this long, in bytes, is copied whole: cheaper than one more piece in the
 /// vectored write.
-const COPY_MAX: usize = 512;
+pub(super) const COPY_MAX: usize = 512;
 
 /// The request that tells a client who it is (2.10). Upstream would answer for its own user.
 const USER_INFO: &[u8] = b"$SYS.REQ.USER.INFO";
@@ -19,8 +19,6 @@ const USER_INFO: &[u8] = b"$SYS.REQ.USER.INFO";
 enum Step {
     /// Used this many bytes.
     Used(usize),
-    /// Used this many bytes for a message that was permitted, and changed nothing but the way upstream.
-    Passed(usize),
     /// Needs this many bytes from where it stands.
     Wants(usize),
     /// The session has ended or waits.
@@ -42,18 +40,17 @@ struct Incoming<'a> {
 impl Session {
     pub(super) fn serve_client(&mut self, input: &[u8], at: usize, now: Timestamp) -> Taken {
         let mut used = 0_usize;
-        let mut quiet = false;
-        while let Some(rest) = input.get(used..)
-            && !rest.is_empty()
-            && (quiet || self.may_go_on())
-        {
-            quiet = false;
+        while used < input.len() && self.may_go_on() {
+            let mut rest = input.get(used..).unwrap_or_default();
+            if matches!(self.inbound, Inbound::Line { .. }) {
+                used = used.saturating_add(self.pass_publishes(rest, at.saturating_add(used)));
+                rest = input.get(used..).unwrap_or_default();
+                if rest.is_empty() {
+                    break;
+                }
+            }
             match self.client_step(rest, at.saturating_add(used), now) {
                 Step::Used(bytes) => used = used.saturating_add(bytes),
-                Step::Passed(bytes) => {
-                    used = used.saturating_add(bytes);
-                    quiet = true;
-                }
                 Step::Wants(wants) => return Taken { used, wants },
                 Step::Stop => return Taken { used, wants: 0 },
             }
@@ -128,10 +125,7 @@ impl Session {
                 input,
                 at,
             };
-            return match self.pass(&incoming) {
-                Some(used) => Step::Passed(used),
-                None => self.publish(&incoming, now),
-            };
+            return self.publish(&incoming, now);
         }
         self.inbound = Inbound::Line { searched: 0 };
         self.small_op(op, now);
@@ -140,41 +134,6 @@ impl Session {
         } else {
             Step::Used(line)
         }
-    }
-
-    /// The quick way of nearly all messages: without headers, all there, granted before, and canonical or short. None where anything
-    /// else is to be looked at, and nothing has happened then.
-    #[inline]
-    fn pass(&mut self, incoming: &Incoming<'_>) -> Option<usize> {
-        let Incoming {
-            publish,
-            line,
-            canonical,
-            input,
-            at,
-        } = *incoming;
-        let serving = self.serving.as_mut()?;
-        let whole = line.checked_add(bytes(publish.size))?.checked_add(2)?;
-        let ordinary = (canonical || whole <= COPY_MAX)
-            && publish.header_len.is_none()
-            && publish.size <= serving.payload_max
-            && !(self.verbose || self.pedantic || serving.is_metered())
-            && publish.subject.first() != Some(&b'$')
-            && input.get(whole.checked_sub(2)?..whole)? == b"\r\n";
-        if !ordinary {
-            return None;
-        }
-        let permit = serving.judge.recall(publish.subject, publish.reply)?;
-        self.traffic.messages_in = self.traffic.messages_in.wrapping_add(1);
-        self.traffic.bytes_in = self.traffic.bytes_in.wrapping_add(u64::from(publish.size));
-        self.inbound = Inbound::Line { searched: 0 };
-        if canonical {
-            self.to_upstream.push_input(at, at.saturating_add(whole));
-        } else {
-            let body = input.get(line..whole)?;
-            self.push_encoded(permit, &publish, body);
-        }
-        Some(whole)
     }
 
     /// The canonical encoding of what was judged, and `body` behind it.

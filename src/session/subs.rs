@@ -109,6 +109,22 @@ impl Subscriptions {
         self.slots.get_mut(slot)?.as_mut()
     }
 
+    /// Slot of a subscription that no number of deliveries ends.
+    #[inline]
+    pub(super) fn endless(&mut self, sid: &[u8]) -> Option<usize> {
+        let slot = self.slot_of(sid)?;
+        let subscription = self.slots.get(slot)?.as_ref()?;
+        subscription.max.is_none().then_some(slot)
+    }
+
+    /// Counts deliveries on the subscription in a slot that [`Self::endless`] gave.
+    #[inline]
+    pub(super) fn add(&mut self, slot: usize, deliveries: u64) {
+        if let Some(Some(subscription)) = self.slots.get_mut(slot) {
+            subscription.delivered = subscription.delivered.saturating_add(deliveries);
+        }
+    }
+
     /// Counts a delivery.
     pub(super) fn count(&mut self, sid: &[u8]) -> Delivery {
         let Some(subscription) = self.find(sid) else {

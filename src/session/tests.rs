@@ -42,7 +42,7 @@ fn identity(oid: &str, roles: &[&str]) -> Identity {
 }
 
 /// An admission of somebody who holds `roles` of a policy, as the shell makes it.
-fn admission(policy: &Value, roles: &[&str], requested_role: Option<&str>) -> Admission {
+pub(super) fn admission(policy: &Value, roles: &[&str], requested_role: Option<&str>) -> Admission {
     let document: Document = serde_json::from_value(json!({ "roles": policy })).unwrap();
     let identity = identity("alice", roles);
     let circumstances = Circumstances {
@@ -83,7 +83,7 @@ fn admission(policy: &Value, roles: &[&str], requested_role: Option<&str>) -> Ad
 const CONNECT: &[u8] = b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\
     \"no_responders\":true,\"protocol\":1,\"lang\":\"t\",\"auth_token\":\"x\"}\r\n";
 
-fn serving(admission: Admission) -> Session {
+pub(super) fn serving(admission: Admission) -> Session {
     let mut session = Session::new(Opening {
         id: SessionId(1),
         client: client(),

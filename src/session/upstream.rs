@@ -30,10 +30,15 @@ impl Session {
     /// Bytes of the upstream, likewise as [`Session::handle_client`].
     pub fn handle_upstream(&mut self, input: &[u8], at: usize, now: Timestamp) -> Taken {
         let mut used = 0_usize;
-        while let Some(rest) = input.get(used..)
-            && !rest.is_empty()
-            && matches!(self.phase, Phase::Serving | Phase::Readmitting)
-        {
+        while used < input.len() && matches!(self.phase, Phase::Serving | Phase::Readmitting) {
+            let mut rest = input.get(used..).unwrap_or_default();
+            if matches!(self.outbound, Inbound::Line { .. }) {
+                used = used.saturating_add(self.pass_deliveries(rest, at.saturating_add(used)));
+                rest = input.get(used..).unwrap_or_default();
+                if rest.is_empty() {
+                    break;
+                }
+            }
             let place = at.saturating_add(used);
             let step = match self.outbound {
                 Inbound::Payload { left, forward } => {

@@ -1,18 +1,25 @@
-//! The quick way through the lines that make up nearly all traffic: PUB, HPUB, MSG and HMSG with upper-case verbs,
-//! blanks that are SP, and CR LF. Whatever else comes is left to [`super::grammar`], which reads the same things out of
-//! the lines that both accept (a property test holds them to it).
+//! The quick way through the lines that make up nearly all traffic: PUB, HPUB, MSG and HMSG in either case, arguments
+//! between blanks, CR LF or LF alone. Whatever else comes is left to [`super::grammar`], which reads the same things out
+//! of the lines that both accept (a property test holds them to it).
 
+use super::grammar::is_blank;
 use super::op::{Message, Publish};
 
 /// A line read the quick way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Quick<T> {
-    pub(super) value: T,
-    /// Length of the line with its CR LF.
-    pub(super) len: usize,
-    /// Whether the bytes are already the canonical encoding: single blanks, sizes without leading zeros.
-    pub(super) canonical: bool,
+pub(crate) struct Quick<T> {
+    pub(crate) value: T,
+    /// Length of the line with its line end.
+    pub(crate) len: usize,
+    /// Where the argument behind the subject (of a message: behind the subscription id) begins: what comes before it is
+    /// the same in line after line of a stream.
+    pub(crate) head: usize,
+    /// Whether the bytes are already the canonical encoding: an upper-case verb, single blanks, sizes without leading
+    /// zeros, CR LF.
+    pub(crate) canonical: bool,
 }
+
+const ONES: u64 = 0x0101_0101_0101_0101;
 
 /// How many whole bytes lie below the lowest bit that is set.
 #[inline]
@@ -21,9 +28,8 @@ fn bytes_below(word: u64) -> usize {
 }
 
 /// Place of the first byte at or after `at` that is SP or below, eight bytes at a time.
-#[inline]
+#[inline(always)]
 fn next_low(line: &[u8], mut at: usize) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
     const FIRST_HIGH: u64 = b'!' as u64;
     while let Some(word) = line.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let word = u64::from_le_bytes(*word);
@@ -40,49 +46,105 @@ fn next_low(line: &[u8], mut at: usize) -> Option<usize> {
         .map(|offset| at.wrapping_add(offset))
 }
 
+/// A size of 1 to 6 digits without leading zeros that ends its line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LastSize {
+    pub(crate) size: u32,
+    /// Behind the line end.
+    pub(crate) end: usize,
+    /// CR LF, not LF alone.
+    pub(crate) crlf: bool,
+}
+
+/// The size at `at`, read out of one load of eight bytes; none where it is anything unusual, or near the end of `line`.
+#[inline(always)]
+pub(crate) fn last_size(line: &[u8], at: usize) -> Option<LastSize> {
+    let word = u64::from_le_bytes(*line.get(at..)?.first_chunk::<8>()?);
+    let digits = word ^ ONES.wrapping_mul(b'0' as u64);
+    // The top bit of each byte that is no digit: 10 to 127 reach it by the sum, others have it.
+    let others = (digits.wrapping_add(ONES.wrapping_mul(0x76)) | digits) & (ONES << 7);
+    let count = bytes_below(others);
+    let stop = word.checked_shr(u32::try_from(count).ok()?.wrapping_mul(8))?;
+    let crlf = stop & 0xFFFF == u64::from(u16::from_le_bytes(*b"\r\n"));
+    let lf = stop & 0xFF == u64::from(b'\n');
+    if !(crlf || lf) || count == 0 || count > 6 || (digits & 0xFF == 0 && count > 1) {
+        return None;
+    }
+    // The digits to the top, most significant first, and summed in pairs, fours and all.
+    let mut sum = digits << (64_u32.wrapping_sub(u32::try_from(count).ok()?.wrapping_mul(8)));
+    sum = sum.wrapping_mul(10).wrapping_add(sum >> 8) & 0x00FF_00FF_00FF_00FF;
+    sum = sum.wrapping_mul(100).wrapping_add(sum >> 16) & 0x0000_FFFF_0000_FFFF;
+    sum = sum.wrapping_mul(10_000).wrapping_add(sum >> 32) & 0xFFFF_FFFF;
+    Some(LastSize {
+        size: u32::try_from(sum).ok()?,
+        end: at
+            .wrapping_add(count)
+            .wrapping_add(usize::from(crlf))
+            .wrapping_add(1),
+        crlf,
+    })
+}
+
 /// Goes through the arguments of a line.
 struct Cursor<'a> {
     line: &'a [u8],
     /// Behind the byte that ended the last word.
     at: usize,
-    /// The byte that ended the last word: SP, or CR for the last one.
+    /// The byte that ended the last word: a blank, or CR or LF for the last one.
     stop: u8,
-    single_blanks: bool,
+    canonical: bool,
 }
 
 impl<'a> Cursor<'a> {
+    /// At the arguments of a verb, whose last byte is SP; none when `line` begins otherwise.
     #[inline]
-    const fn new(line: &'a [u8], start: usize) -> Self {
-        Self {
+    fn of<const LEN: usize>(line: &'a [u8], verb: &[u8; LEN]) -> Option<Self> {
+        let begin = line.first_chunk::<LEN>()?;
+        let canonical = begin == verb;
+        let same = canonical || (begin.eq_ignore_ascii_case(verb));
+        same.then_some(Self {
             line,
-            at: start,
+            at: LEN,
             stop: b' ',
-            single_blanks: true,
-        }
+            canonical,
+        })
     }
 
     /// The next word; none behind the last one, and where the line is unfinished or has anything unusual in it.
     #[inline]
     fn word(&mut self) -> Option<&'a [u8]> {
-        while self.stop == b' ' {
+        while is_blank(self.stop) {
             let end = next_low(self.line, self.at)?;
             let word = self.line.get(self.at..end)?;
             self.stop = *self.line.get(end)?;
             self.at = end.wrapping_add(1);
+            self.canonical &= self.stop != b'\t' && !word.is_empty();
             if !word.is_empty() {
                 return Some(word);
             }
-            self.single_blanks = false;
         }
         None
     }
 
-    /// Length of the line when the last word ended it with CR LF and its arguments, from `start`, are within `limit`.
+    /// Where a word begins.
     #[inline]
-    fn end(&self, start: usize, limit: usize) -> Option<usize> {
-        let ended = self.stop == b'\r' && self.line.get(self.at) == Some(&b'\n');
+    fn place_of(&self, word: &[u8]) -> usize {
+        self.at.wrapping_sub(1).wrapping_sub(word.len())
+    }
+
+    /// Length of the line when the last word ended it and its arguments, from `start`, are within `limit`.
+    #[inline]
+    fn end(&mut self, start: usize, limit: usize) -> Option<usize> {
         let fits = self.at.wrapping_sub(start) <= limit.wrapping_add(1);
-        (ended && fits).then_some(self.at.wrapping_add(1))
+        let len = match self.stop {
+            b'\r' if self.line.get(self.at) == Some(&b'\n') => self.at.wrapping_add(1),
+            b'\n' => {
+                self.canonical = false;
+                self.at
+            }
+            _ => return None,
+        };
+        fits.then_some(len)
     }
 }
 
@@ -103,6 +165,33 @@ fn number(text: &[u8]) -> Option<(u32, bool)> {
     Some((value, text.len() == 1 || text.first() != Some(&b'0')))
 }
 
+/// Where the word at `at` ends with a single SP; none where it is empty or ends with anything else.
+#[inline(always)]
+pub(crate) fn word_end(line: &[u8], at: usize) -> Option<usize> {
+    let end = next_low(line, at)?;
+    (end > at && line.get(end) == Some(&b' ')).then_some(end)
+}
+
+/// Size and length of a line of which a reply, or with `headers` a reply or none and a header length, begin at `at`. None
+/// where it is anything unusual.
+#[inline(never)]
+pub(crate) fn sizes_behind(line: &[u8], at: usize, headers: bool) -> Option<(u32, usize)> {
+    let end = word_end(line, at)?;
+    let next = end.checked_add(1)?;
+    if !headers {
+        return last_size(line, next).map(|last| (last.size, last.end));
+    }
+    let (header, last) = match last_size(line, next) {
+        Some(last) => (line.get(at..end)?, last),
+        None => {
+            let end = word_end(line, next)?;
+            (line.get(next..end)?, last_size(line, end.checked_add(1)?)?)
+        }
+    };
+    let (header, _) = number(header)?;
+    (header <= last.size).then_some((last.size, last.end))
+}
+
 /// Header length and size of a line with headers, and whether both are without leading zeros.
 #[inline]
 fn sizes(header: &[u8], size: &[u8]) -> Option<(Option<u32>, u32, bool)> {
@@ -110,102 +199,92 @@ fn sizes(header: &[u8], size: &[u8]) -> Option<(Option<u32>, u32, bool)> {
     (header <= size).then_some((Some(header), size, short && minimal))
 }
 
-/// `PUB ` or `HPUB ` at the start of `line`; `limit` is the longest argument part allowed, in bytes.
-#[inline]
-pub(super) fn publish(line: &[u8], limit: usize) -> Option<Quick<Publish<'_>>> {
-    if line.starts_with(b"PUB ") {
-        let mut cursor = Cursor::new(line, 4);
-        let subject = cursor.word()?;
-        let (mut reply, mut size) = (None, cursor.word()?);
-        if cursor.stop == b' ' {
-            (reply, size) = (Some(size), cursor.word()?);
-        }
-        let len = cursor.end(4, limit)?;
-        let (size, minimal) = number(size)?;
-        let value = Publish {
-            subject,
-            reply,
-            header_len: None,
-            size,
-        };
-        return Some(Quick {
-            value,
-            len,
-            canonical: cursor.single_blanks && minimal,
-        });
-    }
-    if line.starts_with(b"HPUB ") {
-        let mut cursor = Cursor::new(line, 5);
-        let subject = cursor.word()?;
-        let (mut reply, mut header, mut size) = (None, cursor.word()?, cursor.word()?);
-        if cursor.stop == b' ' {
-            (reply, header, size) = (Some(header), size, cursor.word()?);
-        }
-        let len = cursor.end(5, limit)?;
-        let (header_len, size, minimal) = sizes(header, size)?;
-        let value = Publish {
-            subject,
-            reply,
-            header_len,
-            size,
-        };
-        let canonical = cursor.single_blanks && minimal;
-        return Some(Quick {
-            value,
-            len,
-            canonical,
-        });
-    }
-    None
+/// What stands behind the subject, or behind the subscription id: `[reply] [header length] size`.
+struct Tail<'a> {
+    reply: Option<&'a [u8]>,
+    header_len: Option<u32>,
+    size: u32,
+    len: usize,
+    /// Where it begins.
+    head: usize,
 }
 
-/// `MSG ` or `HMSG ` at the start of `line`.
-#[inline]
-pub(super) fn message(line: &[u8], limit: usize) -> Option<Quick<Message<'_>>> {
-    if line.starts_with(b"MSG ") {
-        let mut cursor = Cursor::new(line, 4);
-        let (subject, sid) = (cursor.word()?, cursor.word()?);
-        let (mut reply, mut size) = (None, cursor.word()?);
-        if cursor.stop == b' ' {
-            (reply, size) = (Some(size), cursor.word()?);
+impl<'a> Tail<'a> {
+    #[inline]
+    fn read(cursor: &mut Cursor<'a>, start: usize, limit: usize, headers: bool) -> Option<Self> {
+        let first = cursor.word()?;
+        let head = cursor.place_of(first);
+        let (reply, header_len, size, minimal);
+        if headers {
+            let mut words = (None, first, cursor.word()?);
+            if is_blank(cursor.stop) {
+                words = (Some(first), words.2, cursor.word()?);
+            }
+            reply = words.0;
+            (header_len, size, minimal) = sizes(words.1, words.2)?;
+        } else {
+            let mut words = (None, first);
+            if is_blank(cursor.stop) {
+                words = (Some(first), cursor.word()?);
+            }
+            (reply, header_len) = (words.0, None);
+            (size, minimal) = number(words.1)?;
         }
-        let len = cursor.end(4, limit)?;
-        let (size, minimal) = number(size)?;
-        let value = Message {
-            subject,
-            sid,
-            reply,
-            header_len: None,
-            size,
-        };
-        return Some(Quick {
-            value,
-            len,
-            canonical: cursor.single_blanks && minimal,
-        });
-    }
-    if line.starts_with(b"HMSG ") {
-        let mut cursor = Cursor::new(line, 5);
-        let (subject, sid) = (cursor.word()?, cursor.word()?);
-        let (mut reply, mut header, mut size) = (None, cursor.word()?, cursor.word()?);
-        if cursor.stop == b' ' {
-            (reply, header, size) = (Some(header), size, cursor.word()?);
-        }
-        let len = cursor.end(5, limit)?;
-        let (header_len, size, minimal) = sizes(header, size)?;
-        let value = Message {
-            subject,
-            sid,
+        let len = cursor.end(start, limit)?;
+        cursor.canonical &= minimal;
+        Some(Self {
             reply,
             header_len,
             size,
-        };
-        let canonical = cursor.single_blanks && minimal;
-        return Some(Quick {
-            value,
             len,
-            canonical,
-        });
+            head,
+        })
     }
-    None
+}
+
+/// PUB or HPUB at the start of `line`; `limit` is the longest argument part allowed, in bytes.
+#[inline]
+pub(crate) fn publish(line: &[u8], limit: usize) -> Option<Quick<Publish<'_>>> {
+    let (mut cursor, headers) = match Cursor::of(line, b"PUB ") {
+        Some(cursor) => (cursor, false),
+        None => (Cursor::of(line, b"HPUB ")?, true),
+    };
+    let start = cursor.at;
+    let subject = cursor.word()?;
+    let tail = Tail::read(&mut cursor, start, limit, headers)?;
+    Some(Quick {
+        value: Publish {
+            subject,
+            reply: tail.reply,
+            header_len: tail.header_len,
+            size: tail.size,
+        },
+        len: tail.len,
+        head: tail.head,
+        canonical: cursor.canonical,
+    })
+}
+
+/// MSG or HMSG at the start of `line`.
+#[inline]
+pub(crate) fn message(line: &[u8], limit: usize) -> Option<Quick<Message<'_>>> {
+    let (mut cursor, headers) = match Cursor::of(line, b"MSG ") {
+        Some(cursor) => (cursor, false),
+        None => (Cursor::of(line, b"HMSG ")?, true),
+    };
+    let start = cursor.at;
+    let (subject, sid) = (cursor.word()?, cursor.word()?);
+    let tail = Tail::read(&mut cursor, start, limit, headers)?;
+    Some(Quick {
+        value: Message {
+            subject,
+            sid,
+            reply: tail.reply,
+            header_len: tail.header_len,
+            size: tail.size,
+        },
+        len: tail.len,
+        head: tail.head,
+        canonical: cursor.canonical,
+    })
 }

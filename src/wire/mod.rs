@@ -3,7 +3,7 @@
 //!
 //! Must never: hold state, know a policy, or read a payload (header blocks excepted).
 
-mod canonical;
+pub(crate) mod canonical;
 mod connect;
 pub mod encode;
 mod foreign_info;

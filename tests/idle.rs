@@ -1,0 +1,131 @@
+//! What one more idle session holds on the heap, in a server with a real nats-server behind it: counted by the allocator, so
+//! that it repeats where the resident set does not. What the kernel and the allocator add is measured by
+//! `cargo bench --bench end_to_end -- --only idle`.
+#![allow(
+    unsafe_code,
+    reason = "a global allocator cannot be written without it; nothing of this file ships"
+)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::time::Duration;
+
+use natsentry::demo::servers::Version;
+use support::proxy::{self, Proxy, STATIC_USER, Setup};
+use support::{servers, wire};
+
+/// Blocks of each size that are in use now; larger ones count with the last.
+static BLOCKS: [AtomicI64; SIZES] = [const { AtomicI64::new(0) }; SIZES];
+
+const SIZES: usize = 64 * 1024;
+
+struct Counting;
+
+fn note(size: usize, change: i64) {
+    BLOCKS[size.min(SIZES - 1)].fetch_add(change, Relaxed);
+}
+
+// SAFETY: every call is handed to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(layout.size(), 1);
+        // SAFETY: the caller's promises are the ones that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        note(layout.size(), -1);
+        // SAFETY: as above.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn blocks() -> Vec<i64> {
+    BLOCKS.iter().map(|blocks| blocks.load(Relaxed)).collect()
+}
+
+/// Sessions with one subscription each that then do nothing.
+fn idle(address: SocketAddr, connect: &str, count: usize) -> Vec<TcpStream> {
+    let open = |number: usize| {
+        let mut tcp = TcpStream::connect(address).unwrap();
+        tcp.set_read_timeout(Some(wire::PATIENCE)).unwrap();
+        tcp.write_all(format!("{connect}PING\r\nSUB idle.{number} 1\r\nPING\r\n").as_bytes())
+            .unwrap();
+        // Whatever comes before it (INFO, the first PONG), the second PONG says that the subscription is made.
+        let mut pongs = 0;
+        let mut piece = [0; 4096];
+        while pongs < 2 {
+            let read = tcp.read(&mut piece).unwrap();
+            assert!(read > 0, "closed");
+            pongs += piece[..read]
+                .windows(6)
+                .filter(|window| window == b"PONG\r\n")
+                .count();
+        }
+        tcp
+    };
+    (0..count).map(open).collect()
+}
+
+/// Bytes of the difference, and its largest parts.
+fn growth(before: &[i64], after: &[i64], sessions: usize) -> (i64, String) {
+    let mut parts: Vec<(i64, usize, i64)> = (0..SIZES)
+        .map(|size| (after[size] - before[size], size))
+        .map(|(blocks, size)| (blocks * i64::try_from(size).unwrap(), size, blocks))
+        .collect();
+    let sum: i64 = parts.iter().map(|part| part.0).sum();
+    parts.sort_unstable_by_key(|part| -part.0);
+    let mut text = String::new();
+    for (bytes, size, blocks) in parts.iter().take(24).filter(|part| part.0 > 0) {
+        let each = i64::try_from(sessions).unwrap();
+        writeln!(
+            text,
+            "{:>6} bytes a session: {blocks} blocks of {size}",
+            bytes / each
+        )
+        .unwrap();
+    }
+    (sum, text)
+}
+
+const SESSIONS: usize = 300;
+
+/// With the role that may do everything; in bytes. What each part is, the test says when it fails.
+const HEAP_MAX: i64 = 3_600;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_session_holds_little() {
+    let idp = proxy::idp().await;
+    let nats = servers::start(Version::LATEST, STATIC_USER);
+    let proxy = Proxy::start(&idp, &Setup::to(nats.port())).await;
+    let connect = wire::connect_line(&proxy::token(&idp, "alice"), "");
+    let address = proxy.address;
+    let (sum, parts, held) = tokio::task::spawn_blocking(move || {
+        // What the first ones bring in is not the price of one more.
+        let first = idle(address, &connect, SESSIONS);
+        std::thread::sleep(Duration::from_millis(100));
+        let before = blocks();
+        let held = idle(address, &connect, SESSIONS);
+        let (sum, parts) = growth(&before, &blocks(), SESSIONS);
+        (sum, parts, (first, held))
+    })
+    .await
+    .unwrap();
+    drop(held);
+    drop(proxy.stop().await);
+    let each = sum / i64::try_from(SESSIONS).unwrap();
+    println!("{each} bytes a session\n{parts}");
+    assert!(
+        each <= HEAP_MAX,
+        "{each} bytes a session, of which\n{parts}"
+    );
+}

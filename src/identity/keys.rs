@@ -12,6 +12,7 @@ use jsonwebtoken::crypto::aws_lc;
 use jsonwebtoken::{Algorithm, DecodingKey};
 
 use super::strict_json::{self, Limits, Object, Value};
+use super::verified::Verified;
 use crate::time::Timestamp;
 
 /// The usable keys of one document (RFC 7517), by `kid`, case-sensitive.
@@ -25,6 +26,7 @@ pub struct KeySet {
 #[derive(Clone, Debug)]
 pub struct Key {
     verifier: DecodingKey,
+    verified: Arc<Verified>,
     issuer: Option<Box<str>>,
     cloud: Option<Box<str>>,
 }
@@ -199,6 +201,7 @@ impl Key {
         fit_exponent(&exponent)?;
         Ok(Self {
             verifier: DecodingKey::from_rsa_raw_components(&modulus, &exponent),
+            verified: Arc::default(),
             issuer: text("issuer")?.map(Into::into),
             cloud: text("cloud_instance_name")?.map(Into::into),
         })
@@ -208,8 +211,10 @@ impl Key {
     ///
     /// The provider is named here, so that neither a process-wide default nor features of other crates decide.
     pub fn verifies(&self, message: &[u8], signature: &Vec<u8>) -> bool {
-        (aws_lc::DEFAULT_PROVIDER.verifier_factory)(&Algorithm::RS256, &self.verifier)
-            .is_ok_and(|verifier| verifier.verify(message, signature).is_ok())
+        self.verified.or_else(message, signature, || {
+            (aws_lc::DEFAULT_PROVIDER.verifier_factory)(&Algorithm::RS256, &self.verifier)
+                .is_ok_and(|verifier| verifier.verify(message, signature).is_ok())
+        })
     }
 
     /// The issuer that the key document binds the key to; may hold `{tenantid}`.

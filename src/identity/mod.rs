@@ -19,6 +19,7 @@ mod show;
 mod strict_json;
 mod token;
 mod typed;
+mod verified;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

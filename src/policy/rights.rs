@@ -104,7 +104,7 @@ impl Entry {
 #[derive(Debug)]
 pub struct Permissions {
     shared: Arc<Rights>,
-    own: Option<Rights>,
+    own: Option<Box<Rights>>,
     inboxes: Inboxes,
     responses: Option<Responses>,
     own_prefix: Option<Box<[u8]>>,
@@ -129,7 +129,7 @@ impl Permissions {
     pub(super) fn new(shared: Arc<Rights>, own: Option<Rights>, frame: Frame) -> Self {
         Self {
             shared,
-            own,
+            own: own.map(Box::new),
             inboxes: frame.inboxes,
             responses: frame.responses,
             own_prefix: frame.own_prefix,
@@ -172,14 +172,14 @@ impl Permissions {
     }
 
     fn layers(&self) -> impl Iterator<Item = (&Rights, u32)> {
-        std::iter::once((&*self.shared, 0)).chain(self.own.as_ref().map(|own| (own, OWN)))
+        std::iter::once((&*self.shared, 0)).chain(self.own.as_deref().map(|own| (own, OWN)))
     }
 
     /// The text of a rule.
     pub(super) fn rule(&self, id: RuleId) -> Option<Arc<str>> {
         let layer = match id.0 & OWN {
             0 => &*self.shared,
-            _ => self.own.as_ref()?,
+            _ => self.own.as_deref()?,
         };
         layer.rules.get((id.0 & !OWN) as usize).cloned()
     }
@@ -189,7 +189,7 @@ impl Permissions {
         if let Some(rule) = ask(&self.shared) {
             return Some(RuleId(rule));
         }
-        let own = self.own.as_ref()?;
+        let own = self.own.as_deref()?;
         ask(own).map(|rule| RuleId(rule | OWN))
     }
 

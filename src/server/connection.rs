@@ -16,6 +16,7 @@ use super::ListenTls;
 use super::Shared;
 use super::admission::{self, ClientFacts, Turned, Verdict};
 use super::client_stream::ClientStream;
+use super::greeting::greet;
 use super::handshakes::Handshake;
 use super::proxy_header;
 use super::pump::{Outcome, Pump};
@@ -23,15 +24,12 @@ use super::reload;
 use super::sessions::{Bound, Entry, Term};
 use super::slots::Slot;
 use crate::clock;
-use crate::metrics::{HandshakeResult, SessionMetrics, SlotLimit};
+use crate::metrics::{HandshakeResult, Raised, SessionMetrics, SlotLimit};
 use crate::session::{
     Admission, Blame, CloseReason, ConnectRequest, Event, EventKind, Need, Opening, Session,
 };
 use crate::tls;
 use crate::wire::Listener;
-
-/// First byte of a TLS record that carries a handshake (RFC 8446 section 5.1).
-const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Longest time for the last bytes to be taken by either side.
 const FINISH: Duration = Duration::from_secs(2);
@@ -44,37 +42,52 @@ const LINGER: Duration = Duration::from_millis(500);
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Serves one accepted connection until it is closed.
-pub(super) async fn serve(
+///
+/// The task of a session that serves is one pointer and what it waits for: whatever is over by then has been boxed, and is
+/// gone.
+pub(super) fn serve(
+    shared: Arc<Shared>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    slot: Slot,
+) -> impl Future<Output = ()> + Send {
+    let opening = Box::pin(open(shared, tcp, peer, slot));
+    async move {
+        if let Some(live) = opening.await {
+            live.run().await;
+        }
+    }
+}
+
+/// From accept to the wait for CONNECT.
+async fn open(
     shared: Arc<Shared>,
     mut tcp: TcpStream,
     peer: SocketAddr,
     mut slot: Slot,
-) {
+) -> Option<Box<Live>> {
     let accepted_at = clock::now();
     let deadline = Instant::now() + shared.limits.handshake;
     // Without it, small answers wait for acknowledgements of earlier ones. Where it fails the connection still works.
     let _ = tcp.set_nodelay(true);
-    let _open = shared.metrics.connection_open();
+    let open = shared.metrics.connection_open();
     let handshake = shared.handshakes.begin();
     let announced = shared.listen.proxy_protocol.as_ref();
-    let header = Box::pin(proxy_header::client_address(&mut tcp, peer, announced));
-    let header = Box::pin(unless_evicted(&handshake, timeout_at(deadline, header)));
-    let Some(header) = header.await else {
+    let header = proxy_header::client_address(&mut tcp, peer, announced);
+    let Some(header) = unless_evicted(&handshake, timeout_at(deadline, header)).await else {
         shared.metrics.connection_rejected(SlotLimit::Handshakes);
-        return;
+        return None;
     };
     let Ok(Ok(peer)) = header else {
         tracing::info!(%peer, "no valid PROXY protocol header, or not from a trusted address");
-        return;
+        return None;
     };
     if !slot.count_address(peer.ip().to_canonical()) {
         // Without a word: official clients back off and come back.
         shared.metrics.connection_rejected(SlotLimit::PerAddress);
-        return;
+        return None;
     }
-    let Ok(address) = tcp.local_addr() else {
-        return;
-    };
+    let address = tcp.local_addr().ok()?;
     let entry = shared.sessions.enter(peer);
     let tls = shared.listen.tls.as_ref();
     let session = Box::new(Session::new(Opening {
@@ -99,8 +112,10 @@ pub(super) async fn serve(
         metrics: None,
         requested_role: None,
         verdict: None,
+        _open: open,
+        _slot: slot,
     };
-    connection.run(session, tcp, handshake).await;
+    connection.greet(session, tcp, handshake).await
 }
 
 /// What `doing` comes to; none when this connection has to go for a new one before.
@@ -122,86 +137,62 @@ struct Connection {
     requested_role: Option<String>,
     /// What the first admission went by.
     verdict: Option<Verdict>,
+    _open: Raised,
+    _slot: Slot,
 }
 
-/// A client leg after greeting and TLS.
-struct Greeted {
-    stream: ClientStream,
-    thumbprint: Option<String>,
+/// A connection that was greeted, with its session.
+struct Live {
+    connection: Connection,
+    pump: Pump,
+    facts: ClientFacts,
+    started: Instant,
+    /// Until it is known how the handshake ended.
+    shaking: Option<Raised>,
+    /// Until the client has said something.
+    handshake: Option<Handshake>,
 }
 
 impl Connection {
-    async fn run(mut self, mut session: Box<Session>, tcp: TcpStream, handshake: Handshake) {
+    /// INFO and TLS. None when it ends with that.
+    async fn greet(
+        self,
+        mut session: Box<Session>,
+        tcp: TcpStream,
+        handshake: Handshake,
+    ) -> Option<Box<Live>> {
         let started = Instant::now();
         let shaking = self.shared.metrics.handshake_begun();
         let greeting = session.greeting();
         let tls = self.shared.listen.tls.as_ref();
-        // Boxed, like everything that is over before the session serves: a live session must not carry its size.
-        let greeting = Box::pin(greet(tcp, tls, &greeting));
-        let greeting = timeout_at(self.deadline, greeting);
-        let greeting = Box::pin(unless_evicted(&handshake, greeting)).await;
+        let greeting = timeout_at(self.deadline, greet(tcp, tls, &greeting));
+        let greeting = unless_evicted(&handshake, greeting).await;
         let Some(Ok(Ok(greeted))) = greeting else {
             if greeting.is_none() {
                 self.evict(&mut session);
             }
             session.handle_client_lost(clock::now());
             while let Some(event) = session.poll_event(clock::now()) {
-                Box::pin(self.record(&event)).await;
+                self.record(&event).await;
             }
-            return;
+            return None;
         };
         if matches!(greeted.stream, ClientStream::Tls(_)) {
             session.handle_tls_established();
         }
-        let facts = ClientFacts {
-            client: self.peer,
-            listener: self.address,
-            thumbprint: greeted.thumbprint,
-        };
-        let mut shaking = Some(shaking);
-        let mut pump = Pump::new(session, greeted.stream, Arc::clone(&self.entry.handle));
-        let mut outcome = Box::pin(self.first_outcome(&mut pump, handshake)).await;
-        let reason = loop {
-            match outcome {
-                Outcome::Event(event) => {
-                    if let Some(result) = handshake_result(&event)
-                        && shaking.take().is_some()
-                    {
-                        self.shared
-                            .metrics
-                            .handshake_ended(result, started.elapsed());
-                    }
-                    Box::pin(self.record(&event)).await;
-                }
-                Outcome::Need(Need::Admission(request)) => {
-                    Box::pin(self.admit(&mut pump, *request, &facts)).await;
-                    // It has to be known to those who change policies before its first operation is judged.
-                    if let Some(event) = pump.session.poll_event(clock::now()) {
-                        outcome = Outcome::Event(event);
-                        continue;
-                    }
-                }
-                Outcome::Need(Need::Readmission(request)) => {
-                    Box::pin(self.readmit(&mut pump, *request, &facts)).await;
-                }
-                Outcome::LameDuck => self.shun_lame_duck(),
-                Outcome::TermOver => {
-                    reload::judge_again(&self.shared, &self.entry.handle, None);
-                }
-                Outcome::Closed(reason) => break reason,
-            }
-            outcome = pump.run().await;
-        };
-        Box::pin(self.close(pump, reason)).await;
-    }
-
-    /// What comes of the wait for CONNECT. Until then this connection can be made to go for a new one.
-    async fn first_outcome(&self, pump: &mut Pump, handshake: Handshake) -> Outcome {
-        if let Some(outcome) = unless_evicted(&handshake, pump.run()).await {
-            return outcome;
-        }
-        self.evict(&mut pump.session);
-        pump.run().await
+        let pump = Pump::new(session, greeted.stream, Arc::clone(&self.entry.handle));
+        Some(Box::new(Live {
+            facts: ClientFacts {
+                client: self.peer,
+                listener: self.address,
+                thumbprint: greeted.thumbprint,
+            },
+            connection: self,
+            pump,
+            started,
+            shaking: Some(shaking),
+            handshake: Some(handshake),
+        }))
     }
 
     fn evict(&self, session: &mut Session) {
@@ -238,21 +229,13 @@ impl Connection {
             .shared
             .metrics
             .session(&admission.upstream, &admission.roles);
+        let nothing_since = link.leftover.is_empty();
         pump.bind(link.stream, link.leftover, metrics.traffic.clone());
         self.metrics = Some(metrics);
-        let now = clock::now();
-        pump.session.handle_admitted(admission, now);
-        pump.hold_until(term, now);
-    }
-
-    /// How long what was admitted holds by the calendar.
-    fn term(&self, admission: &Admission, verdict: &Verdict) -> Term {
-        let (policy, asked_at) = verdict.asked();
-        let role = self.requested_role.as_deref();
-        reload::term(policy, asked_at, |at| {
-            let then = admission::assign(policy, &admission.identity, self.peer, role, at);
-            then.is_ok_and(|then| then.upstream == admission.upstream)
-        })
+        pump.session.handle_admitted(admission, clock::now());
+        if nothing_since {
+            pump.session.handle_pong_in_hand();
+        }
     }
 
     async fn readmit(&self, pump: &mut Pump, request: ConnectRequest, facts: &ClientFacts) {
@@ -351,17 +334,78 @@ impl Connection {
         self.blame_upstream(&pump, reason);
         // Whatever is not taken within the time is lost: the session has ended.
         let _ = timeout(FINISH, pump.finish()).await;
-        let (mut client, upstream) = pump.into_streams();
+        let (client, upstream) = pump.into_streams();
         if reason == CloseReason::Overloaded {
             // Nothing was said that the peer could miss, and somebody waits for the slot.
             return;
         }
-        let upstream_end = async {
-            if let Some(mut upstream) = upstream {
-                linger(&mut upstream).await;
+        tokio::join!(linger(client), linger(upstream));
+    }
+}
+
+impl Live {
+    async fn run(mut self: Box<Self>) {
+        let mut outcome = Box::pin(self.first_outcome()).await;
+        let reason = loop {
+            let Self {
+                connection,
+                pump,
+                facts,
+                ..
+            } = &mut *self;
+            match outcome {
+                Outcome::Event(event) => {
+                    self.note_handshake(&event);
+                    Box::pin(self.connection.record(&event)).await;
+                }
+                Outcome::Need(Need::Admission(request)) => {
+                    Box::pin(connection.admit(pump, *request, facts)).await;
+                    // It has to be known to those who change policies before its first operation is judged.
+                    if let Some(event) = pump.session.poll_event(clock::now()) {
+                        outcome = Outcome::Event(Box::new(event));
+                        continue;
+                    }
+                }
+                Outcome::Need(Need::Readmission(request)) => {
+                    Box::pin(connection.readmit(pump, *request, facts)).await;
+                }
+                Outcome::LameDuck => connection.shun_lame_duck(),
+                Outcome::TermOver => {
+                    reload::judge_again(&connection.shared, &connection.entry.handle, None);
+                }
+                Outcome::Closed(reason) => break reason,
             }
+            outcome = self.pump.run().await;
         };
-        tokio::join!(linger(&mut client), upstream_end);
+        Box::pin(self.close(reason)).await;
+    }
+
+    /// What comes of the wait for CONNECT. Until then this connection can be made to go for a new one.
+    async fn first_outcome(&mut self) -> Outcome {
+        if let Some(handshake) = self.handshake.take() {
+            if let Some(outcome) = unless_evicted(&handshake, self.pump.run()).await {
+                return outcome;
+            }
+            self.connection.evict(&mut self.pump.session);
+        }
+        self.pump.run().await
+    }
+
+    /// Counts how the handshake ended, when this event says so.
+    fn note_handshake(&mut self, event: &Event) {
+        if let Some(result) = handshake_result(event)
+            && self.shaking.take().is_some()
+        {
+            let metrics = &self.connection.shared.metrics;
+            metrics.handshake_ended(result, self.started.elapsed());
+        }
+    }
+
+    async fn close(self: Box<Self>, reason: CloseReason) {
+        let Self {
+            connection, pump, ..
+        } = *self;
+        connection.close(pump, reason).await;
     }
 }
 
@@ -387,7 +431,8 @@ fn handshake_result(event: &Event) -> Option<HandshakeResult> {
 
 /// Ends our side, and reads what the peer still sends for a moment: closing a socket with unread bytes would reset the
 /// connection, and the peer could lose what we wrote last.
-async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: Option<S>) {
+    let Some(mut stream) = stream else { return };
     let ending = async {
         stream.shutdown().await?;
         let mut rest = vec![0_u8; 4096];
@@ -402,53 +447,4 @@ async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
     };
     // The peer may be gone already; there is nobody to tell.
     let _ = timeout(LINGER, ending).await;
-}
-
-/// INFO and TLS, in the order that the client speaks them.
-async fn greet(
-    mut tcp: TcpStream,
-    tls: Option<&ListenTls>,
-    greeting: &[u8],
-) -> io::Result<Greeted> {
-    let Some(tls) = tls else {
-        tcp.write_all(greeting).await?;
-        return Ok(Greeted {
-            stream: ClientStream::Plain(tcp),
-            thumbprint: None,
-        });
-    };
-    let wait = tls.first_wait;
-    let first =
-        !wait.is_zero() && matches!(timeout(wait, first_byte(&tcp)).await, Ok(Ok(TLS_HANDSHAKE)));
-    if !first {
-        tcp.write_all(greeting).await?;
-        if first_byte(&tcp).await? != TLS_HANDSHAKE {
-            // nats-server closes silently on plain text where TLS is required.
-            return Err(io::Error::from(io::ErrorKind::InvalidData));
-        }
-    }
-    let mut stream = tls.server.acceptor().accept(tcp).await?;
-    if first {
-        stream.write_all(greeting).await?;
-        stream.flush().await?;
-    }
-    let thumbprint = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(<[_]>::first)
-        .map(|certificate| tls::thumbprint_s256(certificate));
-    Ok(Greeted {
-        stream: ClientStream::Tls(Box::new(stream)),
-        thumbprint,
-    })
-}
-
-/// The first byte that the client sends, left where it is.
-async fn first_byte(tcp: &TcpStream) -> io::Result<u8> {
-    let mut byte = [0_u8];
-    match tcp.peek(&mut byte).await? {
-        0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-        _ => Ok(byte[0]),
-    }
 }

@@ -9,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::buffers::{self, BUFFER, LARGE_BUFFER};
 use crate::session::{Outbox, Taken};
 
-/// Reads in a row that filled the buffer, after which a larger one is taken.
-const FULL_READS: u8 = 4;
+/// A connection that reads at least this many bytes at a time goes on with a large buffer once it has filled a usual one.
+const BUSY: usize = BUFFER / 2;
 
 /// Pieces handed to the kernel in one vectored write.
 const SLICES: usize = 64;
@@ -28,7 +28,8 @@ pub(super) struct Lane {
     filled: usize,
     /// Bytes from `start` that must be there before handling makes sense; 0 when there is no such bound.
     wants: usize,
-    full_reads: u8,
+    /// Reads fill the usual buffer.
+    busy: bool,
     /// The last write of the other side was not flushed yet.
     unflushed: bool,
 }
@@ -74,11 +75,7 @@ impl Lane {
     /// Makes room for at least one more byte, and for what is wanted. Only while no span refers to the buffer.
     fn make_room(&mut self) {
         let held = self.filled.saturating_sub(self.start);
-        let usual = if self.full_reads >= FULL_READS {
-            LARGE_BUFFER
-        } else {
-            BUFFER
-        };
+        let usual = if self.busy { LARGE_BUFFER } else { BUFFER };
         let needed = self.wants.max(held.saturating_add(1));
         let len = self.buffer().len();
         let fits = len.saturating_sub(self.start) >= needed && self.filled < len;
@@ -130,18 +127,13 @@ impl Lane {
         let count = read.filled().len();
         match result {
             Poll::Pending => {
-                self.full_reads = 0;
                 self.rest();
                 Poll::Pending
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Ready(Ok(())) => {
                 self.filled = self.filled.saturating_add(count);
-                self.full_reads = if count == room {
-                    self.full_reads.saturating_add(1)
-                } else {
-                    0
-                };
+                self.busy = count == room || (self.busy && count >= BUSY);
                 Poll::Ready(Ok(count))
             }
         }

@@ -9,6 +9,7 @@ mod buffers;
 mod client_stream;
 mod connection;
 mod drain;
+mod greeting;
 mod groups;
 mod handshakes;
 mod lane;

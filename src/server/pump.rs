@@ -30,7 +30,7 @@ pub(super) enum Outcome {
     /// The session needs something that the core cannot do.
     Need(Need),
     /// A fact to count and to audit.
-    Event(Event),
+    Event(Box<Event>),
     /// The upstream server said that it is about to go away. Said once.
     LameDuck,
     /// By the calendar the rights are to be judged again; nothing passes before that.
@@ -60,6 +60,10 @@ pub(super) struct Pump {
     rights_until: Option<Timestamp>,
     /// Our side of the upstream connection has ended.
     ended_upstream: bool,
+    /// All that the client will ever send was read.
+    client_is_through: bool,
+    /// Likewise of the upstream.
+    upstream_is_through: bool,
 }
 
 impl Pump {
@@ -80,6 +84,8 @@ impl Pump {
             told_lame_duck: false,
             rights_until: None,
             ended_upstream: false,
+            client_is_through: false,
+            upstream_is_through: false,
         }
     }
 
@@ -111,7 +117,7 @@ impl Pump {
             moved |= self.upstream_turn(cx, now);
             self.report();
             if let Some(event) = self.session.poll_event(now) {
-                return Poll::Ready(Outcome::Event(event));
+                return Poll::Ready(Outcome::Event(Box::new(event)));
             }
             if let Some(reason) = self.session.close_reason() {
                 return Poll::Ready(Outcome::Closed(reason));
@@ -124,6 +130,7 @@ impl Pump {
                 return Poll::Ready(Outcome::LameDuck);
             }
             if !moved && self.poll_timer(cx, now).is_pending() {
+                self.session.handle_idle();
                 return Poll::Pending;
             }
         }
@@ -174,6 +181,7 @@ impl Pump {
                 match self.from_client.poll_read(&mut self.client, cx) {
                     Poll::Pending => return moved,
                     Poll::Ready(Ok(0)) => {
+                        self.client_is_through = true;
                         self.session.handle_client_eof(now);
                         return true;
                     }
@@ -210,6 +218,7 @@ impl Pump {
                     Poll::Pending => return moved,
                     Poll::Ready(Ok(count)) if count > 0 => {}
                     Poll::Ready(_) => {
+                        self.upstream_is_through = true;
                         self.session.handle_upstream_eof(now);
                         return true;
                     }
@@ -330,8 +339,19 @@ impl Pump {
         .await;
     }
 
-    /// Takes the streams out, to be closed.
-    pub(super) fn into_streams(self) -> (ClientStream, Option<LinkStream>) {
-        (self.client, self.upstream)
+    /// Takes the streams out of which something may still come, to be closed with care. The others are closed here: nothing
+    /// is unread on them that would reset them.
+    pub(super) fn into_streams(self) -> (Option<ClientStream>, Option<LinkStream>) {
+        let Self {
+            client,
+            upstream,
+            client_is_through,
+            upstream_is_through,
+            ..
+        } = self;
+        let client_is_over = client_is_through && matches!(client, ClientStream::Plain(_));
+        let upstream =
+            upstream.filter(|link| !(upstream_is_through && matches!(link, LinkStream::Plain(_))));
+        ((!client_is_over).then_some(client), upstream)
     }
 }

@@ -147,6 +147,8 @@ pub struct Session {
     noticed: bool,
     /// The client ended its side: upstream is still to answer what came before.
     client_ended: bool,
+    /// A first PING of the client is answered already.
+    pong_in_hand: bool,
     traffic: Traffic,
     denied_deliveries: u32,
     /// The `-ERR` text with which the upstream ended the session.
@@ -163,7 +165,10 @@ struct Serving {
     subs: Subscriptions,
     /// Subscriptions that were taken away; nothing that is still under way is delivered on them.
     fences: Fences,
-    info: ServerInfo,
+    /// What the server last said of itself, but for the next field.
+    info: Arc<ServerInfo>,
+    /// Whether it said that of this connection (2.12).
+    connect_info: bool,
     payload_max: u32,
     bounds: Bounds,
     messages: Option<Budget>,
@@ -221,6 +226,7 @@ impl Session {
             ending: None,
             noticed: false,
             client_ended: false,
+            pong_in_hand: false,
             traffic: Traffic::default(),
             denied_deliveries: 0,
             upstream_said: None,
@@ -248,6 +254,18 @@ impl Session {
             ..
         } = self.opening;
         ClientInfo::new(server, listener, client.ip(), id.0, payload_max)
+    }
+
+    /// An INFO to keep: the greeting's where it says the same but for `connect_info`, as it does for nearly all sessions.
+    fn shared_info(&self, mut info: ServerInfo) -> Arc<ServerInfo> {
+        let of_connection = std::mem::take(&mut info.connect_info);
+        let same = info == *self.opening.greeting;
+        info.connect_info = of_connection;
+        if same {
+            Arc::clone(&self.opening.greeting)
+        } else {
+            Arc::new(info)
+        }
     }
 
     /// Number of the session.
@@ -339,12 +357,20 @@ impl Session {
 
     /// Something that the core cannot do itself.
     pub fn poll_need(&mut self) -> Option<Need> {
-        self.needs.pop_front()
+        let need = self.needs.pop_front()?;
+        if self.needs.is_empty() {
+            self.needs = VecDeque::new();
+        }
+        Some(need)
     }
 
     /// The next fact worth counting or auditing.
     pub fn poll_event(&mut self, now: Timestamp) -> Option<Event> {
         let kind = self.events.pop_front()?;
+        if self.events.is_empty() {
+            // Facts are rare, and their queue is large.
+            self.events = VecDeque::new();
+        }
         Some(Event {
             at: now,
             session: self.opening.id,
@@ -355,6 +381,19 @@ impl Session {
                 .map(|serving| Arc::clone(&serving.identity)),
             kind,
         })
+    }
+
+    /// The upstream has just answered a PING of ours that followed its CONNECT, and nothing went there since: where the
+    /// client's next operation is its first PING, and comes at once, that is the answer to it.
+    pub const fn handle_pong_in_hand(&mut self) {
+        self.pong_in_hand = true;
+    }
+
+    /// Nothing is under way: gives back what an idle session need not hold.
+    pub fn handle_idle(&mut self) {
+        self.pong_in_hand = false;
+        self.to_client.rest();
+        self.to_upstream.rest();
     }
 
     /// The socket of the client took no more bytes, or (`false`) it took all of them.

@@ -5,6 +5,8 @@
 
 use std::io::IoSlice;
 
+use smallvec::SmallVec;
+
 /// One piece of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Segment {
@@ -25,7 +27,8 @@ impl Segment {
 /// Output to one side, in order.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    segments: Vec<Segment>,
+    /// One is enough for a pass in which nothing was kept back or encoded anew.
+    segments: SmallVec<[Segment; 1]>,
     scratch: Vec<u8>,
     /// Segments before this one are written.
     next: usize,
@@ -110,6 +113,22 @@ impl Outbox {
         self.waiting.clear();
         self.next = 0;
         self.offset = 0;
+    }
+
+    /// Gives the memory back when everything is written.
+    pub(super) fn rest(&mut self) {
+        if !self.is_drained() {
+            return;
+        }
+        if self.segments.spilled() {
+            self.segments = SmallVec::new();
+        }
+        if self.scratch.capacity() > 0 {
+            self.scratch = Vec::new();
+        }
+        if self.waiting.is_empty() && self.waiting.capacity() > 0 {
+            self.waiting = Vec::new();
+        }
     }
 
     /// The next pieces to write, at most `slices.len()`; `input` is the buffer that spans refer to.

@@ -40,6 +40,10 @@ struct Incoming<'a> {
 impl Session {
     pub(super) fn serve_client(&mut self, input: &[u8], at: usize, now: Timestamp) -> Taken {
         let mut used = 0_usize;
+        if std::mem::take(&mut self.pong_in_hand) && input.starts_with(b"PING\r\n") {
+            self.answer_ping();
+            used = b"PING\r\n".len();
+        }
         while used < input.len() && self.may_go_on() {
             let mut rest = input.get(used..).unwrap_or_default();
             if matches!(self.inbound, Inbound::Line { .. }) {

@@ -80,6 +80,10 @@ impl Subscriptions {
         let slot = self.free.pop().unwrap_or(self.slots.len());
         self.by_sid.insert(subscription.sid.clone(), slot);
         if slot == self.slots.len() {
+            if self.slots.is_empty() {
+                // Many sessions have one; a vector would begin with four.
+                self.slots.reserve_exact(1);
+            }
             self.slots.push(Some(subscription));
         } else if let Some(place) = self.slots.get_mut(slot) {
             *place = Some(subscription);

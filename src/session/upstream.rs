@@ -231,8 +231,16 @@ impl Session {
         if serving.fences.ponged() == Pong::Ours {
             return;
         }
+        self.answer_ping();
+    }
+
+    /// PONG, and behind the first one the INFO that waits for it.
+    pub(super) fn answer_ping(&mut self) {
         self.to_client
             .push_own(|out| out.extend_from_slice(b"PONG\r\n"));
+        let Some(serving) = &mut self.serving else {
+            return;
+        };
         serving.ponged = true;
         if std::mem::take(&mut serving.info_waits) {
             self.push_info();
@@ -260,6 +268,7 @@ impl Session {
         let mut line = Vec::new();
         self.info(&serving.info, serving.payload_max)
             .with_ldm(leaving)
+            .with_connect_info(serving.connect_info)
             .push(&mut line);
         self.to_client.interject(|out| out.extend_from_slice(&line));
     }
@@ -269,11 +278,14 @@ impl Session {
             self.close(CloseReason::UpstreamProtocol, now);
             return;
         };
+        let connect_info = info.connect_info;
+        let info = self.shared_info(info);
         let Some(serving) = &mut self.serving else {
             return;
         };
         serving.lame_duck |= info.ldm;
         serving.payload_max = info.payload_max().min(serving.bounds.payload);
+        serving.connect_info = connect_info;
         serving.info = info;
         self.tell_info();
     }

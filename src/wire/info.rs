@@ -173,6 +173,13 @@ impl<'a> ClientInfo<'a> {
         self
     }
 
+    /// The same, marked as one of the connection after CONNECT or not.
+    #[must_use]
+    pub const fn with_connect_info(mut self, connect_info: bool) -> Self {
+        self.connect_info = connect_info;
+        self
+    }
+
     /// Appends `INFO {...} \r\n`, with the blank before CR LF that nats-server writes.
     pub fn push(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"INFO ");

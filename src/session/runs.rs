@@ -445,7 +445,7 @@ impl<'a> Delivered<'a> {
 fn sizes_behind(input: &[u8], text: &[u8]) -> Option<(u32, usize)> {
     let headers = text.first() == Some(&b'H');
     if !headers && let Some(last) = canonical::last_size(input, text.len()) {
-        return Some((last.size, last.end));
+        return last.crlf.then_some((last.size, last.end));
     }
     canonical::sizes_behind(input, text.len(), headers)
 }

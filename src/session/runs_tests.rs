@@ -129,19 +129,20 @@ fn publish() -> impl Strategy<Value = Vec<u8>> {
 fn delivery() -> impl Strategy<Value = Vec<u8>> {
     let sid = prop_oneof![6 => Just("1"), 2 => Just("22"), 1 => Just("3"), 1 => Just("9")];
     let headers = prop_oneof![3 => Just(None), 1 => (0..12_usize).prop_map(Some)];
-    (subject(), sid, reply(), payload(), headers).prop_map(
-        |(subject, sid, reply, size, headers)| {
-            let reply = reply.map(|reply| format!("{reply} ")).unwrap_or_default();
-            let line = match headers {
-                Some(header) => {
-                    format!("HMSG {subject} {sid} {reply}{header} {}\r\n", size + header)
-                }
-                None => format!("MSG {subject} {sid} {reply}{size}\r\n"),
-            };
-            let size = size + headers.unwrap_or(0);
-            [line.into_bytes(), vec![b'x'; size], b"\r\n".to_vec()].concat()
-        },
-    )
+    let blank = prop_oneof![40 => Just(" "), 2 => Just("  "), 1 => Just("\t")];
+    let end = prop_oneof![40 => Just("\r\n"), 1 => Just("\n")];
+    let parts = (subject(), sid, blank, reply(), payload(), headers, end);
+    parts.prop_map(|(subject, sid, blank, reply, size, headers, end)| {
+        let reply = reply.map(|reply| format!("{reply} ")).unwrap_or_default();
+        let sizes = match headers {
+            Some(header) => format!("{header} {}", size + header),
+            None => size.to_string(),
+        };
+        let h = if headers.is_some() { "H" } else { "" };
+        let line = format!("{h}MSG {subject} {sid}{blank}{reply}{sizes}{end}");
+        let size = size + headers.unwrap_or(0);
+        [line.into_bytes(), vec![b'x'; size], b"\r\n".to_vec()].concat()
+    })
 }
 
 /// Pieces with repeats, as streams have them, and the end cut off.

@@ -93,6 +93,8 @@ struct Cursor<'a> {
     /// The byte that ended the last word: a blank, or CR or LF for the last one.
     stop: u8,
     canonical: bool,
+    /// Whether the verb is in upper case, blanks are SP, and the line ends with CR LF: as servers write.
+    usual: bool,
 }
 
 impl<'a> Cursor<'a> {
@@ -107,6 +109,7 @@ impl<'a> Cursor<'a> {
             at: LEN,
             stop: b' ',
             canonical,
+            usual: canonical,
         })
     }
 
@@ -118,7 +121,8 @@ impl<'a> Cursor<'a> {
             let word = self.line.get(self.at..end)?;
             self.stop = *self.line.get(end)?;
             self.at = end.wrapping_add(1);
-            self.canonical &= self.stop != b'\t' && !word.is_empty();
+            self.usual &= self.stop != b'\t';
+            self.canonical &= self.usual && !word.is_empty();
             if !word.is_empty() {
                 return Some(word);
             }
@@ -139,7 +143,7 @@ impl<'a> Cursor<'a> {
         let len = match self.stop {
             b'\r' if self.line.get(self.at) == Some(&b'\n') => self.at.wrapping_add(1),
             b'\n' => {
-                self.canonical = false;
+                (self.canonical, self.usual) = (false, false);
                 self.at
             }
             _ => return None,
@@ -172,24 +176,22 @@ pub(crate) fn word_end(line: &[u8], at: usize) -> Option<usize> {
     (end > at && line.get(end) == Some(&b' ')).then_some(end)
 }
 
-/// Size and length of a line of which a reply, or with `headers` a reply or none and a header length, begin at `at`. None
-/// where it is anything unusual.
+/// Size and length of a server's line of which a reply, or with `headers` a reply or none and a header length, begin at `at`.
+/// None where it is anything unusual.
 #[inline(never)]
 pub(crate) fn sizes_behind(line: &[u8], at: usize, headers: bool) -> Option<(u32, usize)> {
     let end = word_end(line, at)?;
     let next = end.checked_add(1)?;
-    if !headers {
-        return last_size(line, next).map(|last| (last.size, last.end));
-    }
     let (header, last) = match last_size(line, next) {
         Some(last) => (line.get(at..end)?, last),
-        None => {
+        None if headers => {
             let end = word_end(line, next)?;
             (line.get(next..end)?, last_size(line, end.checked_add(1)?)?)
         }
+        None => return None,
     };
-    let (header, _) = number(header)?;
-    (header <= last.size).then_some((last.size, last.end))
+    let fits = !headers || number(header).is_some_and(|(header, _)| header <= last.size);
+    (fits && last.crlf).then_some((last.size, last.end))
 }
 
 /// Header length and size of a line with headers, and whether both are without leading zeros.
@@ -265,7 +267,7 @@ pub(crate) fn publish(line: &[u8], limit: usize) -> Option<Quick<Publish<'_>>> {
     })
 }
 
-/// MSG or HMSG at the start of `line`.
+/// MSG or HMSG at the start of `line`, as servers write it: what they don't write goes to no client.
 #[inline]
 pub(crate) fn message(line: &[u8], limit: usize) -> Option<Quick<Message<'_>>> {
     let (mut cursor, headers) = match Cursor::of(line, b"MSG ") {
@@ -275,7 +277,7 @@ pub(crate) fn message(line: &[u8], limit: usize) -> Option<Quick<Message<'_>>> {
     let start = cursor.at;
     let (subject, sid) = (cursor.word()?, cursor.word()?);
     let tail = Tail::read(&mut cursor, start, limit, headers)?;
-    Some(Quick {
+    cursor.usual.then_some(Quick {
         value: Message {
             subject,
             sid,

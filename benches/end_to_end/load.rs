@@ -80,13 +80,25 @@ struct Shared {
 }
 
 impl Stream {
-    pub(crate) fn start(contender: &Contender, size: usize) -> Result<Self> {
+    /// Of messages of `size` bytes, on so many subjects in turn.
+    pub(crate) fn start(contender: &Contender, size: usize, subjects: usize) -> Result<Self> {
         let mut subscriber = Client::connect(contender, 1)?;
-        subscriber.settle(format!("SUB {} 1\r\n", contender.subscription).as_bytes())?;
+        let subscription = if subjects > 1 {
+            "bench.*"
+        } else {
+            contender.subscription
+        };
+        subscriber.settle(format!("SUB {subscription} 1\r\n").as_bytes())?;
         let publisher = Client::connect(contender, 2)?;
         let shared = Arc::new(Shared::default());
-        let pub_frame = frame(&format!("PUB bench.stream {size}\r\n"), size);
-        let msg_frame = frame(&format!("MSG bench.stream 1 {size}\r\n"), size);
+        // All subjects are of one length, so that messages can be counted by their bytes.
+        let subject = |n: usize| match subjects {
+            1 => "bench.stream".to_owned(),
+            _ => format!("bench.s{n:05}"),
+        };
+        let publish = |n: usize| frame(&format!("PUB {} {size}\r\n", subject(n)), size);
+        let frames: Vec<_> = (0..subjects).map(publish).collect();
+        let msg_frame = frame(&format!("MSG {} 1 {size}\r\n", subject(0)), size);
         Ok(Self {
             subscriber: std::thread::spawn({
                 let shared = Arc::clone(&shared);
@@ -94,7 +106,7 @@ impl Stream {
             }),
             publisher: std::thread::spawn({
                 let shared = Arc::clone(&shared);
-                move || blast(publisher, &pub_frame, &shared)
+                move || blast(publisher, &frames, &shared)
             }),
             shared,
         })
@@ -130,17 +142,24 @@ impl Stream {
     }
 }
 
-/// Writes batches of the frame, at most [`WINDOW`] bytes ahead of the subscriber.
-fn blast(mut client: Client, frame: &[u8], shared: &Shared) -> Result<()> {
-    let each = frame.len().max(1);
+/// Writes batches of the frames in turn, at most [`WINDOW`] bytes ahead of the subscriber.
+fn blast(mut client: Client, frames: &[Vec<u8>], shared: &Shared) -> Result<()> {
+    let each = frames.first().map_or(1, Vec::len);
     let batch = (BATCH / each).max(1);
-    let bytes = frame.repeat(batch);
     let window = u64::try_from((WINDOW / each).max(batch.saturating_mul(2)))?;
     let mut sent = 0_u64;
+    let mut bytes = Vec::with_capacity(batch.saturating_mul(each));
+    let mut next = frames.iter().cycle();
     while !shared.stop.load(Ordering::Relaxed) {
         if sent.saturating_sub(shared.received.load(Ordering::Relaxed)) >= window {
             std::thread::sleep(Duration::from_micros(50));
             continue;
+        }
+        if frames.len() > 1 || bytes.is_empty() {
+            bytes.clear();
+            next.by_ref()
+                .take(batch)
+                .for_each(|frame| bytes.extend_from_slice(frame));
         }
         client.say(&bytes)?;
         sent = sent.saturating_add(u64::try_from(batch)?);
@@ -292,7 +311,7 @@ pub(crate) fn idle(contender: &Contender, count: usize) -> Result<Vec<Client>> {
     Ok(held)
 }
 
-fn frame(line: &str, size: usize) -> Vec<u8> {
+pub(crate) fn frame(line: &str, size: usize) -> Vec<u8> {
     let mut frame = line.as_bytes().to_vec();
     frame.resize(frame.len().saturating_add(size), b'x');
     frame.extend_from_slice(b"\r\n");

@@ -12,6 +12,7 @@
 
 mod contenders;
 mod load;
+mod many;
 mod natsentry;
 mod options;
 mod procfs;
@@ -60,6 +61,13 @@ fn run() -> Result<ExitCode> {
                 })?;
             }
         }
+        if options.wants(Part::Subjects) {
+            for subjects in [100, 10_000] {
+                alternate(&stage, round, |contender| {
+                    many_subjects(contender, subjects, &options, &mut report)
+                })?;
+            }
+        }
         if options.wants(Part::Latency) {
             alternate(&stage, round, |contender| {
                 latency(contender, &options, &mut report)
@@ -71,7 +79,34 @@ fn run() -> Result<ExitCode> {
             })?;
         }
     }
+    // What comes last leaves many closed connections behind, which take a while to go.
+    for round in 0..options.rounds {
+        if options.wants(Part::Publishers) {
+            for count in [1, 100, 1_000] {
+                alternate(&stage, round, |contender| {
+                    publishers(contender, count, &options, &mut report)
+                })?;
+            }
+        }
+        if options.wants(Part::FanOut) {
+            alternate(&stage, round, |contender| {
+                fan_out(contender, &options, &mut report)
+            })?;
+        }
+    }
+    if options.wants(Part::Storm) {
+        for round in 0..options.rounds.min(STORMS) {
+            alternate(&stage, round, |contender| {
+                storm(contender, &options, &mut report)
+            })?;
+        }
+    }
     println!("{report}");
+    if let Some(path) = &options.report {
+        report
+            .write_into(path)
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
     if let Some(path) = &options.svg {
         std::fs::write(path, report.svg())
             .with_context(|| format!("writing {}", path.display()))?;
@@ -104,7 +139,7 @@ fn throughput(
     options: &Options,
     report: &mut Report,
 ) -> Result<()> {
-    let stream = load::Stream::start(contender, size)?;
+    let stream = load::Stream::start(contender, size, 1)?;
     stream.run_for(options.warm_up())?;
     let (messages, proxy, server) = (
         stream.received(),
@@ -131,6 +166,101 @@ fn throughput(
     }
     Ok(())
 }
+
+fn many_subjects(
+    contender: &Contender,
+    subjects: usize,
+    options: &Options,
+    report: &mut Report,
+) -> Result<()> {
+    if contender.pid.is_none() {
+        return Ok(());
+    }
+    let stream = load::Stream::start(contender, 128, subjects)?;
+    stream.run_for(options.warm_up())?;
+    let (messages, before) = (stream.received(), cpu(contender.pid));
+    stream.run_for(options.cell)?;
+    let passed = stream.received().saturating_sub(messages);
+    let used = cpu(contender.pid).saturating_sub(before);
+    stream.stop()?;
+    report.add(
+        cell(contender, Figure::CpuManySubjects, subjects),
+        nanos_each(used, passed),
+    );
+    Ok(())
+}
+
+fn publishers(
+    contender: &Contender,
+    count: usize,
+    options: &Options,
+    report: &mut Report,
+) -> Result<()> {
+    let (came, before, after) =
+        many::publishers(contender, count, options.cell, || cpu(contender.pid))?;
+    let mut add = |figure, value| report.add(cell(contender, figure, count), value);
+    if contender.pid.is_some() {
+        let used = after.saturating_sub(before);
+        add(Figure::CpuManyPublishers, nanos_each(used, came.messages));
+    }
+    add(
+        Figure::ManyPublishersPerSecond,
+        per(came.messages, came.took.as_secs_f64()),
+    );
+    if count > 1 {
+        add(Figure::Fairness, came.fairness);
+    }
+    Ok(())
+}
+
+fn fan_out(contender: &Contender, options: &Options, report: &mut Report) -> Result<()> {
+    let (deliveries, took, before, after) =
+        many::fan_out(contender, FAN, options.cell, || cpu(contender.pid))?;
+    let mut add = |figure, value| report.add(cell(contender, figure, FAN), value);
+    if contender.pid.is_some() {
+        let used = after.saturating_sub(before);
+        add(Figure::CpuFanOut, nanos_each(used, deliveries));
+    }
+    add(Figure::FanOutPerSecond, per(deliveries, took.as_secs_f64()));
+    Ok(())
+}
+
+fn storm(contender: &Contender, options: &Options, report: &mut Report) -> Result<()> {
+    // A proxied connection is two open files of the proxy.
+    let files = usize::try_from(procfs::open_files()?)?.saturating_sub(200) / 2;
+    let count = options.storm_clients.min(files);
+    let storm = many::storm(contender, count)?;
+    let at = |percent: usize| {
+        let place = storm.waits.len().saturating_sub(1).saturating_mul(percent) / 100;
+        storm
+            .waits
+            .get(place)
+            .map_or(f64::NAN, |wait| wait.as_secs_f64() * 1e3)
+    };
+    let mut add = |figure, value| report.add(cell(contender, figure, count), value);
+    add(Figure::StormSeconds, storm.took.as_secs_f64());
+    add(Figure::StormP50, at(50));
+    add(Figure::StormP99, at(99));
+    add(
+        Figure::StormRefused,
+        per(u64::try_from(storm.refused)?, 1.0),
+    );
+    Ok(())
+}
+
+fn cell(contender: &Contender, figure: Figure, size: usize) -> Cell {
+    Cell {
+        contender: contender.name.clone(),
+        figure,
+        size,
+    }
+}
+
+/// Subscribers of one subject.
+const FAN: usize = 100;
+
+/// Rounds of storms: each leaves ten thousand ports behind.
+const STORMS: usize = 3;
 
 fn latency(contender: &Contender, options: &Options, report: &mut Report) -> Result<()> {
     let mut samples = load::round_trips(contender, options.cell)?;

@@ -10,13 +10,15 @@ cargo bench --bench end_to_end -- [options]
   --quick               one round, short cells, sizes 128 and 16384: does it work at all
   --rounds N            rounds (5)
   --seconds S           length of one cell (2)
-  --sizes A,B           payload sizes in bytes (16,128,1024,16384,262144)
+  --sizes A,B           payload sizes in bytes (16,128,1024,16384,262144,1048576)
   --contenders A,B      direct, haproxy, nginx, envoy, natsentry (pass-through role), natsentry-typical
-                        and natsentry-filter (deny armed) (direct,haproxy,natsentry)
-  --only A,B            throughput, latency, connects, idle (all)
+                        and natsentry-filter (deny armed) (all)
+  --only A,B            throughput, subjects, latency, connects, idle, publishers, fan-out, storm (all)
+  --storm N             clients that come at once (10000, as far as open files allow)
   --binary FILE         another natsentry than the one built with this benchmark
   --idle N              idle sessions to hold (2000)
-  --svg FILE            writes the CPU ratios as a plot too";
+  --svg FILE            writes the CPU ratios as a plot too
+  --report FILE         puts the tables there too, in place of what stands between its markers";
 
 /// The options with their defaults filled in.
 pub(crate) struct Options {
@@ -26,7 +28,9 @@ pub(crate) struct Options {
     pub(crate) contenders: Vec<String>,
     pub(crate) parts: Vec<Part>,
     pub(crate) idle_sessions: usize,
+    pub(crate) storm_clients: usize,
     pub(crate) svg: Option<PathBuf>,
+    pub(crate) report: Option<PathBuf>,
     pub(crate) binary: PathBuf,
 }
 
@@ -37,6 +41,23 @@ pub(crate) enum Part {
     Latency,
     Connects,
     Idle,
+    Subjects,
+    Publishers,
+    FanOut,
+    Storm,
+}
+
+impl Part {
+    const ALL: [Self; 8] = [
+        Self::Throughput,
+        Self::Latency,
+        Self::Connects,
+        Self::Idle,
+        Self::Subjects,
+        Self::Publishers,
+        Self::FanOut,
+        Self::Storm,
+    ];
 }
 
 impl Options {
@@ -48,11 +69,11 @@ impl Options {
         let mut options = Self {
             rounds: 5,
             cell: Duration::from_secs(2),
-            sizes: vec![16, 128, 1024, 16_384, 262_144],
-            contenders: ["direct", "haproxy", "natsentry"]
-                .map(str::to_owned)
-                .to_vec(),
-            parts: vec![Part::Throughput, Part::Latency, Part::Connects, Part::Idle],
+            sizes: vec![16, 128, 1024, 16_384, 262_144, 1_048_576],
+            contenders: CONTENDERS.map(str::to_owned).to_vec(),
+            parts: Part::ALL.to_vec(),
+            storm_clients: 10_000,
+            report: None,
             idle_sessions: 2_000,
             svg: None,
             binary: env!("CARGO_BIN_EXE_natsentry").into(),
@@ -73,6 +94,10 @@ impl Options {
                     options.cell = Duration::from_millis(500);
                     options.sizes = vec![128, 16_384];
                     options.idle_sessions = 500;
+                    options.storm_clients = 500;
+                    options.contenders = ["direct", "haproxy", "natsentry"]
+                        .map(str::to_owned)
+                        .to_vec();
                 }
                 "--rounds" => options.rounds = value()?.parse()?,
                 "--seconds" => options.cell = Duration::try_from_secs_f64(value()?.parse()?)?,
@@ -81,6 +106,8 @@ impl Options {
                 "--only" => options.parts = list(&value()?, part)?,
                 "--idle" => options.idle_sessions = value()?.parse()?,
                 "--binary" => options.binary = value()?.into(),
+                "--storm" => options.storm_clients = value()?.parse()?,
+                "--report" => options.report = Some(value()?.into()),
                 "--svg" => options.svg = Some(value()?.into()),
                 _ => bail!("unknown option {word}\n{HELP}"),
             }
@@ -109,6 +136,20 @@ fn part(name: &str) -> Result<Part> {
         "latency" => Part::Latency,
         "connects" => Part::Connects,
         "idle" => Part::Idle,
+        "subjects" => Part::Subjects,
+        "publishers" => Part::Publishers,
+        "fan-out" => Part::FanOut,
+        "storm" => Part::Storm,
         _ => bail!("no such part"),
     })
 }
+
+const CONTENDERS: [&str; 7] = [
+    "direct",
+    "haproxy",
+    "nginx",
+    "envoy",
+    "natsentry",
+    "natsentry-typical",
+    "natsentry-filter",
+];

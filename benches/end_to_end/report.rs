@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::Command;
+
+use anyhow::{Context as _, Result};
 
 use super::contenders::Stage;
 
@@ -19,10 +22,20 @@ pub(crate) enum Figure {
     ConnectsPerSecond,
     CpuPerConnect,
     IdleKiB,
+    CpuManySubjects,
+    CpuManyPublishers,
+    ManyPublishersPerSecond,
+    Fairness,
+    CpuFanOut,
+    FanOutPerSecond,
+    StormSeconds,
+    StormP50,
+    StormP99,
+    StormRefused,
 }
 
 impl Figure {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 18] = [
         Self::CpuPerMessage,
         Self::MessagesPerSecond,
         Self::ServerCpu,
@@ -31,6 +44,16 @@ impl Figure {
         Self::ConnectsPerSecond,
         Self::CpuPerConnect,
         Self::IdleKiB,
+        Self::CpuManySubjects,
+        Self::CpuManyPublishers,
+        Self::ManyPublishersPerSecond,
+        Self::Fairness,
+        Self::CpuFanOut,
+        Self::FanOutPerSecond,
+        Self::StormSeconds,
+        Self::StormP50,
+        Self::StormP99,
+        Self::StormRefused,
     ];
 
     const fn title(self) -> &'static str {
@@ -43,6 +66,24 @@ impl Figure {
             Self::ConnectsPerSecond => "Connect, PING, PONG, close: per second, four at a time",
             Self::CpuPerConnect => "CPU of the proxy, us per connect",
             Self::IdleKiB => "Resident memory, KiB per idle session with one subscription",
+            Self::CpuManySubjects => {
+                "CPU of the proxy, ns per message of 128 B; by the number of subjects in turn"
+            }
+            Self::CpuManyPublishers => {
+                "CPU of the proxy, ns per message of 128 B published to nobody; by the number of publishers at once"
+            }
+            Self::ManyPublishersPerSecond => "Messages per second of those publishers together",
+            Self::Fairness => "Rate of the slowest of those publishers over that of the fastest",
+            Self::CpuFanOut => {
+                "CPU of the proxy, ns per delivery of 128 B; by the number of subscribers of one subject"
+            }
+            Self::FanOutPerSecond => "Deliveries per second to those subscribers together",
+            Self::StormSeconds => {
+                "Clients that come at once: seconds until all are served; by their number"
+            }
+            Self::StormP50 => "The same: from connecting to PONG, p50, ms",
+            Self::StormP99 => "The same: p99, ms",
+            Self::StormRefused => "The same: refused",
         }
     }
 }
@@ -114,6 +155,15 @@ impl Report {
         sizes
     }
 
+    /// Puts the tables into a file, in place of what stands between [`BEGIN`] and [`END`].
+    pub(crate) fn write_into(&self, path: &Path) -> Result<()> {
+        let text = std::fs::read_to_string(path)?;
+        let (before, rest) = text.split_once(BEGIN).context("no begin marker")?;
+        let (_, after) = rest.split_once(END).context("no end marker")?;
+        let tables = format!("{before}{BEGIN}\n{self}\n{END}{after}");
+        Ok(std::fs::write(path, tables)?)
+    }
+
     /// The ratios of CPU per message as bars: one group a size, one bar a contender, a line at 1.
     pub(crate) fn svg(&self) -> String {
         let sizes = self.sizes(Figure::CpuPerMessage);
@@ -136,20 +186,20 @@ impl Report {
                     continue;
                 };
                 let height = (median(&ratios) * 100.0).min(220.0);
-                let (x, y) = (left.saturating_add(n.saturating_mul(18)), 260.0 - height);
+                let (x, y) = (left.saturating_add(n.saturating_mul(14)), 260.0 - height);
                 let color = COLORS
                     .get(n.checked_rem(COLORS.len()).unwrap_or(0))
                     .unwrap_or(&"gray");
                 let _ = writeln!(
                     out,
-                    "<rect x=\"{x}\" y=\"{y:.1}\" width=\"15\" height=\"{height:.1}\" fill=\"{color}\">\
+                    "<rect x=\"{x}\" y=\"{y:.1}\" width=\"12\" height=\"{height:.1}\" fill=\"{color}\">\
                      <title>{contender} {:.2}</title></rect>",
                     median(&ratios)
                 );
             }
         }
         for (n, contender) in self.contenders.iter().enumerate() {
-            let x = n.saturating_mul(120).saturating_add(50);
+            let x = n.saturating_mul(100).saturating_add(50);
             let color = COLORS
                 .get(n.checked_rem(COLORS.len()).unwrap_or(0))
                 .unwrap_or(&"gray");
@@ -174,7 +224,7 @@ impl fmt::Display for Report {
             writeln!(f, "### {}\n", figure.title())?;
             writeln!(
                 f,
-                "| size | contender | median | min | max | ratio to {YARDSTICK} | min | max |"
+                "| at | contender | median | min | max | ratio to {YARDSTICK} | min | max |"
             )?;
             writeln!(f, "|---:|---|---:|---:|---:|---:|---:|---:|")?;
             for size in sizes {
@@ -274,6 +324,11 @@ fn machine() -> String {
         commit.unwrap_or_default()
     )
 }
+
+/// What a file for the tables has around their place.
+const BEGIN: &str = "<!-- begin: written by the harness -->";
+
+const END: &str = "<!-- end: written by the harness -->";
 
 const YARDSTICK: &str = "haproxy";
 

@@ -431,6 +431,10 @@ impl<'a> Delivered<'a> {
     fn of_any(input: &'a [u8]) -> Option<(Self, (u32, usize))> {
         let read = canonical::message(input, SERVER_LINE_MAX)?;
         let message = read.value;
+        if message.header_len == Some(message.size) {
+            // Such is a 503, which does not count.
+            return None;
+        }
         let head = Self {
             text: input.get(..read.head)?,
             subject: message.subject,

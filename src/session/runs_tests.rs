@@ -145,6 +145,11 @@ fn delivery() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+fn delivery_or_503() -> impl Strategy<Value = Vec<u8>> {
+    let unanswered = Just(b"HMSG b.reply 22 16 16\r\nNATS/1.0 503\r\n\r\n\r\n".to_vec());
+    prop_oneof![9 => delivery(), 1 => unanswered]
+}
+
 /// Pieces with repeats, as streams have them, and the end cut off.
 fn stream(piece: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let pieces = proptest::collection::vec((piece, 1..4_usize), 1..12);
@@ -182,7 +187,7 @@ proptest! {
     }
 
     #[test]
-    fn deliveries_pass_as_the_careful_way_passes_them(bytes in stream(delivery())) {
+    fn deliveries_pass_as_the_careful_way_passes_them(bytes in stream(delivery_or_503())) {
         let (mut quick, mut careful) = (session(false), session(true));
         for session in [&mut quick, &mut careful] {
             upstream_hears(session, b"SUB a.* 1\r\nSUB b.> 22\r\nSUB a.2 3\r\nUNSUB 3 2\r\n");

@@ -177,7 +177,7 @@ pub(crate) fn word_end(line: &[u8], at: usize) -> Option<usize> {
 }
 
 /// Size and length of a server's line of which a reply, or with `headers` a reply or none and a header length, begin at `at`.
-/// None where it is anything unusual.
+/// None where it is anything unusual, or has headers and nothing else.
 #[inline(never)]
 pub(crate) fn sizes_behind(line: &[u8], at: usize, headers: bool) -> Option<(u32, usize)> {
     let end = word_end(line, at)?;
@@ -190,7 +190,7 @@ pub(crate) fn sizes_behind(line: &[u8], at: usize, headers: bool) -> Option<(u32
         }
         None => return None,
     };
-    let fits = !headers || number(header).is_some_and(|(header, _)| header <= last.size);
+    let fits = !headers || number(header).is_some_and(|(header, _)| header < last.size);
     (fits && last.crlf).then_some((last.size, last.end))
 }
 

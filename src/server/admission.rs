@@ -152,7 +152,7 @@ pub(super) async fn judge(
     );
     let limits = assignment.limits;
     let admission = Admission {
-        identity: Arc::new(identity),
+        identity: shared.identities.share(identity),
         roles: assignment.roles,
         upstream: assignment.upstream,
         server: "".into(),

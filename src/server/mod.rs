@@ -12,6 +12,7 @@ mod drain;
 mod greeting;
 mod groups;
 mod handshakes;
+mod identities;
 mod lane;
 mod log;
 mod observed;

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::groups::GroupSource;
 use super::handshakes::Handshakes;
+use super::identities::Identities;
 use super::sessions::Sessions;
 use super::slots::Slots;
 use super::to_usize;
@@ -53,6 +54,7 @@ pub(super) struct Shared {
     pub(super) stop_keys: CancellationToken,
     pub(super) policy: ArcSwap<Policy>,
     pub(super) inboxes: Arc<InboxRegistry>,
+    pub(super) identities: Identities,
     pub(super) upstreams: Upstreams,
     pub(super) upstream_names: Vec<Arc<str>>,
     pub(super) metrics: Arc<Metrics>,
@@ -110,6 +112,7 @@ impl Shared {
             stop_keys,
             policy: ArcSwap::new(config.policy),
             inboxes: Arc::default(),
+            identities: Identities::default(),
             upstreams,
             upstream_names: names(&config.upstreams),
             metrics,

@@ -26,7 +26,11 @@ pub(crate) trait Decides {
 impl Decides for Judge {
     fn publish(&mut self, subject: &[u8], reply: Option<&[u8]>, now: Timestamp) -> Fate {
         // As a session asks: what is remembered first.
-        if self.recall(subject, reply).is_some() {
+        let recalled = self.recall(subject).and_then(|permit| match reply {
+            Some(reply) => self.recall_reply(permit, reply),
+            None => Some(permit),
+        });
+        if recalled.is_some() {
             return Fate::Passed;
         }
         match Self::publish(self, subject, reply, now) {

@@ -12,7 +12,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::ListenTls;
 use super::Shared;
 use super::admission::{self, ClientFacts, Turned, Verdict};
 use super::client_stream::ClientStream;
@@ -28,7 +27,6 @@ use crate::metrics::{HandshakeResult, Raised, SessionMetrics, SlotLimit};
 use crate::session::{
     Admission, Blame, CloseReason, ConnectRequest, Event, EventKind, Need, Opening, Session,
 };
-use crate::tls;
 use crate::wire::Listener;
 
 /// Longest time for the last bytes to be taken by either side.
@@ -232,10 +230,22 @@ impl Connection {
         let nothing_since = link.leftover.is_empty();
         pump.bind(link.stream, link.leftover, metrics.traffic.clone());
         self.metrics = Some(metrics);
-        pump.session.handle_admitted(admission, clock::now());
+        let now = clock::now();
+        pump.session.handle_admitted(admission, now);
+        pump.hold_until(term, now);
         if nothing_since {
             pump.session.handle_pong_in_hand();
         }
+    }
+
+    /// How long what was admitted holds by the calendar.
+    fn term(&self, admission: &Admission, verdict: &Verdict) -> Term {
+        let (policy, asked_at) = verdict.asked();
+        let role = self.requested_role.as_deref();
+        reload::term(policy, asked_at, |at| {
+            let then = admission::assign(policy, &admission.identity, self.peer, role, at);
+            then.is_ok_and(|then| then.upstream == admission.upstream)
+        })
     }
 
     async fn readmit(&self, pump: &mut Pump, request: ConnectRequest, facts: &ClientFacts) {

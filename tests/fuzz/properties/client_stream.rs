@@ -3,6 +3,7 @@
 //! What goes upstream is read by that server as exactly the operations that were judged; the session ends where, and as,
 //! that server would have ended the connection, or earlier where reading is a matter of luck; and cuts change nothing.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use natsentry::session::{CloseReason, Farewell};
@@ -177,14 +178,22 @@ fn upstream_reads(world: &World, bytes: &[u8], cuts: u64) -> Result<Vec<Op>, Str
     }
 }
 
-/// Whether upstream reads what was judged, and besides only PINGs behind an UNSUB: natsentry's own, whose PONG tells when a sid
-/// may be used again.
-pub fn but_for_own_pings(upstream: &[Op], judged: &[Op]) -> bool {
+/// Whether upstream reads what was judged, and besides only natsentry's own PINGs, whose PONG tells when a sid may be used
+/// again: behind an UNSUB, or before a SUB on a sid that had one.
+fn but_for_own_pings(upstream: &[Op], judged: &[Op]) -> bool {
     let mut judged = judged.iter().peekable();
+    let mut gone: BTreeSet<&[u8]> = BTreeSet::new();
     let mut ended = false;
-    for op in upstream {
-        if judged.next_if_eq(&op).is_none() && !(ended && *op == Op::Ping) {
-            return false;
+    for (at, op) in upstream.iter().enumerate() {
+        if let Op::Unsubscribe { sid, .. } = op {
+            gone.insert(sid);
+        }
+        if judged.next_if_eq(&op).is_none() {
+            let next = upstream[at..].iter().find(|op| **op != Op::Ping);
+            let again = matches!(next, Some(Op::Subscribe { sid, .. }) if gone.contains(&**sid));
+            if *op != Op::Ping || !(ended || again) {
+                return false;
+            }
         }
         ended = matches!(op, Op::Unsubscribe { .. }) || ended && *op == Op::Ping;
     }

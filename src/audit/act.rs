@@ -29,6 +29,8 @@ pub enum ActKind {
     PolicyReloaded,
     /// A new policy was rejected; the old one stays.
     PolicyRejected,
+    /// Secrets were read from the vault that are not those of before.
+    SecretsRotated,
     /// One session was ended.
     SessionKilled,
     /// An identity was locked out.
@@ -46,6 +48,7 @@ impl ActKind {
             Self::Draining => "draining",
             Self::PolicyReloaded => "policy_reloaded",
             Self::PolicyRejected => "policy_rejected",
+            Self::SecretsRotated => "secrets_rotated",
             Self::SessionKilled => "session_killed",
             Self::Locked => "locked",
             Self::Unlocked => "unlocked",

@@ -21,9 +21,10 @@ mod suggest;
 mod tests;
 mod tree;
 
+use std::fmt;
 use std::io::Read as _;
 use std::net::SocketAddr;
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use crate::audit;
@@ -37,7 +38,8 @@ pub use described::described_identity;
 pub use document::{Document, GraphOutage, GroupsOverage, Limits};
 pub use mistake::{Mistake, Mistakes, Path, Position, show_path};
 pub use resolve::{
-    ApiConfig, GraphConfig, ListenConfig, ListenTls, ProxyProtocolConfig, TrustConfig,
+    ApiConfig, GraphConfig, ListenConfig, ListenTls, ProxyProtocolConfig, TrustConfig, VaultConfig,
+    VaultSecrets,
 };
 pub use schema::json_schema;
 pub use source::Source;
@@ -58,6 +60,12 @@ pub struct Config {
     pub graph: Option<GraphConfig>,
     /// Where clients get tokens; none: no Entra.
     pub api: Option<ApiConfig>,
+    /// Secrets that lie in a vault; none: there are none.
+    pub vault: Option<VaultConfig>,
+    /// How many references lead into the vault and were not read: what depends on them is not there yet.
+    pub unread: usize,
+    /// Those that were read, by reference.
+    pub secrets: VaultSecrets,
     /// How the keys of issuers are kept.
     pub keys: jwks::Settings,
     /// The servers behind us, in the order of their names.
@@ -76,6 +84,22 @@ pub struct Config {
     pub warnings: Vec<Mistake>,
     /// The file, for finding the line of a rule.
     pub source: Source,
+    /// The text, to be resolved again when a secret changes.
+    written: Arc<Written>,
+}
+
+/// A file as it was read.
+#[derive(Default)]
+struct Written {
+    text: Box<str>,
+    name: Box<str>,
+    folder: PathBuf,
+}
+
+impl fmt::Debug for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
 }
 
 impl Config {
@@ -103,7 +127,7 @@ impl Config {
         Self::parse(&text, &shown, folder, clock::now())
     }
 
-    /// Checks and resolves the text of a file. `name` is what mistakes call it, `folder` is where relative paths begin.
+    /// Checks and resolves the text of a file; nothing is read from a vault. `name` is what mistakes call it, `folder` is where relative paths begin.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -113,6 +137,28 @@ impl Config {
         folder: &FilePath,
         now: Timestamp,
     ) -> Result<Self, Mistakes> {
+        let written = Written {
+            text: text.into(),
+            name: name.into(),
+            folder: folder.into(),
+        };
+        Self::read(&Arc::new(written), now, &VaultSecrets::new())
+    }
+
+    /// The same file once more, with secrets that were read from the vault. Variables and files are read anew.
+    ///
+    /// # Errors
+    /// As [`Config::load`]: a secret may turn out not to be what is needed at its place.
+    pub fn with_secrets(&self, secrets: &VaultSecrets, now: Timestamp) -> Result<Self, Mistakes> {
+        Self::read(&self.written, now, secrets)
+    }
+
+    fn read(
+        written: &Arc<Written>,
+        now: Timestamp,
+        secrets: &VaultSecrets,
+    ) -> Result<Self, Mistakes> {
+        let (text, name, folder) = (&*written.text, &*written.name, &*written.folder);
         let (tree, flaws) = tree::parse(text);
         let mut mistakes: Vec<Mistake> = flaws
             .into_iter()
@@ -131,8 +177,12 @@ impl Config {
             return Err(Mistakes::new(name, text, mistakes));
         };
         let source = Source::new(name, text, tree);
-        match resolve::resolve(&document, source, &reading.touched, folder, now) {
-            Ok(config) if mistakes.is_empty() => Ok(config),
+        match resolve::resolve(&document, source, &reading.touched, folder, now, secrets) {
+            Ok(config) if mistakes.is_empty() => Ok(Self {
+                written: Arc::clone(written),
+                secrets: secrets.clone(),
+                ..config
+            }),
             Ok(_) => Err(Mistakes::new(name, text, mistakes)),
             Err(more) => {
                 mistakes.extend(more);

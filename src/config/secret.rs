@@ -1,4 +1,4 @@
-//! References to secrets: `env:NAME` and `file:PATH`, never the secret itself.
+//! References to secrets: `env:NAME`, `file:PATH` and `keyvault:ADDRESS`, never the secret itself.
 //!
 //! Owns: what counts as a reference, and its resolution into [`Secret`]. Must never: show a value, resolved or inline.
 
@@ -25,6 +25,8 @@ pub struct SecretRef(Secret);
 pub(super) enum Place {
     /// An environment variable.
     Env(String),
+    /// A secret of Azure Key Vault, by the address behind the colon; the cloud says which are good.
+    Vault(String),
     /// A file; relative paths count from the folder of the configuration.
     File(PathBuf),
 }
@@ -38,8 +40,6 @@ pub(super) enum SecretError {
     Inline,
     #[error("{0} needs a name behind the colon, as env:NATS_PASSWORD or file:/run/secrets/nats")]
     Nameless(&'static str),
-    #[error("keyvault: references are not available in this version; write env:NAME or file:PATH")]
-    KeyVault,
     #[error("environment variable {0} is not set; set it, or write file:PATH")]
     Unset(String),
     #[error("environment variable {0} is empty")]
@@ -68,24 +68,25 @@ impl SecretRef {
                 path => Ok(Place::File(PathBuf::from(path))),
             };
         }
-        if text.starts_with("keyvault:") {
-            return Err(SecretError::KeyVault);
+        if let Some(address) = text.strip_prefix("keyvault:") {
+            return Ok(Place::Vault(address.trim().to_owned()));
         }
         Err(SecretError::Inline)
     }
 
     /// The secret behind the reference. `folder` is where relative paths begin. The line end that editors leave at
     /// the end of a file is taken off.
-    pub(super) fn resolve(&self, folder: &Path) -> Result<Resolved, SecretError> {
+    pub(super) fn resolve(&self, folder: &Path) -> Result<Found, SecretError> {
         let place = self.place()?;
         let secret = match &place {
+            Place::Vault(address) => return Ok(Found::InVault(address.clone())),
             Place::Env(name) => from_environment(name)?,
             Place::File(path) => from_file(&folder.join(path))?,
         };
-        Ok(Resolved {
+        Ok(Found::Here(Resolved {
             secret,
             origin: place.to_string(),
-        })
+        }))
     }
 
     /// Whether it leads into a vault.
@@ -107,6 +108,15 @@ impl SecretRef {
             "(inline)"
         }
     }
+}
+
+/// What a reference leads to.
+#[derive(Clone, Debug)]
+pub(super) enum Found {
+    /// The secret.
+    Here(Resolved),
+    /// An address in a vault, which nobody reads while a configuration is checked.
+    InVault(String),
 }
 
 /// A secret with its place of origin, which may be shown.
@@ -166,15 +176,17 @@ impl SecretRef {
     /// # Errors
     /// What is wrong with the reference, without any value.
     pub fn open(&self, folder: &Path) -> Result<Secret, String> {
-        let resolved = self.resolve(folder);
-        resolved
-            .map(|resolved| resolved.secret)
-            .map_err(|error| match error {
-                SecretError::Inline => "write env:NAME or file:PATH, not the secret itself, \
-                                        which others on this machine could read"
+        match self.resolve(folder) {
+            Ok(Found::Here(resolved)) => Ok(resolved.secret),
+            Ok(Found::InVault(_)) => Err(
+                "secrets of a vault are read for a configuration alone; write env:NAME or file:PATH"
                     .to_owned(),
-                other => other.to_string(),
-            })
+            ),
+            Err(SecretError::Inline) => Err("write env:NAME or file:PATH, not the secret itself, \
+                                             which others on this machine could read"
+                .to_owned()),
+            Err(other) => Err(other.to_string()),
+        }
     }
 }
 
@@ -189,6 +201,7 @@ impl fmt::Display for Place {
         match self {
             Self::Env(name) => write!(f, "env:{name}"),
             Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Vault(address) => write!(f, "keyvault:{address}"),
         }
     }
 }
@@ -219,8 +232,8 @@ impl JsonSchema for SecretRef {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "pattern": "^(env|file):.+$",
-            "description": "Where the value is: env:NAME or file:PATH. Relative paths count from the folder of this file.",
+            "pattern": "^(env|file|keyvault):.+$",
+            "description": "Where the value is: env:NAME, file:PATH or keyvault:https://NAME.vault.azure.net/secrets/SECRET. Relative paths count from the folder of this file.",
         })
     }
 }
@@ -237,18 +250,15 @@ mod tests {
     fn a_file_reference_counts_from_the_folder_and_loses_its_line_end() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("pw"), "hunter2\r\n").unwrap();
-        let resolved = reference("file:pw").resolve(folder.path()).unwrap();
+        let here = |text: &str, folder: &Path| match reference(text).resolve(folder).unwrap() {
+            Found::Here(resolved) => resolved,
+            Found::InVault(address) => panic!("{address}"),
+        };
+        let resolved = here("file:pw", folder.path());
         assert_eq!(resolved.secret.expose(), b"hunter2");
         assert_eq!(resolved.origin, "file:pw");
         let absolute = format!("file:{}", folder.path().join("pw").display());
-        assert_eq!(
-            reference(&absolute)
-                .resolve(Path::new("/"))
-                .unwrap()
-                .secret
-                .len(),
-            7
-        );
+        assert_eq!(here(&absolute, Path::new("/")).secret.len(), 7);
     }
 
     #[test]
@@ -268,7 +278,6 @@ mod tests {
         assert!(error("file:empty").contains("is empty"));
         assert!(error("file:.").contains("cannot read"));
         assert!(error("env:").contains("needs a name"));
-        assert!(error("keyvault:https://v/secrets/x").contains("not available in this version"));
         assert_eq!(format!("{:?}", reference("hunter2")), "SecretRef((inline))");
     }
 }

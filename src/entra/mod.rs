@@ -7,6 +7,7 @@
 //!            \-> token_endpoint        client secret, client certificate, federated token of a workload
 //! graph                                  which groups somebody is in
 //! device, azure_cli                    tokens of a person, for the command line alone
+//! vault                                  secrets of Key Vault
 //! ```
 //!
 //! Owns: which hosts see which token of ours. Must never: log a token or a secret, follow an address that an answer or a
@@ -29,6 +30,7 @@ mod scope;
 #[cfg(test)]
 mod tests;
 mod token_endpoint;
+mod vault;
 
 pub use assertion::check as check_certificate;
 pub use azure_cli::azure_cli;
@@ -43,3 +45,4 @@ pub use graph::{
 };
 pub use own_token::OwnToken;
 pub use scope::Scope;
+pub use vault::{Vault, VaultCloud, VaultError, VaultSecret};

@@ -41,6 +41,8 @@ pub(super) struct Families {
     pub(super) graph_cache: IntCounterVec,
     pub(super) graph_age: GaugeVec,
     pub(super) graph_paused: GaugeVec,
+    pub(super) vault_reads: IntCounterVec,
+    pub(super) vault_age: GaugeVec,
     pub(super) audit_lines: IntCounterVec,
     pub(super) audit_failing: IntGauge,
 }
@@ -179,6 +181,16 @@ impl Families {
             graph_paused: r.float_gauges(
                 "graph_paused_seconds",
                 "How long Microsoft Graph is not asked, because it throttles us or does not answer.",
+                &[],
+            )?,
+            vault_reads: r.counters(
+                "keyvault_reads_total",
+                "Scheduled readings of the secrets that lie in a vault.",
+                &["result"],
+            )?,
+            vault_age: r.float_gauges(
+                "keyvault_age_seconds",
+                "Since the secrets that lie in a vault were last read again; +Inf before the first time.",
                 &[],
             )?,
             audit_lines: r.counters(

@@ -293,6 +293,17 @@ impl Metrics {
         );
     }
 
+    /// Takes over how the reading of the vault goes: totals since the start, and the time since it last went well.
+    pub fn set_vault(&self, reads: u64, failures: u64, age: Option<Duration>) {
+        let f = &self.families;
+        raise_to(&f.vault_reads.with_label_values(&["ok"]), reads);
+        raise_to(&f.vault_reads.with_label_values(&["failed"]), failures);
+        let none: &[&str] = &[];
+        f.vault_age
+            .with_label_values(none)
+            .set(age.map_or(f64::INFINITY, seconds));
+    }
+
     /// Takes over what is known of Graph.
     pub fn set_graph(&self, figures: &GraphFigures) {
         let f = &self.families;

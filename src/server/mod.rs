@@ -20,6 +20,7 @@ mod process;
 mod proxy_header;
 mod pump;
 mod reload;
+mod secrets;
 mod sessions;
 mod shared;
 mod slots;
@@ -53,6 +54,16 @@ pub struct Server {
 }
 
 impl Server {
+    /// As [`Server::build`], with secrets that lie in a vault read first.
+    ///
+    /// # Errors
+    /// As [`Server::build`]; also when a secret cannot be read: at once when the vault says no, after a minute when it
+    /// does not answer.
+    pub async fn open(config: Config, config_path: Option<PathBuf>) -> anyhow::Result<Self> {
+        let config = secrets::read(config, secrets::AT_START).await?;
+        Self::build(config, config_path)
+    }
+
     /// Binds the listeners and starts everything that sessions need. Nothing is accepted before [`Server::run`]. Must be called
     /// inside a tokio runtime.
     ///
@@ -61,6 +72,9 @@ impl Server {
     /// reached is no error: it is reported by `/readyz` and tried again.
     pub fn build(config: Config, config_path: Option<PathBuf>) -> anyhow::Result<Self> {
         crate::tls::install_provider();
+        if config.unread > 0 {
+            anyhow::bail!("secrets that lie in a vault were not read");
+        }
         let listener = bind(config.listen.client).context("listen.client")?;
         let admin = match config.admin {
             Some(address) => Some(bind(address).context("admin.listen")?),
@@ -126,6 +140,8 @@ impl Server {
             shared
                 .tasks
                 .spawn(accept::run(Arc::clone(&shared), listener, stop.clone()));
+        let rotation = secrets::rotate(Arc::clone(&shared), stop.clone());
+        shared.tasks.spawn(rotation);
         let calendar = reload::by_calendar(Arc::clone(&shared), stop.clone());
         shared.tasks.spawn(calendar);
         if let Some(path) = config_path {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Shared;
+use super::secrets::RotationFigures;
 use super::sessions::Handle;
 use crate::admin::{Check, Observed, Page, Readiness, SessionList, SessionRow};
 use crate::entra;
@@ -22,6 +23,14 @@ impl Observed for View {
             ok: true,
             detail: groups.detail(),
         }));
+        if self.0.running.load().vault.is_some() {
+            checks.push(Check {
+                name: "keyvault".to_owned(),
+                // What was read stays in use.
+                ok: true,
+                detail: rotation_detail(&self.0.rotation.figures()),
+            });
+        }
         let health = self.0.audit.health();
         checks.push(Check {
             name: "audit".to_owned(),
@@ -65,6 +74,8 @@ impl Observed for View {
                 fetches_failed: status.fetches_failed,
             });
         }
+        let rotation = self.0.rotation.figures();
+        metrics.set_vault(rotation.reads, rotation.failures, rotation.age);
         if let Some(groups) = &self.0.groups {
             metrics.set_graph(&graph_figures(&groups.figures()));
         }
@@ -112,6 +123,17 @@ impl View {
                 detail: keys_detail(&status),
             })
             .collect()
+    }
+}
+
+fn rotation_detail(figures: &RotationFigures) -> String {
+    let read = match figures.age {
+        Some(age) => format!("secrets read again {} s ago", age.as_secs()),
+        None => "secrets read at the start".to_owned(),
+    };
+    match &figures.error {
+        Some(error) => format!("{read}; {error}"),
+        None => read,
     }
 }
 

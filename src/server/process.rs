@@ -20,7 +20,7 @@ pub fn run(mut config: Config, config_path: PathBuf) -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async {
         fit_to_files(&mut config.limits, files);
-        let server = Server::build(config, Some(config_path))?;
+        let server = Server::open(config, Some(config_path)).await?;
         tracing::info!(
             client = %server.client_address()?,
             admin = server.admin_address().map(tracing::field::display),

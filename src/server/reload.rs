@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::admission::{self, Turned};
 use super::groups;
+use super::secrets;
 use super::sessions::{Bound, Handle, Order, Rights, Term, Told};
 use super::{Shared, act};
 use crate::audit::ActKind;
@@ -35,6 +36,20 @@ pub(super) async fn on_hangup(shared: Arc<Shared>, path: PathBuf, stop: Cancella
     }
 }
 
+/// Puts certificates and upstreams in force for connections to come.
+pub(super) fn exchange(shared: &Shared, config: &Config) {
+    if let (Some(ours), Some(tls)) = (&shared.listen.tls, &config.listen.tls)
+        && let Err(error) = ours
+            .server
+            .reload(&tls.cert, &tls.key, tls.client_ca.as_ref())
+    {
+        tracing::error!(%error, "the certificate was not exchanged");
+    }
+    if let Err(error) = shared.upstreams.reload(config.upstreams.clone()) {
+        tracing::error!(%error, "the upstreams were not exchanged");
+    }
+}
+
 async fn reload(shared: &Arc<Shared>, path: &std::path::Path) {
     let config = match Config::load(path) {
         Ok(config) => config,
@@ -51,16 +66,18 @@ async fn reload(shared: &Arc<Shared>, path: &std::path::Path) {
             return;
         }
     };
-    if let (Some(ours), Some(tls)) = (&shared.listen.tls, &config.listen.tls)
-        && let Err(error) = ours
-            .server
-            .reload(&tls.cert, &tls.key, tls.client_ca.as_ref())
-    {
-        tracing::error!(%error, "the certificate was not exchanged");
-    }
-    if let Err(error) = shared.upstreams.reload(config.upstreams) {
-        tracing::error!(%error, "the upstreams were not exchanged");
-    }
+    let config = match secrets::read(config, secrets::AT_RELOAD).await {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::error!("the new configuration cannot be used; the old one stays: {error:#}");
+            shared.metrics.policy_loaded(None);
+            let why = "a secret cannot be read from the vault";
+            act(shared, ActKind::PolicyRejected, "SIGHUP", why).await;
+            return;
+        }
+    };
+    exchange(shared, &config);
+    shared.running.store(Arc::new(config.clone()));
     groups::prepare(shared, &config.policy).await;
     let hash = config.policy.hash().to_owned();
     shared.policy.store(config.policy);

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::groups::GroupSource;
 use super::handshakes::Handshakes;
 use super::identities::Identities;
+use super::secrets::Rotation;
 use super::sessions::Sessions;
 use super::slots::Slots;
 use super::to_usize;
@@ -50,6 +51,9 @@ pub(super) struct Shared {
     pub(super) limits: Arc<Limits>,
     pub(super) trust: TrustConfig,
     pub(super) jwks: Jwks,
+    /// The configuration in force, for reading its secrets again.
+    pub(super) running: ArcSwap<Config>,
+    pub(super) rotation: Rotation,
     pub(super) groups: Option<Arc<GroupSource>>,
     pub(super) stop_keys: CancellationToken,
     pub(super) policy: ArcSwap<Policy>,
@@ -95,6 +99,8 @@ impl Shared {
         let upstreams = Upstreams::start(config.upstreams.clone(), &tasks)?;
         let limits = &config.limits;
         Ok(Self {
+            running: ArcSwap::from_pointee(config.clone()),
+            rotation: Rotation::default(),
             listen: Listening {
                 tls: listen_tls(&config)?,
                 proxy_protocol: config.listen.proxy_protocol.clone(),

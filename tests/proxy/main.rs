@@ -33,3 +33,4 @@ mod rollover;
 mod secrets;
 mod tls;
 mod token;
+mod vault;

@@ -141,11 +141,11 @@ impl Proxy {
     /// The same, with files in `folder` that the configuration may name.
     pub async fn start_in(folder: tempfile::TempDir, idp: &DevIdp, setup: &Setup) -> Self {
         let text = config_text(idp, setup);
-        Self::start_with(folder, &text)
+        Self::start_with(folder, &text).await
     }
 
     /// With this configuration, which names its files as [`Self::start`] does.
-    pub fn start_with(folder: tempfile::TempDir, text: &str) -> Self {
+    pub async fn start_with(folder: tempfile::TempDir, text: &str) -> Self {
         for (name, content) in [("user", "svc"), ("password", "correct horse battery")] {
             std::fs::write(folder.path().join(name), content).expect("a secret file");
         }
@@ -153,7 +153,9 @@ impl Proxy {
         std::fs::write(&path, text).expect("a configuration file");
         let config = Config::parse(text, "natsentry.yaml", folder.path(), clock::now())
             .unwrap_or_else(|mistakes| panic!("{mistakes}"));
-        let server = Server::build(config, Some(path)).expect("the server starts");
+        let server = Server::open(config, Some(path))
+            .await
+            .expect("the server starts");
         let address = server.client_address().expect("a client address");
         let admin = server.admin_address().expect("an admin address");
         let (stop, stopped) = oneshot::channel::<()>();
@@ -261,7 +263,8 @@ pub async fn http_get(address: SocketAddr, path: &str) -> (u16, String) {
     (status, body)
 }
 
-fn config_text(idp: &DevIdp, setup: &Setup) -> String {
+/// The configuration of a proxy that trusts `idp`.
+pub fn config_text(idp: &DevIdp, setup: &Setup) -> String {
     let directory = idp.directory();
     let servers = setup.servers.join(", ");
     let v1 = match setup.entra.contains("v1_tokens") {

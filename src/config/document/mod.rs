@@ -11,6 +11,7 @@ mod limits;
 mod listen;
 mod trust;
 mod upstream;
+mod vault;
 mod words;
 
 use std::collections::BTreeMap;
@@ -37,6 +38,7 @@ pub use trust::{
 pub use upstream::{
     Credentials, TlsFirst, Upstream, UpstreamAuth, UpstreamProxyProtocol, UpstreamTls,
 };
+pub use vault::KeyVault;
 pub use words::{Address, Reserved};
 
 /// The version of the schema that this program reads.
@@ -64,6 +66,9 @@ pub struct Document {
     /// How the signing keys of issuers are kept.
     #[serde(default)]
     pub keys: Keys,
+    /// How secrets behind `keyvault:` references are read.
+    #[serde(default)]
+    pub keyvault: KeyVault,
     /// NATS servers behind this proxy, by a name that roles refer to.
     pub upstreams: BTreeMap<String, Upstream>,
     /// Named sets of grants. Nobody may do anything that no role grants.

@@ -14,21 +14,27 @@ mod listen;
 mod policy;
 mod trust;
 mod upstreams;
+mod vault;
 
+use std::collections::HashMap;
 use std::path::Path as FilePath;
+use std::sync::Arc;
 
 use super::document::{self, Document};
 use super::mistake::{Mistake, Path};
-use super::secret::{Resolved, SecretRef};
+use super::secret::{Found, Resolved, SecretRef};
 use super::tree::Node;
 use super::{Config, Source};
+use crate::entra::{VaultCloud, VaultSecret};
 use crate::policy::units::HumanDuration;
+use crate::secret::Secret;
 use crate::time::Timestamp;
 
 pub use api::ApiConfig;
 pub use graph::GraphConfig;
 pub use listen::{ListenConfig, ListenTls, ProxyProtocolConfig};
 pub use trust::TrustConfig;
+pub use vault::VaultConfig;
 
 /// Checks and resolves. `touched` are the paths that an earlier step reported already; `now` is for roles with a
 /// beginning or an end. The list of mistakes is empty when everything that is wrong was reported already.
@@ -38,6 +44,7 @@ pub(super) fn resolve(
     touched: &[Path],
     folder: &FilePath,
     now: Timestamp,
+    vault: &VaultSecrets,
 ) -> Result<Config, Vec<Mistake>> {
     let tree = source.tree.clone();
     let mut context = Context {
@@ -46,6 +53,11 @@ pub(super) fn resolve(
         folder,
         mistakes: Vec::new(),
         warnings: Vec::new(),
+        authority: authority(document),
+        vault,
+        vault_secrets: Vec::new(),
+        vault_paths: Vec::new(),
+        in_vault: 0,
     };
     context.version(document);
     let listen = listen::resolve(&mut context, document);
@@ -55,12 +67,14 @@ pub(super) fn resolve(
     let upstreams = upstreams::resolve(&mut context, document);
     let policy = policy::resolve(&mut context, document, now);
     let audit = audit::resolve(&mut context, document.audit.as_ref());
+    let vault = vault::resolve(&mut context, document);
     for (key, message) in document.limits.out_of_range() {
         context.mistake(&["limits", key], message);
     }
     let Context {
         mistakes,
         mut warnings,
+        in_vault,
         ..
     } = context;
     warnings.sort_by_key(|warning| warning.at);
@@ -73,6 +87,9 @@ pub(super) fn resolve(
         trust,
         graph,
         api: api::resolve(document),
+        vault,
+        unread: in_vault,
+        secrets: VaultSecrets::new(),
         keys,
         upstreams,
         policy: policy.policy,
@@ -82,6 +99,7 @@ pub(super) fn resolve(
         limits: document.limits.clone(),
         warnings,
         source,
+        written: Arc::default(),
     })
 }
 
@@ -92,6 +110,26 @@ struct Context<'a> {
     folder: &'a FilePath,
     mistakes: Vec<Mistake>,
     warnings: Vec<Mistake>,
+    /// Login host of the cloud.
+    authority: Box<str>,
+    /// Secrets that were read from the vault, by reference.
+    vault: &'a VaultSecrets,
+    /// References into the vault so far, and where they stand.
+    vault_secrets: Vec<VaultSecret>,
+    vault_paths: Vec<Path>,
+    /// How many of them nobody has read.
+    in_vault: usize,
+}
+
+/// Values of secrets by their reference, `keyvault:https://...`.
+pub type VaultSecrets = HashMap<String, Secret>;
+
+/// The login host of the configured cloud; without `entra` the public one.
+fn authority(document: &Document) -> Box<str> {
+    match &document.entra {
+        Some(entra) => trust::cloud(&entra.cloud).authority,
+        None => crate::identity::Cloud::public().authority,
+    }
 }
 
 impl Context<'_> {
@@ -142,15 +180,38 @@ impl Context<'_> {
         })
     }
 
-    /// The secret behind a reference; a mistake where there is none.
+    /// The secret behind a reference; a mistake where there is none. None without a mistake for one that lies in a vault
+    /// and was not read: whoever uses the configuration has to read it first.
     fn secret(&mut self, path: &[&str], reference: &SecretRef) -> Option<Resolved> {
         match reference.resolve(self.folder) {
-            Ok(resolved) => Some(resolved),
+            Ok(Found::Here(resolved)) => Some(resolved),
+            Ok(Found::InVault(address)) => self.vault_secret(path, &address),
             Err(error) => {
                 self.mistake(path, error.to_string());
                 None
             }
         }
+    }
+
+    fn vault_secret(&mut self, path: &[&str], address: &str) -> Option<Resolved> {
+        let secret = match VaultCloud::of_authority(&self.authority).secret(address) {
+            Ok(secret) => secret,
+            Err(error) => {
+                self.mistake(path, error);
+                return None;
+            }
+        };
+        let origin = secret.to_string();
+        let known = self.vault.get(&origin).cloned();
+        if known.is_none() {
+            self.in_vault = self.in_vault.saturating_add(1);
+        }
+        if !self.vault_secrets.contains(&secret) {
+            self.vault_secrets.push(secret);
+        }
+        self.vault_paths
+            .push(path.iter().map(|segment| (*segment).into()).collect());
+        known.map(|secret| Resolved { secret, origin })
     }
 
     /// PEM text behind a reference.

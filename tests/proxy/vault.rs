@@ -1,0 +1,189 @@
+//! Credentials of the upstream lie in a vault: read at the start, and again, without a restart.
+
+use std::time::{Duration, Instant};
+
+use natsentry::clock;
+use natsentry::config::Config;
+use natsentry::demo::idp::{DevIdp, Endpoint, Fault};
+use natsentry::demo::servers::Version;
+use natsentry::secret::Secret;
+use natsentry::server::Server;
+
+use crate::support::proxy::{self, Proxy, Setup};
+use crate::support::servers;
+use crate::support::wire::Wire;
+
+/// Two users, so that it shows which one a connection was made with.
+const USERS: &str = r#"authorization { users: [
+  { user: svc, password: "one", permissions: { publish: "old.>" } }
+  { user: svc-next, password: "two", permissions: { publish: "new.>" } }
+] }
+"#;
+
+const READER: &str = "{ client_secret: { client_id: 4e475300-0000-4000-8000-000000000008, secret: file:own-secret } }";
+
+fn setup(idp: &DevIdp, port: u16) -> Setup {
+    let mut setup = Setup::to(port).more(&format!(
+        "keyvault: {{ credential: {READER}, refresh: 1s }}\n"
+    ));
+    setup.auth = format!(
+        "{{ user: \"keyvault:{}\", password: \"keyvault:{}\" }}",
+        idp.secret_address("nats-user"),
+        idp.secret_address("nats-password"),
+    );
+    setup
+}
+
+fn set(idp: &DevIdp, user: &str, password: &str) {
+    idp.set_secret("nats-user", Secret::new(user));
+    // As some tools leave it.
+    idp.set_secret("nats-password", Secret::new(format!("{password}\n")));
+}
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = folder.path().join("own-secret");
+    std::fs::write(secret, "natsentry-development-secret").expect("a secret file");
+    folder
+}
+
+async fn may_publish(wire: &mut Wire, subject: &str) -> bool {
+    wire.send(&format!("PUB {subject} 1\r\nx\r\n")).await;
+    // The server may ask with a PING of its own whether we are there.
+    let lines = wire.until_pong().await;
+    !lines.iter().any(|line| line.starts_with("-ERR"))
+}
+
+async fn until<F: AsyncFnMut() -> bool>(what: &str, mut holds: F) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "never {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_secret_is_used_for_new_connections_and_live_ones_stay() {
+    let idp = proxy::idp().await;
+    let nats = servers::start(Version::V2_15_1, USERS);
+    set(&idp, "svc", "one");
+    // A vault that is not there yet is waited for.
+    idp.fail_times(Endpoint::Vault, 1, Fault::Status(503, None));
+    let proxy = Proxy::start_in(folder(), &idp, &setup(&idp, nats.port())).await;
+    let token = proxy::token(&idp, "alice");
+    let (mut before, _) = Wire::admitted(proxy.address, &token).await;
+    assert!(may_publish(&mut before, "old.x").await);
+    assert!(!may_publish(&mut before, "new.x").await);
+
+    // A vault that does not answer costs nothing.
+    idp.fail(Endpoint::Vault, Fault::Status(503, None));
+    until("failed", async || {
+        proxy
+            .metric("natsentry_keyvault_reads_total", "failed")
+            .await
+            >= 1.0
+    })
+    .await;
+    let (_, ready) = proxy.get("/readyz").await;
+    assert!(
+        ready.contains("the vault answered with status 503"),
+        "{ready}"
+    );
+    let (mut meanwhile, _) = Wire::admitted(proxy.address, &token).await;
+    assert!(may_publish(&mut meanwhile, "old.x").await);
+
+    idp.mend_all();
+    set(&idp, "svc-next", "two");
+    until("rotated", async || {
+        proxy
+            .audit()
+            .iter()
+            .any(|line| line["event"] == "secrets_rotated")
+    })
+    .await;
+    // Both secrets may have been read between one change and the other; the next reading has both.
+    until("the new user", async || {
+        let (mut after, _) = Wire::admitted(proxy.address, &token).await;
+        may_publish(&mut after, "new.x").await
+    })
+    .await;
+    assert!(
+        may_publish(&mut before, "old.x").await,
+        "still as the old user"
+    );
+    assert!(!may_publish(&mut before, "new.x").await);
+    assert!(proxy.metric("natsentry_keyvault_age_seconds", "").await < 30.0);
+    // Neither the audit nor the admin interface names a value.
+    let (_, sessions) = proxy.get("/sessions").await;
+    let audit = std::fs::read_to_string(proxy.audit_file()).expect("the audit");
+    for text in [&audit, &sessions] {
+        assert!(
+            !text.contains("svc-next") && !text.contains("\"two"),
+            "{text}"
+        );
+    }
+    drop(proxy.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_asks_nobody_and_a_start_says_what_is_missing() {
+    let idp = proxy::idp().await;
+    let folder = folder();
+    std::fs::write(folder.path().join("password"), "x").expect("a file");
+    let text = proxy::config_text(&idp, &setup(&idp, 4222));
+    let parse = |text: &str| Config::parse(text, "natsentry.yaml", folder.path(), clock::now());
+    let config = parse(&text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(config.unread, 2);
+    assert!(
+        !idp.seen()
+            .iter()
+            .any(|seen| seen.endpoint == Endpoint::Vault)
+    );
+    // Without the secrets it does not run.
+    let error = Server::build(config.clone(), None).err().expect("an error");
+    assert!(error.to_string().contains("were not read"), "{error}");
+
+    let refused = async |config: Config| {
+        let error = Server::open(config, None).await.err().expect("an error");
+        format!("{error:#}")
+    };
+    // No such secret: at once, since waiting helps nobody.
+    let started = Instant::now();
+    let error = refused(config.clone()).await;
+    assert!(
+        error.contains("/secrets/nats-password: the vault has no such secret (404)"),
+        "{error}"
+    );
+    idp.set_secret("nats-user", Secret::new("svc"));
+    idp.set_secret("nats-password", Secret::new("one"));
+    idp.disable_secret("nats-password");
+    let error = refused(config).await;
+    assert!(
+        error.contains("refused identity abababab-0000-4000-8000-000000000008 (403)"),
+        "{error}"
+    );
+    assert!(started.elapsed() < Duration::from_secs(30));
+
+    // References that cannot be, and nobody to read them.
+    let complaint = |text: &str| parse(text).expect_err("mistakes").to_string();
+    let elsewhere = text.replace(
+        &format!("keyvault:{}/", idp.base()),
+        "keyvault:https://evil.example/",
+    );
+    assert!(complaint(&elsewhere).contains("evil.example is no vault of the configured cloud"));
+    let nobody = text.replace(&format!("credential: {READER}, "), "");
+    assert!(
+        complaint(&nobody).contains("nobody is there to read the vault"),
+        "{}",
+        complaint(&nobody)
+    );
+    let inside = text.replace(
+        "secret: file:own-secret",
+        &format!("secret: \"keyvault:{}\"", idp.secret_address("own")),
+    );
+    assert!(
+        complaint(&inside).contains("cannot lie in a vault"),
+        "{}",
+        complaint(&inside)
+    );
+}

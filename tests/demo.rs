@@ -69,6 +69,8 @@ fn the_whole_story_holds_and_ends_with_status_0() {
         "natsentry_refusals_total{code=\"authz.norule\"} 1",
         "\"event\":\"denied\"",
         "roles.reader.deny.subscribe[0]",
+        "omar is in, as maintenance and nothing else",
+        "refused: authz.norule",
         "Every ✓ was checked in this run",
     ] {
         assert!(out.contains(told), "{told} is missing in\n{out}");

@@ -15,6 +15,8 @@ use crate::config::Config;
 use crate::identity::{self, Code, HeldKeys, Identity, KeyRing, KeySet, TokenError};
 use crate::jwks::{Jwks, Settings};
 use crate::secret::Secret;
+use crate::server::{LookedUp, look_up, would_look_up};
+use crate::session::Refusal;
 use crate::time::Timestamp;
 
 /// Largest file that may be a token: more than the gate accepts, so that the gate says what is wrong.
@@ -154,6 +156,35 @@ async fn fetch_and_judge(
     };
     stop.cancel();
     Ok(verdict)
+}
+
+/// The identity with its groups, asked of Graph where an admission would; with keys from a file nobody is asked.
+///
+/// # Errors
+/// When the credential of the configuration cannot be used.
+pub(super) fn complete(
+    config: &Config,
+    identity: &mut Identity,
+    offline: bool,
+) -> anyhow::Result<LookedUp> {
+    if config.graph.is_none() {
+        return Ok(LookedUp::Whole);
+    }
+    if offline {
+        return Ok(match would_look_up(config, identity)? {
+            false => LookedUp::Whole,
+            true => LookedUp::Lacking(Refusal {
+                code: "groups.overage",
+                sentence: "the groups are not in the token; natsentry would ask Graph for them, which --keys keeps it \
+                           from doing here"
+                    .into(),
+            }),
+        });
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(look_up(config, identity))
 }
 
 /// The ring as if it had been fetched at the moment that is asked about.

@@ -116,7 +116,39 @@ pub(super) fn commands(stage: &Stage, terminal: Terminal, program: &Path) -> io:
             stage.config_file().display()
         ),
     )?;
+    let client_id = gateway
+        .map(|app| app.client_id.as_str())
+        .unwrap_or_default();
+    about_tokens(stage, terminal, program, client_id)?;
     terminal.heading("Ctrl-C ends it all and removes the folder.")
+}
+
+/// Commands that get a token and look at one.
+fn about_tokens(
+    stage: &Stage,
+    terminal: Terminal,
+    program: &Path,
+    client_id: &str,
+) -> io::Result<()> {
+    let idp = stage.idp.base();
+    let show = |what: &str, command: &str| terminal.command(what, command);
+    show(
+        "would this token be admitted, and if not, what is to change?",
+        &format!(
+            "curl -s '{idp}/token?as=mallory' | {} token inspect -c {}",
+            program.display(),
+            stage.config_file().display()
+        ),
+    )?;
+    show(
+        "a token for a workload, from the managed identity of this \"machine\", and what it says",
+        &format!(
+            "AZURE_POD_IDENTITY_AUTHORITY_HOST={idp} {0} token --from managed-identity --client-id {1} --cloud {idp} \
+             --scope api://nats-dev | {0} token inspect",
+            program.display(),
+            client_id
+        ),
+    )
 }
 
 /// A subscriber whose password is a function that fetches a token.

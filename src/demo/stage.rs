@@ -32,6 +32,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Pause between two looks at something that is not there yet.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
+/// How long the proxy can prove itself to the issuer; a cluster would renew the proof.
+const WORKLOAD_LIFE: Duration = Duration::from_secs(7 * 86_400);
+
 /// The configuration, with places for addresses.
 const CONFIG: &str = include_str!("natsentry.yaml");
 
@@ -83,6 +86,14 @@ impl Stage {
         let (found, nats) = started?;
         let (idp, stranger) = (idp?, stranger?);
         write_private(&folder.path().join("nats-password"), &password)?;
+        // What a cluster would project into the pod of natsentry.
+        let (subject, audience) = (
+            "system:serviceaccount:nats:natsentry",
+            "api://AzureADTokenExchange",
+        );
+        idp.trust_workload("natsentry", subject, audience);
+        let workload = idp.workload_token(subject, audience, WORKLOAD_LIFE)?;
+        write_private(&folder.path().join("workload-token"), &workload)?;
         let (config, server) = build(&folder, &idp, &nats, port)?;
         let client = server.client_address()?;
         let admin = server

@@ -73,10 +73,12 @@ impl Story<'_> {
         self.nobody_s_role().await?;
         self.bad_tokens().await?;
         self.short_token().await?;
+        self.too_many_groups().await?;
         self.behind_the_proxy().await?;
         self.metrics().await?;
         self.audit().await?;
         self.explain().await?;
+        self.inspect().await?;
         self.farewell(cast).await
     }
 

@@ -15,6 +15,7 @@ mod handshakes;
 mod identities;
 mod lane;
 mod log;
+mod lookup;
 mod observed;
 mod process;
 mod proxy_header;
@@ -39,6 +40,7 @@ use crate::audit::{Act, ActKind};
 use crate::clock;
 use crate::config::Config;
 use crate::session::CloseReason;
+pub use lookup::{LookedUp, look_up, would_look_up};
 pub use process::run;
 use shared::{ListenTls, Shared};
 

@@ -8,6 +8,7 @@ use super::ExplainOptions;
 use crate::config::Config;
 use crate::identity::{Groups, Identity, Kind};
 use crate::policy::{Assignment, DenialReason, Explanation, Refusal};
+use crate::session::Refusal as Reason;
 
 /// What is asked.
 #[derive(Clone, Debug, Serialize)]
@@ -188,6 +189,22 @@ impl Answer {
             identity: Some(Who::of(identity)),
             ..Self::new(REFUSED, question)
         }
+    }
+
+    /// There is no admission, for want of groups.
+    pub(super) fn turned_away(question: Question, identity: &Identity, why: &Reason) -> Self {
+        Self {
+            code: Some(why.code),
+            sentence: Some(why.sentence.to_string()),
+            identity: Some(Who::of(identity)),
+            ..Self::new(REFUSED, question)
+        }
+    }
+
+    /// The same, where Graph could not be asked.
+    pub(super) fn noting(mut self, why: &Reason) -> Self {
+        self.notes.push(format!("{}: {}", why.code, why.sentence));
+        self
     }
 
     /// The policy decided.

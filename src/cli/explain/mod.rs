@@ -19,6 +19,7 @@ use crate::config::{Config, described_identity};
 use crate::identity::Identity;
 use crate::policy::Circumstances;
 use crate::policy::units::Moment;
+use crate::server::LookedUp;
 use crate::time::Timestamp;
 
 /// Options of `explain`.
@@ -110,14 +111,21 @@ pub(super) fn explain(options: &ExplainOptions, format: Output) -> anyhow::Resul
                 thumbprint: None,
             };
             match bearer::validate(&config, &token, terms)? {
-                Ok(identity) => {
+                Ok(mut identity) => {
+                    let groups = bearer::complete(&config, &mut identity, options.keys.is_some())?;
                     let asker = Asker {
                         identity,
                         source: options.source.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
                         now,
                         role: options.role.clone(),
                     };
-                    judge(&config, question, asker)
+                    match groups {
+                        LookedUp::Whole => judge(&config, question, asker),
+                        LookedUp::Lacking(why) => judge(&config, question, asker).noting(&why),
+                        LookedUp::Refused(why) | LookedUp::Postponed(why) => {
+                            Answer::turned_away(question, &asker.identity, &why)
+                        }
+                    }
                 }
                 Err(refused) => Answer::token_refused(question, &refused),
             }

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::identity::{self, Groups, Identity, Inspection, Outcome, Stage};
 use crate::policy::Circumstances;
 use crate::policy::units::Moment;
+use crate::server::LookedUp;
 use crate::time::Timestamp;
 
 /// Options of `token inspect`.
@@ -73,7 +74,10 @@ pub(super) fn inspect(options: &InspectOptions, format: Output) -> anyhow::Resul
             let line = |check| Line::of(check, token.expose(), &seen);
             report.checks = steps.iter().map(line).collect();
             match verdict {
-                Ok(identity) => judged(&mut report, config, &identity, options, now),
+                Ok(mut identity) => {
+                    let groups = bearer::complete(config, &mut identity, options.keys.is_some())?;
+                    admission(&mut report, config, &identity, groups, options, now)
+                }
                 Err(refused) => {
                     report.refuse(refused.error.code(), refused.error.sentence());
                     if refused.error.is_unavailable() {
@@ -94,6 +98,38 @@ pub(super) fn inspect(options: &InspectOptions, format: Output) -> anyhow::Resul
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// What the policy says, if as much is known of the groups as it takes.
+fn admission(
+    report: &mut Report,
+    config: &Config,
+    identity: &Identity,
+    groups: LookedUp,
+    options: &InspectOptions,
+    now: Timestamp,
+) -> bool {
+    let why = match groups {
+        LookedUp::Whole => return judged(report, config, identity, options, now),
+        LookedUp::Lacking(why) => {
+            // Roles that do not go by groups may be enough.
+            if judged(report, config, identity, options, now) {
+                return true;
+            }
+            if !report.code.is_some_and(|code| code.starts_with("groups.")) {
+                return false;
+            }
+            why
+        }
+        LookedUp::Postponed(why) => why,
+        LookedUp::Refused(why) => {
+            report.refuse(why.code, why.sentence.to_string());
+            return false;
+        }
+    };
+    report.refuse(why.code, why.sentence.to_string());
+    report.verdict = UNKNOWN;
+    false
 }
 
 /// The roles of an accepted token. Whether there are any.

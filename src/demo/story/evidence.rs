@@ -159,19 +159,16 @@ impl Story<'_> {
         )
     }
 
-    /// From a denial to the line of the file, by the command that people use for it.
-    pub(super) async fn explain(&mut self) -> anyhow::Result<()> {
-        self.step("why was bob denied? natsentry explain, with bob's token on standard input")?;
-        let token = self.token(&TokenRequest::of("bob"))?;
+    /// Exit status and output of another command of this program, with a token on its standard input.
+    pub(super) async fn command(
+        &self,
+        arguments: &[&str],
+        token: &str,
+    ) -> anyhow::Result<(Option<i32>, String)> {
         let mut command = Command::new(self.program);
         command
-            .args([
-                "explain",
-                "--token-stdin",
-                "--subscribe",
-                "orders.internal.>",
-                "--config",
-            ])
+            .args(arguments)
+            .arg("--config")
             .arg(self.stage.config_file())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -184,7 +181,24 @@ impl Story<'_> {
             input.write_all(token.as_bytes()).await?;
         }
         let ended = timeout(PATIENCE, running.wait_with_output()).await??;
-        let said = String::from_utf8_lossy(&ended.stdout);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((
+            ended.status.code(),
+            text(&ended.stdout) + &text(&ended.stderr),
+        ))
+    }
+
+    /// From a denial to the line of the file, by the command that people use for it.
+    pub(super) async fn explain(&mut self) -> anyhow::Result<()> {
+        self.step("why was bob denied? natsentry explain, with bob's token on standard input")?;
+        let token = self.token(&TokenRequest::of("bob"))?;
+        let arguments = [
+            "explain",
+            "--token-stdin",
+            "--subscribe",
+            "orders.internal.>",
+        ];
+        let (status, said) = self.command(&arguments, &token).await?;
         // The folder is known from above, and long.
         let folder = format!("{}/", self.stage.folder.path().display());
         for line in said.lines() {
@@ -206,16 +220,10 @@ impl Story<'_> {
             .evidence(&format!("line {line} says  {text}"))?;
         self.terminal.check(
             "it is denied, and the line of the file that decided is named",
-            ended.status.code() == Some(1)
+            status == Some(1)
                 && said.contains(&format!("natsentry.yaml:{line}"))
                 && text.contains("orders.internal.>"),
-            || {
-                format!(
-                    "{}: {said}{}",
-                    ended.status,
-                    String::from_utf8_lossy(&ended.stderr)
-                )
-            },
+            || format!("{status:?}: {said}"),
         )
     }
 }

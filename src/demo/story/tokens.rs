@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{REFUSED, Story, text};
 use crate::clock;
 use crate::demo::client::Heard;
-use crate::demo::idp::{TokenRequest, patch};
+use crate::demo::idp::{Endpoint, Seen, TokenRequest, patch};
 
 /// Microsoft Graph: the application for which people most often get a token by mistake.
 const GRAPH: &str = "00000003-0000-0000-c000-000000000000";
@@ -110,6 +110,49 @@ impl Story<'_> {
                 let all = [&admitted, &notice, &end, &readmitted].map(Heard::shown);
                 format!("{} at {noticed:.1} s and {ended:.1} s", all.join(", "))
             },
+        )
+    }
+
+    /// Groups that the token does not list are looked up, exactly those that roles are bound to.
+    pub(super) async fn too_many_groups(&mut self) -> anyhow::Result<()> {
+        self.step("omar is in 250 groups, so his token lists none of them; natsentry asks Microsoft Graph")?;
+        let before = self.stage.idp.seen().len();
+        let omar = self
+            .introduce("omar", "maintenance", &["oid", "groups", "_claim_names"])
+            .await?;
+        drop(omar);
+        let seen = self.stage.idp.seen();
+        let asked: Vec<&Seen> = seen
+            .iter()
+            .skip(before)
+            .filter(|seen| seen.endpoint == Endpoint::Graph && seen.path.contains("MemberGroups"))
+            .collect();
+        for request in &asked {
+            let shown = format!("{} {} {}", request.method, request.path, request.status);
+            self.terminal.fact("graph", &shown)?;
+        }
+        self.terminal.check(
+            "one question to Graph, about the one group that a role is bound to; the address in the token is never followed",
+            matches!(asked.as_slice(), [one] if one.status == 200 && one.path.ends_with("/checkMemberGroups")),
+            || format!("{} requests", asked.len()),
+        )
+    }
+
+    /// Would it be admitted? Asked before anybody connects.
+    pub(super) async fn inspect(&mut self) -> anyhow::Result<()> {
+        self.step("natsentry token inspect: mallory's token, before she connects with it")?;
+        let token = self.token(&TokenRequest::of("mallory"))?;
+        let (status, said) = self.command(&["token", "inspect"], &token).await?;
+        for line in said.lines().take(3) {
+            self.terminal.evidence(line)?;
+        }
+        let (_, logged) = self.reason("authz.norule").await?;
+        self.terminal.check(
+            "the verdict, and the very sentence that the log had when she tried",
+            status == Some(1)
+                && said.starts_with("refused: authz.norule\n")
+                && said.contains(&logged),
+            || said.clone(),
         )
     }
 

@@ -135,7 +135,8 @@ mod tests {
             (json!({ "roles": "Admin" }), Err("claims.roles")),
             (
                 json!({
-                    "iss": format!("https://sts.windows.net/{tid}/"), "ver": "1.0", "appid": "x", "appidacr": "1",
+                    "iss": format!("https://sts.windows.net/{tid}/"), "ver": "1.0",
+                    "appid": "5b7e92a4-0f5d-4f3f-9b06-6b1c7d3f9e10", "appidacr": "1",
                 }),
                 Ok(Kind::User),
             ),

@@ -30,8 +30,11 @@ impl Session {
         let Some(serving) = &mut self.serving else {
             return false;
         };
-        let Some(all) = everything_beside(publish.subject).filter(|_| rolls_up_everything(block))
-        else {
+        // The headers first: only the rare message that has this one may cost memory.
+        if !rolls_up_everything(block) {
+            return true;
+        }
+        let Some(all) = everything_beside(publish.subject) else {
             return true;
         };
         let judged = serving

@@ -132,10 +132,13 @@ fn the_example_passes_and_says_what_it_comes_to() {
         assert!(shown.contains(part), "{part} in {shown}");
     }
     assert!(!shown.contains("hunter2"), "{shown}");
-    // The one warning is there to be seen: what `ephemeral` reaches beside a restricted `read`.
-    let warnings = shown.matches("warning").count();
+    // Two warnings are there to be seen: names of groups that are believed, and what `ephemeral` reaches beside a
+    // restricted `read`.
+    let warnings = shown.matches("warning:").count();
     assert!(
-        warnings == 1 && shown.contains("`ephemeral` reaches"),
+        warnings == 2
+            && shown.contains("`names` takes names of groups at their word")
+            && shown.contains("`ephemeral` reaches"),
         "{shown}"
     );
 }

@@ -32,8 +32,8 @@ pub fn policy_document(data: &[u8]) {
         }
         Err(mistakes) => {
             assert!(!mistakes.is_empty());
-            // A CR of its own ends a line of YAML too.
-            let lines = text.matches(['\r', '\n']).count() + 1;
+            // A CR of its own ends a line of YAML too, and what is missing at the end is missed on the line behind it.
+            let lines = text.matches(['\r', '\n']).count() + 2;
             for mistake in mistakes.iter() {
                 let line = mistake.at.line;
                 assert!((1..=lines).contains(&line), "{mistake:?} in {lines} lines");

@@ -52,6 +52,12 @@ pub struct Mistakes {
 impl Mistakes {
     /// The mistakes of `file`, whose content is `text`; sorted by place, without repetitions.
     pub(super) fn new(file: &str, text: &str, mut list: Vec<Mistake>) -> Self {
+        for mistake in &mut list {
+            mistake.message = on_one_line(&mistake.message);
+            for key in &mut mistake.path {
+                *key = on_one_line(key).into();
+            }
+        }
         list.sort_by(|a, b| (a.at, &a.path, &a.message).cmp(&(b.at, &b.path, &b.message)));
         list.dedup();
         Self {
@@ -86,6 +92,19 @@ impl Mistakes {
         let line = self.lines.get(mistake.at.line.checked_sub(1)?)?;
         Some(mask(line))
     }
+}
+
+/// The same with what could begin a line or steer a terminal escaped: keys of YAML may hold anything.
+fn on_one_line(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 impl fmt::Display for Mistakes {
@@ -242,6 +261,19 @@ fn mask_words(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_of_several_lines_is_told_on_one() {
+        let mistake = Mistake {
+            at: Position::new(1, 1),
+            path: vec!["a\nb".into()],
+            message: "unknown key `a\n\u{1b}b`".to_owned(),
+        };
+        let told = Mistakes::new("f", "x", vec![mistake]);
+        let first = told.iter().next().unwrap();
+        assert_eq!(first.message, "unknown key `a\\n\\u{1b}b`");
+        assert_eq!(&*first.path[0], "a\\nb");
+    }
 
     #[test]
     fn a_path_reads_like_the_file() {

@@ -8,7 +8,7 @@ use super::player::{Transcript, marked};
 use super::quote::quoted;
 use super::rules::{OID, Rules};
 use super::script::{Op, Script, Step};
-use super::subjects::show;
+use super::subjects::{collide, show};
 
 /// What differs in which step, or the deliberate differences that occurred.
 pub(crate) fn compare(
@@ -22,6 +22,7 @@ pub(crate) fn compare(
         script,
         model: Model::new(ways, rules.for_server()),
         ways,
+        denied: plain_denied(rules),
         seen: Vec::new(),
     };
     let mut closed = server.closed;
@@ -73,6 +74,8 @@ struct Reader<'a> {
     script: &'a Script,
     model: Model,
     ways: Ways,
+    /// Subjects that deny entries for plain subscriptions name.
+    denied: Vec<String>,
     seen: Vec<Difference>,
 }
 
@@ -232,8 +235,31 @@ impl Reader<'_> {
         ops.any(listens) || (sid == b"799" && subject.starts_with(b"_PEER."))
     }
 
-    /// Takes out of what the server said each 503 for a request on a subject that a deny entry keeps back: behind natsentry
-    /// the server has delivered it, to natsentry.
+    /// Whether a message may come beyond the last one of an UNSUB max that natsentry counts: the server has delivered it to
+    /// natsentry, which has not yet told it of the end.
+    fn is_counted_here(&self, subject: &[u8]) -> bool {
+        let ops = || self.script.steps.iter().flat_map(Step::ops);
+        let limited = |wanted: &str| {
+            ops().any(|op| matches!(op, Op::Unsubscribe { sid, max: Some(_) } if sid == wanted))
+        };
+        ops().any(|op| match op {
+            Op::Subscribe {
+                subject: pattern,
+                sid,
+                ..
+            } => {
+                let denied = self
+                    .denied
+                    .iter()
+                    .any(|deny| collide(deny.as_bytes(), pattern));
+                denied && matches(pattern, subject) && limited(sid)
+            }
+            _ => false,
+        })
+    }
+
+    /// Takes out of what the server said each 503 for a request that natsentry has got and kept back: for the server it was
+    /// delivered.
     fn take_kept_back(&mut self, wanted: &mut Vec<Frame>, got: &[Frame]) {
         let ops: Vec<&Op> = self.script.steps.iter().flat_map(Step::ops).collect();
         let mut rest = got.to_vec();
@@ -243,10 +269,11 @@ impl Reader<'_> {
                 rest.remove(at);
                 return true;
             }
+            let beyond = |subject: &[u8]| self.is_counted_here(subject);
             let kept_back = frame.no_responders().is_some_and(|to| {
                 ops.iter().any(|op| {
                     matches!(op, Op::Publish { subject, reply: Some(reply), .. }
-                    if reply == to && !self.model.delivers(subject))
+                    if reply == to && (!self.model.delivers(subject) || beyond(subject)))
                 })
             });
             taken += usize::from(kept_back);
@@ -304,6 +331,12 @@ impl Reader<'_> {
         self.seen.push(Difference::LocalAnswersOvertake);
         Ok(())
     }
+}
+
+fn plain_denied(rules: &Rules) -> Vec<String> {
+    let entries = rules.named().deny_subscribe.into_iter();
+    let plain = entries.filter(|(_, group)| group.is_none());
+    plain.map(|(subject, _)| subject).collect()
 }
 
 /// Frames by who says them.

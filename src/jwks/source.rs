@@ -68,6 +68,9 @@ struct Round {
 enum Answer {
     Absent,
     Throttled(Duration),
+    /// The round under way, which began before the question.
+    Join(u64),
+    /// A round that begins after it.
     Wait(u64),
 }
 
@@ -269,15 +272,18 @@ impl Source {
         if !self.has_keys() {
             return self.first_keys().await;
         }
+        let mut joined = false;
         loop {
             if self.has_key(kid) {
                 return Refresh::Fetched;
             }
-            let round = match self.ask(kid) {
+            let (round, answers) = match self.ask(kid, joined) {
                 Answer::Absent => return Refresh::Absent,
                 Answer::Throttled(wait) => return Refresh::Throttled(wait),
-                Answer::Wait(round) => round,
+                Answer::Join(round) => (round, false),
+                Answer::Wait(round) => (round, true),
             };
+            joined = true;
             let ended = self.finished(round).await;
             if self.has_key(kid) {
                 return Refresh::Fetched;
@@ -285,7 +291,7 @@ impl Source {
             if let Some(error) = ended.error {
                 return Refresh::Failed(error);
             }
-            if ended.finished >= round {
+            if answers {
                 self.desk().absent.insert(kid, Instant::now());
             }
         }
@@ -306,7 +312,8 @@ impl Source {
         }
     }
 
-    fn ask(&self, kid: &str) -> Answer {
+    /// `joined`: whether the caller has waited for a fetch already.
+    fn ask(&self, kid: &str, joined: bool) -> Answer {
         let now = Instant::now();
         let mut desk = self.desk();
         if desk.absent.contains(kid, now) {
@@ -315,7 +322,11 @@ impl Source {
         if desk.asked > desk.begun {
             return Answer::Wait(desk.asked);
         }
-        // A fetch that is under way may have begun before the key was published, so it is no answer.
+        // The fetch that is under way most likely brings what everybody asks for at this moment, and costs the bucket
+        // nothing. It may have begun before the key was published, so that it is no answer where it does not.
+        if !joined && self.rounds.borrow().finished < desk.begun {
+            return Answer::Join(desk.begun);
+        }
         match desk.bucket.take(now) {
             Ok(()) => {
                 desk.asked = desk.begun.saturating_add(1);

@@ -151,6 +151,17 @@ impl Reader<'_> {
         }
         *got = kept;
         self.take_kept_back(wanted, got);
+        // Who could tell it from a message of somebody else's that looks like one?
+        let mut taken = 0;
+        wanted.retain(|frame| {
+            let denied = frame
+                .no_responders()
+                .is_some_and(|to| !self.model.delivers(to));
+            taken += usize::from(denied);
+            !denied
+        });
+        self.seen
+            .extend((0..taken).map(|_| Difference::KeptBack503));
     }
 
     fn is_answer_about_identity(&self, frame: &Frame, ops: &[Op]) -> bool {

@@ -33,6 +33,7 @@ differences! {
     EmptyList: "an empty list grants nothing (README 2)",
     QueueOverlapsDeny: "queue SUB that overlaps a deny entry (README 3)",
     KeptBackCountsUpstream: "a request that only a kept back delivery met gets no 503 (README 3)",
+    KeptBack503: "a 503 to a reply that a deny entry names is kept back like any other delivery (README 3)",
     LeakBefore2_11_16: "a delivery that older servers let past a deny entry (README 3); not played",
     LoneCarriageReturn: "CR without LF ends the session (README 4)",
     OtherIdentity: "second CONNECT with another identity ends the session (README 5)",

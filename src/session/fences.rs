@@ -12,7 +12,8 @@
 //! What the client gave up itself is still delivered, as a server would have sent it before it read the UNSUB, but only until
 //! the PONG of any PING that was sent after it: what comes on a sid that nobody holds later than that is nobody's. Where the
 //! client takes such a sid up again, what comes before that PONG belongs to the subscription before: it is not counted for
-//! the new one, and a change of policy bars it.
+//! the new one, and a change of policy bars it. Likewise where the client sets a number (UNSUB max) that is reached here
+//! before upstream knows of it: what was under way then still comes.
 //!
 //! Must never: swallow a PONG that answers the client.
 
@@ -51,11 +52,20 @@ pub(super) struct Fences {
     /// PINGs sent upstream, and PONGs that came, whoever's they were.
     sent: u64,
     answered: u64,
-    /// Sids that the client gave up, each with the PINGs sent before that.
-    leaving: HashMap<Box<[u8]>, u64>,
+    /// Sids that the client gave up or set a number for.
+    leaving: HashMap<Box<[u8]>, Leaving>,
     leaving_bytes: usize,
     /// Sids given up since the last PING.
     uncovered: usize,
+}
+
+/// What may be under way on a sid.
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    /// PINGs sent before the UNSUB.
+    before: u64,
+    /// It is for a subscription that is gone. Otherwise it is for the one that has the sid, as long as one does.
+    of_the_past: bool,
 }
 
 /// Sids given up in a row after which upstream is asked whether it knows: clients that flush ask by themselves.
@@ -79,31 +89,58 @@ impl Fences {
 
     /// The client gave `sid` up. Whether a PING has to be sent now, with a fence for it.
     pub(super) fn left(&mut self, sid: &[u8]) -> bool {
+        self.leave(sid, true)
+    }
+
+    /// The client set a number for `sid`, of which upstream will know. As [`Self::left`].
+    pub(super) fn limited(&mut self, sid: &[u8]) -> bool {
+        let of_the_past = self.is_of_the_past(sid);
+        self.leave(sid, of_the_past)
+    }
+
+    fn leave(&mut self, sid: &[u8], of_the_past: bool) -> bool {
+        let leaving = Leaving {
+            before: self.sent,
+            of_the_past,
+        };
         let bytes = self.leaving_bytes.saturating_add(sid.len());
-        if bytes <= LEAVING_BYTES_MAX && self.leaving.insert(sid.into(), self.sent).is_none() {
+        if let Some(known) = self.leaving.get_mut(sid) {
+            *known = leaving;
+        } else if bytes <= LEAVING_BYTES_MAX {
+            self.leaving.insert(sid.into(), leaving);
             self.leaving_bytes = bytes;
         }
         self.uncovered = self.uncovered.saturating_add(1);
         self.uncovered >= UNCOVERED_MAX
     }
 
-    /// Whether every delivery belongs to whoever holds its sid: no fence stands, and no sid was given up of which something
-    /// may be under way.
+    /// Whether every delivery belongs to whoever holds its sid: no fence stands, and no sid was given up or limited of which
+    /// something may be under way.
     #[inline]
     pub(super) fn are_quiet(&self) -> bool {
         self.waiting.is_empty() && self.leaving.is_empty()
     }
 
-    /// Whether messages may be under way on `sid` for a subscription that the client gave up.
+    /// Whether messages may be under way on `sid` beyond what its subscription, if there is one, counts.
     #[inline]
     pub(super) fn is_leaving(&self, sid: &[u8]) -> bool {
         !self.leaving.is_empty() && self.leaving.contains_key(sid)
     }
 
-    /// Whether a PING has to be sent, with a fence for it, before `sid` is used again: nothing tells yet where the messages
-    /// of the subscription before end.
-    pub(super) fn must_part(&self, sid: &[u8]) -> bool {
-        self.leaving.get(sid) == Some(&self.sent)
+    /// Whether what comes on `sid` is for a subscription that is gone.
+    #[inline]
+    pub(super) fn is_of_the_past(&self, sid: &[u8]) -> bool {
+        !self.leaving.is_empty() && self.leaving.get(sid).is_some_and(|sid| sid.of_the_past)
+    }
+
+    /// The client uses `sid` anew. Whether a PING has to be sent before, with a fence for it: nothing tells yet where the
+    /// messages of the subscription before end.
+    pub(super) fn taken_up(&mut self, sid: &[u8]) -> bool {
+        let sent = self.sent;
+        self.leaving.get_mut(sid).is_some_and(|leaving| {
+            leaving.of_the_past = true;
+            leaving.before == sent
+        })
     }
 
     fn put(&mut self, sids: Vec<Box<[u8]>>, change: Option<u64>) {
@@ -141,7 +178,7 @@ impl Fences {
     /// when there is no subscription.
     pub(super) fn bars(&self, sid: &[u8], made_after: Option<u64>) -> bool {
         let stranger = self.standing.is_some_and(|change| {
-            made_after.is_none_or(|made| made >= change) || self.is_leaving(sid)
+            made_after.is_none_or(|made| made >= change) || self.is_of_the_past(sid)
         });
         stranger || self.barred.contains_key(sid)
     }
@@ -161,7 +198,8 @@ impl Fences {
     pub(super) fn ponged(&mut self) -> Pong {
         self.answered = self.answered.saturating_add(1);
         if !self.leaving.is_empty() {
-            self.leaving.retain(|_, before| *before >= self.answered);
+            self.leaving
+                .retain(|_, leaving| leaving.before >= self.answered);
             self.leaving_bytes = self.leaving.keys().map(|sid| sid.len()).sum();
         }
         let Some(first) = self.waiting.front_mut() else {
@@ -232,11 +270,24 @@ mod tests {
         assert!(fences.is_leaving(b"1") && !fences.is_leaving(b"2"));
         assert_eq!(fences.ponged(), Pong::Clients);
         assert!(fences.is_leaving(b"1"), "that PING was before");
-        assert!(fences.must_part(b"1"));
+        assert!(fences.taken_up(b"1"));
         fences.bar(Vec::new());
-        assert!(!fences.must_part(b"1") && fences.is_leaving(b"1"));
+        assert!(!fences.taken_up(b"1") && fences.is_of_the_past(b"1"));
         assert_eq!(fences.ponged(), Pong::Ours);
         assert!(!fences.is_leaving(b"1") && fences.leaving_bytes == 0);
+    }
+
+    #[test]
+    fn a_number_leaves_what_comes_to_the_subscription_that_has_the_sid() {
+        let mut fences = Fences::default();
+        let made = Some(fences.changes());
+        assert!(!fences.limited(b"1"));
+        assert!(fences.is_leaving(b"1") && !fences.is_of_the_past(b"1"));
+        fences.bar_all_but_kept(Vec::new());
+        assert!(!fences.bars(b"1", made) && fences.bars(b"1", None));
+        assert!(!fences.taken_up(b"1"), "a PING was sent since");
+        assert!(fences.is_of_the_past(b"1") && fences.bars(b"1", made));
+        assert!(!fences.limited(b"1") && fences.is_of_the_past(b"1"));
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Session {
                 max: None,
                 delivered: 0,
             });
-            let part = serving.fences.must_part(sid);
+            let part = serving.fences.taken_up(sid);
             if part {
                 serving.fences.bar(Vec::new());
             }
@@ -90,9 +90,11 @@ impl Session {
                 .filter(|max| *max > subscription.delivered);
             subscription.max = later;
             let counted_here = subscription.counted_here;
-            let ask = later.is_none() && {
+            let ask = if later.is_none() {
                 serving.forget(sid);
                 serving.fences.left(sid)
+            } else {
+                !counted_here && serving.fences.limited(sid)
             };
             if !(counted_here && later.is_some()) {
                 let max = later.and(max);

@@ -150,12 +150,15 @@ impl Session {
                 return false;
             }
         }
-        // Of a subscription that the client gave up: a server would have sent it before it knew.
-        let leaving = serving.fences.is_leaving(message.sid);
-        let delivery = if leaving || (unanswered && serving.subs.contains(message.sid)) {
+        let of_the_past = serving.fences.is_of_the_past(message.sid);
+        let delivery = if of_the_past || (unanswered && serving.subs.contains(message.sid)) {
             Delivery::Pass
         } else {
-            serving.subs.count(message.sid)
+            match serving.subs.count(message.sid) {
+                // Of a subscription that is gone: a server would have sent it before it knew.
+                Delivery::Nobodys if serving.fences.is_leaving(message.sid) => Delivery::Pass,
+                delivery => delivery,
+            }
         };
         if delivery == Delivery::Nobodys {
             self.traffic.filtered = self.traffic.filtered.saturating_add(1);

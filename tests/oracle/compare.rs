@@ -135,22 +135,6 @@ impl Reader<'_> {
         let Some(Step::Client(ops, _)) = step else {
             return;
         };
-        let mut kept = Vec::new();
-        let mut rest = wanted.clone();
-        for frame in got.drain(..) {
-            if let Some(at) = rest.iter().position(|other| *other == frame) {
-                rest.remove(at);
-                kept.push(frame);
-            } else if self.is_answer_about_identity(&frame, ops) {
-                self.seen.push(Difference::UserInfo);
-            } else if self.is_503_of_denied(&frame, ops, wanted) {
-                self.seen.push(Difference::DeniedRequest503);
-            } else {
-                kept.push(frame);
-            }
-        }
-        *got = kept;
-        self.take_kept_back(wanted, got);
         // Who could tell it from a message of somebody else's that looks like one?
         let mut taken = 0;
         wanted.retain(|frame| {
@@ -162,6 +146,24 @@ impl Reader<'_> {
         });
         self.seen
             .extend((0..taken).map(|_| Difference::KeptBack503));
+        let mut kept = Vec::new();
+        let mut rest = wanted.clone();
+        // From the end: of two that are the same the server's comes later.
+        for frame in got.drain(..).rev() {
+            if let Some(at) = rest.iter().rposition(|other| *other == frame) {
+                rest.remove(at);
+                kept.push(frame);
+            } else if self.is_answer_about_identity(&frame, ops) {
+                self.seen.push(Difference::UserInfo);
+            } else if self.is_503_of_denied(&frame, ops, wanted) {
+                self.seen.push(Difference::DeniedRequest503);
+            } else {
+                kept.push(frame);
+            }
+        }
+        kept.reverse();
+        *got = kept;
+        self.take_kept_back(wanted, got);
     }
 
     fn is_answer_about_identity(&self, frame: &Frame, ops: &[Op]) -> bool {

@@ -43,6 +43,7 @@ differences! {
     ReplyNotOwn: "inbox: private keeps replies and queue groups out of inboxes (README 7)",
     DeniedRequest503: "a denied request is answered 503 (README 8)",
     AnswerBeforeRequest: "an answer counts once its request was delivered to the client, not before (README 9); not played",
+    LimitUnderWay: "UNSUB max of a filtered subscription ends it at that number although more was under way (README 9); not played",
     SidUnderWay: "a SUB on a sid whose last counted messages are still under way is taken for a repetition (README 9); not played",
     WildcardPublish: "PUB with wildcard tokens has to lie inside a grant and clear of deny entries (README 10)",
     ReservedSubject: "a subject or reply below a prefix of the server's inside (README 11)",

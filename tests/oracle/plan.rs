@@ -42,6 +42,8 @@ struct Planner<'a> {
     version: Version,
     /// Whether a 2.9 server looks at deny entries when it delivers.
     filters: bool,
+    /// Whether some deny entry is about plain subscriptions.
+    may_filter: bool,
     /// What the client has subscribed to at some time.
     listened: Vec<Vec<u8>>,
     verbose: bool,
@@ -51,6 +53,8 @@ struct Planner<'a> {
     published: bool,
     /// Replies that the client has named in this step.
     asked: Vec<Vec<u8>>,
+    /// Replies of requests about the identity, which are answered.
+    informed: Vec<Vec<u8>>,
     /// Replies of requests that are refused, or may be.
     refusable: Vec<Vec<u8>>,
 }
@@ -65,12 +69,17 @@ impl Plan {
             specified,
             version,
             filters: false,
+            may_filter: rules
+                .deny_subscribe
+                .iter()
+                .any(|(_, group)| group.is_none()),
             listened: Vec::new(),
             verbose: script.options.verbose.unwrap_or(true),
             pedantic: script.options.pedantic.unwrap_or(true),
             counted: Vec::new(),
             published: false,
             asked: Vec::new(),
+            informed: Vec::new(),
             refusable: Vec::new(),
         };
         let parts = script.steps.iter().map(|step| {
@@ -85,14 +94,16 @@ impl Plan {
         let mut plan = Self {
             parts: parts.collect(),
         };
+        let mut answered = planner.informed;
         if script.options.no_responders {
-            plan.count_no_own_answers(script, &planner.refusable);
+            answered.extend(planner.refusable);
         }
+        plan.count_no_own_answers(script, &answered);
         plan
     }
 
     /// An answer that natsentry gives by itself counts for UNSUB max: no such number where one may come.
-    fn count_no_own_answers(&mut self, script: &Script, refusable: &[Vec<u8>]) {
+    fn count_no_own_answers(&mut self, script: &Script, answered: &[Vec<u8>]) {
         let steps = script
             .steps
             .iter()
@@ -101,7 +112,7 @@ impl Plan {
         let waits: Vec<&String> = ops
             .filter_map(|op| match op {
                 Op::Subscribe { subject, sid, .. }
-                    if refusable.iter().any(|reply| matches(subject, reply)) =>
+                    if answered.iter().any(|reply| matches(subject, reply)) =>
                 {
                     Some(sid)
                 }
@@ -126,33 +137,12 @@ impl Planner<'_> {
                 reply,
                 header,
                 ..
-            } => {
-                let leaks = Ways::of(self.version).queue_deny_overrides
-                    && !self.filters
-                    && !self.model.delivers(subject)
-                    && self
-                        .listened
-                        .iter()
-                        .any(|pattern| matches(pattern, subject));
-                if leaks {
-                    Difference::LeakBefore2_11_16.seen();
-                    return Part::Neither;
-                }
-                if !by_client {
-                    return Part::Both;
-                }
-                self.published = true;
-                if self.rules.respond.is_some() && self.asked.contains(subject) {
-                    Difference::AnswerBeforeRequest.seen();
-                    return Part::Neither;
-                }
-                self.asked.extend(reply.clone());
-                let part = self.publish(subject, reply.as_deref(), header.as_deref());
-                let passed = self.model.publish(subject, reply.as_deref(), START) == Fate::Passed;
-                if part != Part::Both || !passed || header.is_some() {
-                    self.refusable.extend(reply.clone());
-                }
-                part
+            } => self.any_publish(subject, reply.as_deref(), header.as_deref(), by_client),
+            Op::Unsubscribe { max: Some(_), .. }
+                if by_client && self.published && self.may_filter =>
+            {
+                Difference::LimitUnderWay.seen();
+                Part::Neither
             }
             Op::Unsubscribe { sid, max } if by_client => {
                 self.counted.retain(|counted| counted != sid);
@@ -198,6 +188,51 @@ impl Planner<'_> {
         }
     }
 
+    fn any_publish(
+        &mut self,
+        subject: &[u8],
+        reply: Option<&[u8]>,
+        header: Option<&[u8]>,
+        by_client: bool,
+    ) -> Part {
+        let leaks = Ways::of(self.version).queue_deny_overrides
+            && !self.filters
+            && !self.model.delivers(subject)
+            && self
+                .listened
+                .iter()
+                .any(|pattern| matches(pattern, subject));
+        if leaks {
+            Difference::LeakBefore2_11_16.seen();
+            return Part::Neither;
+        }
+        if !by_client {
+            return Part::Both;
+        }
+        self.published = true;
+        if self.rules.respond.is_some() && self.has_asked(subject) {
+            Difference::AnswerBeforeRequest.seen();
+            return Part::Neither;
+        }
+        // A 503 of these servers does not say which of two requests it is for.
+        let nameless = !Ways::of(self.version).guards_nrg;
+        if nameless && reply.is_some_and(|reply| self.has_asked(reply)) {
+            return Part::Neither;
+        }
+        self.asked.extend(reply.map(<[u8]>::to_vec));
+        let part = self.publish(subject, reply, header);
+        let passed = self.model.publish(subject, reply, START) == Fate::Passed;
+        if part != Part::Both || !passed || header.is_some() {
+            self.refusable.extend(reply.map(<[u8]>::to_vec));
+        }
+        part
+    }
+
+    /// The client has named this reply in this step.
+    fn has_asked(&self, reply: &[u8]) -> bool {
+        self.asked.iter().any(|asked| asked == reply)
+    }
+
     fn subscribe(&mut self, subject: &[u8], queue: Option<&[u8]>) -> Part {
         let server = self.model.subscribe(subject, queue);
         let decided = self.specified.subscribe(server, subject, queue);
@@ -217,7 +252,8 @@ impl Planner<'_> {
     }
 
     fn publish(&mut self, subject: &[u8], reply: Option<&[u8]>, header: Option<&[u8]>) -> Part {
-        if subject == b"$SYS.REQ.USER.INFO" && reply.is_some() {
+        if let (b"$SYS.REQ.USER.INFO", Some(reply)) = (subject, reply) {
+            self.informed.push(reply.to_vec());
             let mut answer = self.pedantic_word(subject);
             answer.extend(self.verbose.then(|| b"+OK".to_vec()));
             return marked(Difference::UserInfo, answer, false);

@@ -282,6 +282,78 @@ fn what_is_wrong_between_keys_is_found_too() {
 }
 
 #[test]
+fn mistakes_about_graph_the_vault_and_keys_have_their_places() {
+    let (places, complaint) = mistakes(include_str!("config/graph-and-keys.yaml"));
+    let expected = [
+        "6:59 entra.cloud.graph",
+        "8:17 entra.graph.credential",
+        "9:21 entra.graph.groups_overage",
+        "10:13 entra.graph.outage",
+        "11:14 entra.graph.timeout",
+        "12:14 entra.graph.lookups",
+        "13:21 entra.graph.cache.fresh",
+        "13:32 entra.graph.cache.stale",
+        "13:45 entra.graph.cache.entries",
+        "14:5 entra.graph.poll",
+        "16:36 keyvault.credential.workload_identity",
+        "16:49 keyvault.credential.workload_identity.client_id",
+        "16:68 keyvault.credential.workload_identity.tenant",
+        "17:12 keyvault.refresh",
+        "19:12 keys.max_age",
+        "20:12 keys.refresh",
+        "20:12 keys.refresh",
+        "21:18 keys.unknown_burst",
+        "22:21 keys.unknown_interval",
+        "23:3 keys.colour",
+        "27:19 upstreams.plant.auth.user",
+        "27:81 upstreams.plant.auth.password",
+    ];
+    assert_eq!(places, expected, "{complaint}");
+    for advice in [
+        "the workload identity lacks its tenant, its client_id, its token_file, and AZURE_TENANT_ID, AZURE_CLIENT_ID, \
+         AZURE_FEDERATED_TOKEN_FILE are not set here",
+        "the workload identity lacks its token_file, and AZURE_FEDERATED_TOKEN_FILE is not set here",
+        "write 1 to 100",
+    ] {
+        assert!(complaint.contains(advice), "{advice} in {complaint}");
+    }
+}
+
+#[test]
+fn a_workload_identity_by_its_variables_is_complete() {
+    let text = "version: 1\nlisten: { client: 127.0.0.1:4222 }\nentra:\n  tenants: [7a1d0c52-3f0e-4f2b-9d57-0b6f5f1c2e11]\n  \
+                audiences: [api://nats-prod]\n  graph: { credential: workload-identity }\nupstreams: { plant: { servers: \
+                [nats://127.0.0.1:4223] } }\nroles: { r: { bind: [{ app_role: R }], upstream: plant, publish: [a] } }\n";
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("natsentry.yaml"), text).unwrap();
+    let check = |variables: &[(&str, &str)]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_natsentry"))
+            .args(["check", "-c", "natsentry.yaml"])
+            .current_dir(folder.path())
+            .env_clear()
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
+        (output.status.code(), stderr(&output))
+    };
+    let variables = [
+        ("AZURE_TENANT_ID", "7a1d0c52-3f0e-4f2b-9d57-0b6f5f1c2e11"),
+        ("AZURE_CLIENT_ID", "5b7e92a4-0f5d-4f3f-9b06-6b1c7d3f9e10"),
+        ("AZURE_FEDERATED_TOKEN_FILE", "token"),
+    ];
+    let (code, said) = check(&variables);
+    assert_eq!(code, Some(0), "{said}");
+    for left_out in 0..variables.len() {
+        let mut some = variables.to_vec();
+        let (name, _) = some.remove(left_out);
+        let (code, said) = check(&some);
+        assert_eq!(code, Some(1), "{said}");
+        let place = "natsentry.yaml:6:24: entra.graph.credential: the workload identity lacks";
+        assert!(said.contains(place) && said.contains(name), "{said}");
+    }
+}
+
+#[test]
 fn a_test_that_does_not_hold_is_a_mistake_at_its_line() {
     let text = EXAMPLE.replace(
         "      - pub telemetry.shared.admin\n",

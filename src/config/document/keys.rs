@@ -21,6 +21,12 @@ pub struct Keys {
     pub max_age: HumanDuration,
     /// Distance between fetches, ten per cent more or less.
     pub refresh: HumanDuration,
+    /// A token whose key is not among those at hand makes the keys be fetched at once: so often within
+    /// `unknown_interval`, whatever names attackers send.
+    #[schemars(range(min = 1, max = 100))]
+    pub unknown_burst: u32,
+    /// How long it takes until one more such fetch is allowed. Names that a fetch did not bring are remembered as long.
+    pub unknown_interval: HumanDuration,
 }
 
 impl Default for Keys {
@@ -29,6 +35,8 @@ impl Default for Keys {
             cache: None,
             max_age: HumanDuration::new(Duration::from_secs(24 * 3600)),
             refresh: HumanDuration::new(Duration::from_secs(3600)),
+            unknown_burst: 2,
+            unknown_interval: HumanDuration::new(Duration::from_secs(300)),
         }
     }
 }

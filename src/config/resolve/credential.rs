@@ -1,11 +1,11 @@
 //! The proxy's own credential: into what the token client takes.
 
 use super::super::document::{
-    CredentialKind, Document, ManagedIdentity, OwnCredential, Secretless,
+    CredentialKind, Document, ManagedIdentity, OwnCredential, Secretless, WorkloadIdentity,
 };
 use super::super::secret::SecretRef;
 use super::Context;
-use crate::entra::{self, CredentialConfig, ManagedId};
+use crate::entra::{self, CredentialConfig, Environment, ManagedId};
 use crate::identity::is_guid;
 use crate::secret::Secret;
 
@@ -21,6 +21,7 @@ pub(super) fn resolve(
             return Some(CredentialConfig::ManagedIdentity(ManagedId::System));
         }
         OwnCredential::Word(Secretless::WorkloadIdentity) => {
+            variables(context, path, &WorkloadIdentity::default());
             return Some(CredentialConfig::WorkloadIdentity {
                 tenant: None,
                 client_id: None,
@@ -86,6 +87,7 @@ fn one(
     }
     if let Some(written) = &kind.workload_identity {
         let at = |key| joined(path, &["workload_identity", key]);
+        variables(context, &joined(path, &["workload_identity"]), written);
         if let Some(id) = &written.client_id {
             application(context, &at("client_id"), id);
         }
@@ -123,6 +125,51 @@ fn one(
         client_id: written.client_id.as_str().into(),
         secret: secret?,
     })
+}
+
+/// What a workload identity is not given in the file comes from variables, without which the program would not start.
+fn variables(context: &mut Context<'_>, path: &[&str], written: &WorkloadIdentity) {
+    let environment = Environment::of_process();
+    let wanted = [
+        (
+            "AZURE_TENANT_ID",
+            "tenant",
+            written.tenant.is_some() || environment.tenant_id.is_some(),
+        ),
+        (
+            "AZURE_CLIENT_ID",
+            "client_id",
+            written.client_id.is_some() || environment.client_id.is_some(),
+        ),
+        (
+            "AZURE_FEDERATED_TOKEN_FILE",
+            "token_file",
+            written.token_file.is_some() || environment.federated_token_file.is_some(),
+        ),
+    ];
+    let lacking = wanted.into_iter().filter(|(_, _, given)| !given);
+    let (unset, keys): (Vec<&str>, Vec<&str>) =
+        lacking.map(|(variable, key, _)| (variable, key)).unzip();
+    // A key that could not be read is told where it stands.
+    if unset.is_empty() || context.lost_something(path) {
+        return;
+    }
+    context.mistake(
+        path,
+        format!(
+            "the workload identity lacks its {}, and {} not set here; set what the webhook of AKS workload identity sets, \
+             or write workload_identity: {{ {} }}",
+            keys.join(", its "),
+            match unset.as_slice() {
+                [one] => format!("{one} is"),
+                several => format!("{} are", several.join(", ")),
+            },
+            keys.iter()
+                .map(|key| format!("{key}: ..."))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+    );
 }
 
 fn managed(

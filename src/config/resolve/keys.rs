@@ -21,6 +21,18 @@ pub(super) fn resolve(context: &mut Context<'_>, written: &Keys) -> Settings {
             "longer than `keys.max_age`: keys would be too old before they are fetched",
         );
     }
+    context.bounded(
+        &["keys", "unknown_interval"],
+        written.unknown_interval,
+        1_000,
+        HOUR_MS,
+    );
+    if !(1..=100).contains(&written.unknown_burst) {
+        context.mistake(
+            &["keys", "unknown_burst"],
+            format!("{} is out of range; write 1 to 100", written.unknown_burst),
+        );
+    }
     let cache = match &written.cache {
         Some(folder) => Some(context.folder.join(folder)),
         None => usual_folder(),
@@ -29,6 +41,8 @@ pub(super) fn resolve(context: &mut Context<'_>, written: &Keys) -> Settings {
         cache,
         max_age: written.max_age.get(),
         refresh: written.refresh.get(),
+        unknown_burst: written.unknown_burst,
+        unknown_interval: written.unknown_interval.get(),
         ..Settings::default()
     }
 }

@@ -53,7 +53,12 @@ pub(crate) fn time(
         return Err(TokenError::new(Code::TimeExpired, sentence));
     }
     let horizon = now.plus(limits.skew);
-    for (name, at) in [("nbf", claims.nbf), ("iat", Some(claims.iat))] {
+    for (name, at) in [
+        ("nbf", claims.nbf),
+        ("iat", Some(claims.iat)),
+        // A sign-in that has not been yet would meet every limit on its age.
+        ("auth_time", claims.auth_time),
+    ] {
         let Some(at) = at.map(Timestamp::from_secs) else {
             continue;
         };
@@ -143,7 +148,7 @@ pub(crate) fn audience(claims: &Claims<'_>, authority: &Authority) -> Result<(),
     }
     let audience = claims.audiences.first().copied().unwrap_or_default();
     if let Some(api) = cloud::microsoft_api(audience) {
-        return Err(for_another_api(api));
+        return Err(for_another_api(api, audience, &authority.audiences));
     }
     let listed = show::list(authority.audiences.iter().map(AsRef::as_ref));
     let is_uri = audience.starts_with("api://") || audience.starts_with("spn:");
@@ -155,18 +160,35 @@ pub(crate) fn audience(claims: &Claims<'_>, authority: &Authority) -> Result<(),
         );
         return Err(TokenError::new(Code::AudiencePrefix, sentence));
     }
-    let sentence = format!("aud '{}' is not among {listed}", Shown(audience));
+    let sentence = format!(
+        "aud '{}' is not among {listed}. Request scope {}, or add this audience to the issuer's audiences if it is yours",
+        Shown(audience),
+        scope_of(&authority.audiences)
+    );
     Err(TokenError::new(Code::AudienceOther, sentence))
 }
 
-pub(crate) fn for_another_api(api: &str) -> TokenError {
+/// `ours`: the audiences of the row that the token would have had to be for; none where nobody said.
+pub(crate) fn for_another_api(api: &str, audience: &str, ours: &[Box<str>]) -> TokenError {
+    let scope = scope_of(ours);
     TokenError::new(
         Code::AudienceGraph,
         format!(
-            "token is for {api}, not for this proxy. Request scope api://<app>/.default (az account get-access-token \
-             --scope ...)"
+            "token is for {api} (aud '{}'), not for this proxy. Request scope {scope} (az account get-access-token \
+             --scope {scope})",
+            Shown(audience)
         ),
     )
+}
+
+/// What a client asks its token endpoint for, to get a token with one of these audiences: an App ID URI, which is what
+/// people know the API by, or the client id.
+fn scope_of(audiences: &[Box<str>]) -> String {
+    let named = audiences.iter().find(|audience| audience.contains("://"));
+    match named.or_else(|| audiences.first()) {
+        Some(audience) => format!("{}/.default", Shown(audience)),
+        None => "api://<app>/.default".to_owned(),
+    }
 }
 
 /// The identity of a token that passed every check.

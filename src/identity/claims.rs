@@ -153,6 +153,10 @@ impl<'a> Claims<'a> {
         if !usual_roles {
             claims.roles = roles_at(payload, &authority.roles_claim)?;
         }
+        // Claims that are elsewhere, and nothing says which: the groups may be among them.
+        claims.overage |=
+            payload.member("_claim_sources").is_some() && payload.member("_claim_names").is_none();
+        one_client(payload, &claims, shape)?;
         claims.check_ids(shape)?;
         Ok(claims)
     }
@@ -175,7 +179,16 @@ impl<'a> Claims<'a> {
                 self.scopes = all.filter(none).collect();
             }
         }
-        Ok(())
+        match self.scopes.iter().find(|scope| !is_scope(scope)) {
+            None => Ok(()),
+            Some(scope) => Err(TokenError::new(
+                Code::ClaimsScope,
+                format!(
+                    "{name} has '{}', which is no scope: scopes are printable ASCII with single spaces between them",
+                    Shown(scope)
+                ),
+            )),
+        }
     }
 
     fn read_text(
@@ -200,8 +213,8 @@ impl<'a> Claims<'a> {
             "client_id" | "cid" if !entra && self.client.is_none() => {
                 self.client = Some(text(Code::ClaimsOther, name, value)?);
             }
-            "azpacr" if shape != Shape::EntraV1 => self.client_auth = Some(digit(name, value)?),
-            "appidacr" if shape == Shape::EntraV1 => self.client_auth = Some(digit(name, value)?),
+            "azpacr" if shape != Shape::EntraV1 => self.client_auth = digit(name, value)?,
+            "appidacr" if shape == Shape::EntraV1 => self.client_auth = digit(name, value)?,
             "uti" => self.token_id = Some(text(Code::ClaimsOther, name, value)?),
             "jti" if !entra => self.token_id = Some(text(Code::ClaimsOther, name, value)?),
             "xms_mirid" => self.mirid = Some(text(Code::ClaimsOther, name, value)?),
@@ -217,9 +230,7 @@ impl<'a> Claims<'a> {
             "hasgroups" => self.overage |= !matches!(value, Value::Bool(false)),
             "_claim_names" => {
                 // Anything but an object that plainly has no groups leaves the groups unknown.
-                self.overage |= value
-                    .as_object()
-                    .is_none_or(|o| o.member("groups").is_some());
+                self.overage |= value.as_object().is_none_or(names_groups);
             }
             _ => self.read_tell(name, value, shape),
         }
@@ -331,6 +342,41 @@ impl<'a> Claims<'a> {
             guid(Code::ClaimsOther, "azp or appid", self.client)?;
         }
         Ok(())
+    }
+}
+
+/// Whether distributed claims name the groups, in whatever case: what another reader might take for groups leaves them
+/// unknown.
+fn names_groups(names: &Object<'_>) -> bool {
+    names
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("groups"))
+}
+
+/// A scope-token of RFC 6749 section 3.3: anything else is white space in disguise or a mistake of the issuer.
+fn is_scope(scope: &str) -> bool {
+    !scope.is_empty()
+        && scope
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\'))
+}
+
+/// The client has one name: `azp` in v2.0 tokens, `appid` in v1.0 ones. Entra never writes both; a token with two
+/// different ones says two things about who asked for it.
+fn one_client(payload: &Object<'_>, claims: &Claims<'_>, shape: Shape) -> Result<(), TokenError> {
+    let other = match shape {
+        Shape::EntraV1 => "azp",
+        Shape::EntraV2 | Shape::B2c => "appid",
+        Shape::Oidc => return Ok(()),
+    };
+    match payload.member(other) {
+        Some(value) if claims.client.is_some() && value.as_str() != claims.client => {
+            Err(TokenError::new(
+                Code::KindOther,
+                "contradictory: azp and appid name different client applications",
+            ))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -10,8 +10,8 @@ use super::header::{self, Header};
 use super::keys::KeyRing;
 use super::kind;
 use super::segments::Segments;
+use super::stranger::unknown_issuer;
 use super::strict_json::{Object, Value};
-use super::token::unknown_issuer;
 use super::{Accept, GroupForm, Kind};
 use crate::time::Timestamp;
 
@@ -37,12 +37,9 @@ pub fn decode(token: &[u8], now: Timestamp) -> Result<Kind, TokenError> {
     }
     let claims = Claims::read(&payload, authority)?;
     checks::time(&claims, authority, limits, now)?;
-    if let Some(api) = claims
-        .audiences
-        .first()
-        .and_then(|audience| cloud::microsoft_api(audience))
-    {
-        return Err(checks::for_another_api(api));
+    let audience = claims.audiences.first().copied().unwrap_or_default();
+    if let Some(api) = cloud::microsoft_api(audience) {
+        return Err(checks::for_another_api(api, audience, &[]));
     }
     // A certificate is whatever the token is bound to: nobody has shown one.
     let kind = kind::decide(&claims, authority, claims.certificate())?;

@@ -138,6 +138,8 @@ codes! {
     KeyThrottled = "key.throttled" at Key;
     /// The issuer's keys cannot be had, or are too old: nothing can be said about the token.
     KeyUnavailable = "key.unavailable" at Key;
+    /// The header names another certificate (`x5t`) than that of the key it names.
+    KeyThumbprint = "key.x5t" at Key;
     /// The signature does not verify.
     SignatureBad = "sig.bad" at Signature;
     /// `exp` missing or not an integer.
@@ -285,7 +287,7 @@ impl TokenError {
         let sentence = format!(
             "kid {} unknown; next key refresh allowed in {}",
             show::Shown(kid),
-            show::duration(wait)
+            show::wait(wait)
         );
         Self {
             code: Code::KeyThrottled,
@@ -336,7 +338,7 @@ mod tests {
         assert!(throttled.is_unavailable());
         assert_eq!(
             throttled.sentence(),
-            "kid k\\\"1 unknown; next key refresh allowed in 4 min"
+            "kid k\\\"1 unknown; next key refresh allowed in 5 min"
         );
         assert!(unknown.unanswered("connection refused").is_unavailable());
     }

@@ -442,6 +442,25 @@ impl Expectations {
         self.authorities.iter().filter(b2c)
     }
 
+    /// Every issuer, for messages.
+    pub(crate) fn issuers(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.authorities.iter().map(|row| &*row.issuer)
+    }
+
+    /// The issuer that differs from this text in case or final slashes alone: the usual mistakes, for messages.
+    pub(crate) fn issuer_but_for_spelling(&self, issuer: &str) -> Option<&str> {
+        let plain = issuer.trim().trim_end_matches('/');
+        self.issuers()
+            .find(|known| known.trim_end_matches('/').eq_ignore_ascii_case(plain))
+    }
+
+    /// The audiences of the first row of Entra, for messages.
+    pub(crate) fn audiences_of_entra(&self) -> &[Box<str>] {
+        let row = self.authorities.iter().find(|row| row.shape.is_entra());
+        row.or(self.authorities.first())
+            .map_or(&[], |row| &row.audiences)
+    }
+
     pub(crate) fn clouds(&self) -> &[Cloud] {
         &self.clouds
     }

@@ -12,6 +12,8 @@ use super::strict_json::{self, JsonError, Limits, Object, Value};
 pub(crate) struct Header {
     /// The key's name.
     pub(crate) kid: Box<str>,
+    /// The thumbprint of the key's certificate (`x5t`), which v1.0 tokens of Entra carry beside `kid`.
+    pub(crate) thumbprint: Option<Box<str>>,
     /// Whether it has a `typ`; see [`untyped`].
     pub(crate) typed: bool,
 }
@@ -29,16 +31,13 @@ pub(crate) fn check(bytes: &[u8]) -> Result<Header, TokenError> {
     refuse_names(&header)?;
     algorithm(&header)?;
     let typed = token_type(&header)?;
-    if let Some(thumbprint) = header.member("x5t")
-        && thumbprint.as_str().is_none_or(|text| text.len() > 128)
-    {
-        return Err(TokenError::new(
-            Code::HeaderOther,
-            "header x5t is not a short string",
-        ));
-    }
+    let thumbprint = thumbprint(&header)?;
     let kid = key_name(&header)?;
-    Ok(Header { kid, typed })
+    Ok(Header {
+        kid,
+        thumbprint,
+        typed,
+    })
 }
 
 /// The refusal of a header without `typ`, which is for issuers that always write one. Others may leave it out
@@ -116,6 +115,19 @@ fn token_type(header: &Object<'_>) -> Result<bool, TokenError> {
         None => return Ok(false),
     };
     Err(TokenError::new(Code::HeaderType, sentence))
+}
+
+fn thumbprint(header: &Object<'_>) -> Result<Option<Box<str>>, TokenError> {
+    let Some(value) = header.member("x5t") else {
+        return Ok(None);
+    };
+    match value.as_str() {
+        Some(text) if text.len() <= 128 => Ok(Some(owned(text))),
+        _ => Err(TokenError::new(
+            Code::HeaderOther,
+            "header x5t is not a short string",
+        )),
+    }
 }
 
 fn key_name(header: &Object<'_>) -> Result<Box<str>, TokenError> {

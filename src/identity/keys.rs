@@ -29,6 +29,7 @@ pub struct Key {
     verified: Arc<Verified>,
     issuer: Option<Box<str>>,
     cloud: Option<Box<str>>,
+    thumbprint: Option<Box<str>>,
 }
 
 /// A key of the document that is not used.
@@ -204,6 +205,7 @@ impl Key {
             verified: Arc::default(),
             issuer: text("issuer")?.map(Into::into),
             cloud: text("cloud_instance_name")?.map(Into::into),
+            thumbprint: text("x5t")?.map(Into::into),
         })
     }
 
@@ -220,6 +222,11 @@ impl Key {
     /// The issuer that the key document binds the key to; may hold `{tenantid}`.
     pub fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()
+    }
+
+    /// `x5t` of the key's certificate, as the key document has it.
+    pub fn thumbprint(&self) -> Option<&str> {
+        self.thumbprint.as_deref()
     }
 
     /// The cloud that the key document binds the key to.

@@ -34,9 +34,14 @@ pub(crate) fn decide(
         Kind::App => authority.accept.apps,
     };
     if !accepted {
-        let word = if kind == Kind::User { "user" } else { "app" };
-        let sentence =
-            format!("tokens of kind '{word}' are not accepted from this issuer (accept)");
+        let (word, who) = match kind {
+            Kind::User => ("user", "a person"),
+            Kind::App => ("app", "an application"),
+        };
+        let sentence = format!(
+            "the token speaks for {who}, and such are not accepted from this issuer: add '{word}' to its accept if that is \
+             intended"
+        );
         return Err(TokenError::new(Code::KindRefused, sentence));
     }
     confirmation(claims.confirmation, thumbprint)?;
@@ -173,7 +178,7 @@ pub(crate) fn rights(
         && !claims.scopes.contains(&required)
     {
         let sentence = format!(
-            "scp '{}' does not contain the required scope '{required}'",
+            "scp '{}' does not contain the required scope '{required}': have the client request it, and consent to it",
             show::list(claims.scopes.iter().copied())
         );
         return Err(TokenError::new(Code::RightsScope, sentence));

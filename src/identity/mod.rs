@@ -16,6 +16,7 @@ mod kind;
 mod metadata;
 mod segments;
 mod show;
+mod stranger;
 mod strict_json;
 mod token;
 mod typed;

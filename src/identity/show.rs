@@ -45,6 +45,18 @@ pub(crate) fn duration(length: std::time::Duration) -> String {
     }
 }
 
+/// The same rounded up, so that nobody is told to come back too early.
+pub(crate) fn wait(length: std::time::Duration) -> String {
+    let unit = match length.as_secs() {
+        0..=119 => 1,
+        120..=7199 => 60,
+        _ => 3600,
+    };
+    let units = length.as_millis().div_ceil(unit * 1000);
+    let seconds = u64::try_from(units * unit).unwrap_or(u64::MAX);
+    duration(std::time::Duration::from_secs(seconds))
+}
+
 const SHOWN: usize = 120;
 const LISTED: usize = 6;
 
@@ -64,6 +76,16 @@ mod tests {
     fn long_values_are_clipped_and_say_so() {
         let shown = Shown(&"x".repeat(10_000)).to_string();
         assert_eq!(shown, format!("{}... (10000 bytes)", "x".repeat(120)));
+    }
+
+    #[test]
+    fn waits_are_rounded_up() {
+        use std::time::Duration;
+        let shown = [0, 1, 299, 300, 301].map(|secs| wait(Duration::from_secs(secs)));
+        assert_eq!(shown, ["0 s", "1 s", "5 min", "5 min", "6 min"]);
+        assert_eq!(wait(Duration::from_millis(299_100)), "5 min");
+        assert_eq!(wait(Duration::from_millis(300)), "1 s");
+        assert_eq!(wait(Duration::from_secs(7201)), "3 h");
     }
 
     #[test]

@@ -83,10 +83,12 @@ pub(super) fn small(name: &str, value: &Value<'_>) -> Result<u8, TokenError> {
         .map_err(|_| TokenError::new(Code::ClaimsOther, format!("{name} is out of range")))
 }
 
-/// `azpacr` is a string of one digit.
-pub(super) fn digit(name: &str, value: &Value<'_>) -> Result<u8, TokenError> {
+/// `azpacr` is a string of one digit, of which three have a meaning. Any other says nothing about how the client proved
+/// who it is, so that no `azpacr` that is demanded is met by it.
+pub(super) fn digit(name: &str, value: &Value<'_>) -> Result<Option<u8>, TokenError> {
     match value.as_str().map(str::as_bytes) {
-        Some([digit @ b'0'..=b'9']) => Ok(digit.saturating_sub(b'0')),
+        Some([digit @ b'0'..=b'2']) => Ok(Some(digit.saturating_sub(b'0'))),
+        Some([b'3'..=b'9']) => Ok(None),
         _ => Err(wrong_type(
             Code::ClaimsOther,
             name,

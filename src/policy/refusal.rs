@@ -111,16 +111,16 @@ pub(super) fn refusal(
             .into(),
         };
     }
-    let outside: Vec<&str> = lacks
+    let outside: Vec<String> = lacks
         .iter()
         .filter(|(_, why)| matches!(why, Lacks::Window))
-        .map(|(role, _)| &*role.name)
+        .map(|(role, _)| format!("{} ({})", role.name, role.window))
         .collect();
     if !outside.is_empty() {
         return Refusal {
             code: WINDOW,
             sentence: format!(
-                "roles name this identity, but are not valid at this time: {}",
+                "roles name this identity, but are not valid at this time: {}. Change their valid if they should exist now",
                 outside.join(", ")
             )
             .into(),
@@ -144,7 +144,7 @@ fn no_rule(identity: &Identity) -> String {
         Kind::App => "an application",
     };
     format!(
-        "authenticated as {}/{} ({kind}) with app roles [{}], scopes [{}], client {}, groups {groups}; no role is bound to any of these",
+        "authenticated as {}/{} ({kind}) with app roles [{}], scopes [{}], client {}, groups {groups}; no role is bound to any of these. Assign one of the app roles that the roles here bind to, or add this identity to the bind of a role",
         identity.tid,
         identity.oid,
         identity.roles.join(", "),

@@ -152,6 +152,17 @@ impl Window {
     }
 }
 
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.from, self.until) {
+            (Some(from), Some(until)) => write!(f, "from {from} until {until}"),
+            (Some(from), None) => write!(f, "from {from}"),
+            (None, Some(until)) => write!(f, "until {until}"),
+            (None, None) => f.write_str("always"),
+        }
+    }
+}
+
 /// The condition that does not hold; printed, it says what the token has and what is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Unmet(String);
@@ -177,7 +188,11 @@ impl Require {
             return unmet;
         }
         if !self.source.is_empty() && !self.source.iter().any(|range| range.contains(source)) {
-            return Some(Unmet(format!("source {source} is in none of the ranges")));
+            let ranges: Vec<String> = self.source.iter().map(ToString::to_string).collect();
+            return Some(Unmet(format!(
+                "source {source} is in none of the ranges {}",
+                ranges.join(", ")
+            )));
         }
         None
     }
@@ -189,14 +204,19 @@ impl Require {
             Kind::App => PrincipalKind::App,
         };
         if self.kind.is_some_and(|wanted| wanted != kind) {
-            return Some(Unmet(format!("kind is {kind:?}")));
+            let word = |kind: PrincipalKind| match kind {
+                PrincipalKind::User => "user",
+                PrincipalKind::App => "app",
+            };
+            let wanted = self.kind.map_or("", word);
+            return Some(Unmet(format!("kind is {}, {wanted} is wanted", word(kind))));
         }
         if let Some(wanted) = self.azpacr
             && identity.azpacr.is_none_or(|found| found < wanted)
         {
             let found = shown(identity.azpacr);
             return Some(Unmet(format!(
-                "azpacr is {found}, {wanted} at least is wanted"
+                "azpacr is {found}, {wanted} at least is wanted (1: the client proves itself with a secret, 2: with a certificate)"
             )));
         }
         if self.cnf && identity.certificate_thumbprint.is_none() {
@@ -251,7 +271,18 @@ impl Require {
                 .iter()
                 .find(|wanted| !found.iter().any(|found| **found == ***wanted));
             if let Some(missing) = missing {
-                return Some(Unmet(format!("{claim} lacks {missing}")));
+                let found: Vec<&str> = found.iter().map(|found| &**found).collect();
+                let cure = match claim {
+                    "acrs" => format!(
+                        "; sign in again with claims={{\"access_token\":{{\"acrs\":{{\"essential\":true,\"value\":\"{missing}\"}}}}}}"
+                    ),
+                    "scp" => "; have the client request it".to_owned(),
+                    _ => String::new(),
+                };
+                return Some(Unmet(format!(
+                    "{claim} lacks {missing}, it has [{}]{cure}",
+                    found.join(", ")
+                )));
             }
         }
         if let Some(most) = self.auth_age {

@@ -33,6 +33,14 @@ fn configuration(idp: &DevIdp, nats: &NatsServer) -> Value {
         } },
         "roles": {
             "operator": { "bind": [{ "app_role": "Nats.Operator" }], "upstream": "plant", "publish": ["a.>"] },
+            "careful": {
+                "bind": [{ "app_role": "Nats.Careful" }], "require": { "acrs": "c7" },
+                "upstream": "plant", "publish": ["c.>"],
+            },
+            "yesterday": {
+                "bind": [{ "app_role": "Nats.Past" }], "valid": { "until": "2026-01-01" },
+                "upstream": "plant", "publish": ["d.>"],
+            },
             "grouped": {
                 "bind": [{ "group": "77777777-0000-4000-8000-000000000001" }],
                 "upstream": "plant", "publish": ["b.>"],
@@ -42,8 +50,8 @@ fn configuration(idp: &DevIdp, nats: &NatsServer) -> Value {
     })
 }
 
-/// Code, what its sentence must say, and a token that is refused with it.
-fn cases(idp: &DevIdp) -> Vec<(&'static str, &'static str, String)> {
+/// Code, what its sentence must say (what was seen, what is wanted, what to change), and a token that is refused with it.
+fn cases(idp: &DevIdp) -> Vec<(&'static str, &'static [&'static str], String)> {
     let now = clock::now().as_secs();
     let mint = |request: TokenRequest| idp.mint(&request).expect("a token");
     let alice = || TokenRequest::of("alice");
@@ -55,12 +63,21 @@ fn cases(idp: &DevIdp) -> Vec<(&'static str, &'static str, String)> {
     vec![
         (
             "iss.v1-for-v2",
-            "Set requestedAccessTokenVersion=2",
+            &[
+                "v1.0 access token",
+                "/11111111-2222-3333-4444-555555555555/)",
+                "Set requestedAccessTokenVersion=2 on app registration api://nats-dev",
+                "v1_tokens: true",
+            ],
             mint(alice().form(Form::V1)),
         ),
         (
             "iss.tenant",
-            "tenants allowed: ",
+            &[
+                "tenant 7a1d0c52-3f0e-4f2b-9d57-0b6f5f1c2e11",
+                "tenants allowed: 11111111-2222-3333-4444-555555555555",
+                "entra.tenants",
+            ],
             mint(alice().claim(
                 "iss",
                 format!("{}/7a1d0c52-3f0e-4f2b-9d57-0b6f5f1c2e11/v2.0", idp.base()),
@@ -68,7 +85,12 @@ fn cases(idp: &DevIdp) -> Vec<(&'static str, &'static str, String)> {
         ),
         (
             "iss.cloud",
-            "belongs to US Government",
+            &[
+                "login.microsoftonline.us belongs to US Government",
+                "configured for cloud custom",
+                "Get the token from http://127.0.0.1:",
+                "entra.cloud",
+            ],
             mint(alice().claim(
                 "iss",
                 format!("https://login.microsoftonline.us/{tid}/v2.0"),
@@ -76,27 +98,49 @@ fn cases(idp: &DevIdp) -> Vec<(&'static str, &'static str, String)> {
         ),
         (
             "aud.graph",
-            "token is for Microsoft Graph, not for this proxy",
+            &[
+                "token is for Microsoft Graph (aud 'https://graph.microsoft.com'), not for this proxy",
+                "Request scope b3c0f6de-51a2-4a60-8d0e-6a1f20c4a771/.default",
+                "--scope",
+            ],
             mint(alice().claim("aud", "https://graph.microsoft.com")),
         ),
         (
             "aud.prefix",
-            "v1.0 tokens carry the App ID URI",
+            &[
+                "aud is 'api://nats-prod'",
+                "expected one of b3c0f6de-51a2-4a60-8d0e-6a1f20c4a771",
+                "v1.0 tokens carry the App ID URI",
+                "entra.audiences",
+                "requestedAccessTokenVersion=2",
+            ],
             mint(alice().claim("aud", "api://nats-prod")),
         ),
         (
             "aud.other",
-            "is not among",
+            &[
+                "aud '99999999-51a2-4a60-8d0e-6a1f20c4a771'",
+                "is not among b3c0f6de-51a2-4a60-8d0e-6a1f20c4a771",
+                "Request scope",
+            ],
             mint(alice().claim("aud", "99999999-51a2-4a60-8d0e-6a1f20c4a771")),
         ),
         (
             "hdr.nonce",
-            "you sent a Graph-style token",
+            &[
+                "nonce header",
+                "you sent a Graph-style token",
+                "Request scope",
+            ],
             mint(alice().header("nonce", "x")),
         ),
         (
             "kind.id_token",
-            "send the access token",
+            &[
+                "ID token",
+                "names no client application",
+                "send the access token",
+            ],
             mint(
                 alice()
                     .claim("azp", Value::Null)
@@ -106,59 +150,157 @@ fn cases(idp: &DevIdp) -> Vec<(&'static str, &'static str, String)> {
         ),
         (
             "authz.empty",
-            "has no app role",
+            &[
+                "client e7740b1c-5a44-41f5-a1a5-92f06cf3d8aa has no app role",
+                "Enterprise applications",
+                "admin consent",
+                "24 h",
+            ],
             mint(TokenRequest::of("historian").claim("roles", Value::Null)),
         ),
         (
             "authz.norule",
-            "no role is bound to any of these",
+            &[
+                "authenticated as 11111111-2222-3333-4444-555555555555/",
+                "with app roles [",
+                "groups ",
+                "no role is bound to any of these",
+                "bind of a role",
+            ],
             mint(mallory()),
         ),
         (
             "groups.overage",
-            "more than 200 groups",
+            &[
+                "more than 200 groups",
+                "entra.graph",
+                "ApplicationGroup",
+                "app_role",
+            ],
             mint(mallory().claim("_claim_names", json!({ "groups": "src1" }))),
         ),
         (
             "groups.names",
-            "rules are by GUID",
+            &["holds names", "rules are by GUID", "groups: names"],
             mint(mallory().claim("groups", json!(["CORP\\plant-ops"]))),
         ),
         (
             "key.unknown",
-            "not in the keys of",
+            &[
+                "kid first not in the keys of http://127.0.0.1:",
+                " keys, fetched ",
+                "keys_app_id",
+            ],
             mint(alice().header("kid", "first")),
         ),
         (
             "key.unknown",
-            "not in the keys of",
+            &["kid second not in the keys of"],
             mint(alice().header("kid", "second")),
         ),
         (
             "key.throttled",
-            "next key refresh allowed in",
+            &["kid third unknown", "next key refresh allowed in 5 min"],
             mint(alice().header("kid", "third")),
         ),
-        ("sig.bad", "token altered or truncated", altered),
+        (
+            "sig.bad",
+            &["with kid ", "token altered or truncated", " bytes received"],
+            altered,
+        ),
         (
             "time.expired",
-            "refresh it before connecting",
+            &[
+                "expired 3",
+                "exp=20",
+                "local clock 20",
+                "refresh it before connecting",
+            ],
             mint(alice().claim("exp", now - 30)),
         ),
         (
             "time.early",
-            "check NTP on this machine",
+            &[
+                "not valid for another 9 min",
+                "nbf=20",
+                "local clock 20",
+                "check NTP on this machine",
+            ],
             mint(alice().claim("nbf", now + 600)),
         ),
         (
             "size",
-            "use app roles",
+            &["bytes exceeds limit 32768", "use app roles"],
             mint(alice().claim("padding", "x".repeat(27_000))),
         ),
         (
             "prep",
-            "begins with the prefix 'Bearer '",
+            &["begins with the prefix 'Bearer '"],
             format!("Bearer {good}"),
+        ),
+        (
+            "iss.other",
+            &[
+                "/v2.0/' is not a configured issuer",
+                "that is spelled 'http://127.0.0.1:",
+                "byte for byte",
+            ],
+            mint(alice().claim("iss", format!("{}/{tid}/v2.0/", idp.base()))),
+        ),
+        (
+            "iss.other",
+            &[
+                "iss 'https://login.example.com' is not a configured issuer",
+                "those are http://127.0.0.1:",
+                "issuers",
+            ],
+            mint(alice().claim("iss", "https://login.example.com")),
+        ),
+        (
+            "iss.tid",
+            &["tid 22222222-2222-3333-4444-555555555555 is not the tenant of iss http"],
+            mint(alice().claim("tid", "22222222-2222-3333-4444-555555555555")),
+        ),
+        (
+            "claims.ver",
+            &["ver is '1.0'", "have 2.0"],
+            mint(alice().claim("ver", "1.0")),
+        ),
+        (
+            "claims.scp",
+            &["scp is an array", "must be a string"],
+            mint(alice().claim("scp", json!(["Nats.Connect"]))),
+        ),
+        (
+            "key.x5t",
+            &["x5t is 'other'", "the certificate of key"],
+            mint(alice().header("x5t", "other")),
+        ),
+        (
+            "cnf.missing",
+            &[
+                "bound to a TLS client certificate",
+                "the client showed none",
+            ],
+            mint(alice().claim(
+                "cnf",
+                json!({ "x5t#S256": "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0" }),
+            )),
+        ),
+        (
+            "kind.other",
+            &["idtyp 'device' is neither user nor app"],
+            mint(alice().claim("idtyp", "device")),
+        ),
+        (
+            "authz.condition",
+            &["careful: acrs lacks c7, it has [c1]", "\"value\":\"c7\""],
+            mint(TokenRequest::of("bob").claim("roles", json!(["Nats.Careful"]))),
+        ),
+        (
+            "authz.window",
+            &["yesterday (until 2026-01-0", "Change their valid"],
+            mint(TokenRequest::of("bob").claim("roles", json!(["Nats.Past"]))),
         ),
     ]
 }
@@ -198,7 +340,11 @@ async fn a_refusal_says_the_same_in_log_audit_and_explain_and_nothing_to_the_cli
         let message = logged["message"].as_str().expect("a message");
         let (_, sentence) = message.split_once(": ").expect("what: why");
         assert_eq!(logged["code"], code, "{message}");
-        assert!(sentence.contains(words), "{code}: {sentence}");
+        let lacking: Vec<_> = words
+            .iter()
+            .filter(|words| !sentence.contains(**words))
+            .collect();
+        assert!(lacking.is_empty(), "{code} lacks {lacking:?}: {sentence}");
         assert_eq!(audited["reason"], code);
         assert_eq!(audited["detail"], sentence);
         let decision = audited["decision"].as_str().expect("a decision");

@@ -47,7 +47,7 @@ differences! {
     SidUnderWay: "a SUB on a sid whose last counted messages are still under way is taken for a repetition (README 9); not played",
     WildcardPublish: "PUB with wildcard tokens has to lie inside a grant and clear of deny entries (README 10)",
     ReservedSubject: "a subject or reply below a prefix of the server's inside (README 11)",
-    RepeatedReply: "allow_responses counts per delivery, as before 2.11 (README 12)",
+    RepeatedReply: "allow_responses counts per delivery, as before 2.11 (README 12); not played",
     PedanticOnce: "`Invalid Publish Subject` is said once, also when the payload comes in another read (README 13)",
     SizesAnew: "sizes reach subscribers without leading zeros (README 13)",
     LocalAnswersOvertake: "+OK and -ERR may come before deliveries of earlier operations, never past a PONG (README 14)",

@@ -51,8 +51,9 @@ struct Planner<'a> {
     /// Sids with an UNSUB max, and whether the client has published in this step, so that what it counts may be under way.
     counted: Vec<String>,
     published: bool,
-    /// Replies that the client has named in this step.
+    /// Replies that the client has named in this step, and those that it has named in any.
     asked: Vec<Vec<u8>>,
+    named: Vec<Vec<u8>>,
     /// Replies of requests about the identity, which are answered.
     informed: Vec<Vec<u8>>,
     /// Replies of requests that are refused, or may be.
@@ -79,6 +80,7 @@ impl Plan {
             counted: Vec::new(),
             published: false,
             asked: Vec::new(),
+            named: Vec::new(),
             informed: Vec::new(),
             refusable: Vec::new(),
         };
@@ -195,7 +197,7 @@ impl Planner<'_> {
         header: Option<&[u8]>,
         by_client: bool,
     ) -> Part {
-        let leaks = Ways::of(self.version).queue_deny_overrides
+        let leaks = self.ways().queue_deny_overrides
             && !self.filters
             && !self.model.delivers(subject)
             && self
@@ -214,18 +216,35 @@ impl Planner<'_> {
             Difference::AnswerBeforeRequest.seen();
             return Part::Neither;
         }
+        if self.answers_a_repeated_reply(subject) {
+            Difference::RepeatedReply.seen();
+            return Part::Neither;
+        }
         // A 503 of these servers does not say which of two requests it is for.
-        let nameless = !Ways::of(self.version).guards_nrg;
+        let nameless = !self.ways().guards_nrg;
         if nameless && reply.is_some_and(|reply| self.has_asked(reply)) {
             return Part::Neither;
         }
         self.asked.extend(reply.map(<[u8]>::to_vec));
+        self.named.extend(reply.map(<[u8]>::to_vec));
         let part = self.publish(subject, reply, header);
         let passed = self.model.publish(subject, reply, START) == Fate::Passed;
         if part != Part::Both || !passed || header.is_some() {
             self.refusable.extend(reply.map(<[u8]>::to_vec));
         }
         part
+    }
+
+    /// An answer that is counted, to a reply that may have been delivered to the client more than once. Only the client names
+    /// a reply again.
+    fn answers_a_repeated_reply(&self, subject: &[u8]) -> bool {
+        let counted = self.rules.respond.is_some_and(|respond| respond.max > 0);
+        let times = self.named.iter().filter(|named| *named == subject).count();
+        self.ways().repeated_reply_uses_up && counted && times > 1 && !self.model.allows(subject)
+    }
+
+    fn ways(&self) -> Ways {
+        Ways::of(self.version)
     }
 
     /// The client has named this reply in this step.

@@ -104,7 +104,7 @@ impl Session {
             Connect::default()
         };
         let Ok(connect) = Connect::parse_onto(before, json) else {
-            self.close(CloseReason::Malformed, now);
+            self.end_for_fault(CloseReason::Malformed, now);
             return;
         };
         self.options.lang = event::clip_text(&connect.lang, 32);
@@ -118,11 +118,11 @@ impl Session {
             return;
         }
         if !(0..=1).contains(&connect.protocol) {
-            self.close(CloseReason::InvalidClientProtocol, now);
+            self.end_for_fault(CloseReason::InvalidClientProtocol, now);
             return;
         }
         if connect.no_responders && !connect.headers {
-            self.close(CloseReason::NoRespondersWithoutHeaders, now);
+            self.end_for_fault(CloseReason::NoRespondersWithoutHeaders, now);
             return;
         }
         self.verbose = connect.verbose;
@@ -200,7 +200,7 @@ impl Session {
 
     fn refuse(&mut self, code: &'static str, sentence: &str, now: Timestamp) {
         self.refused(code, sentence.into());
-        self.close(CloseReason::Unauthorized, now);
+        self.end_for_fault(CloseReason::Unauthorized, now);
     }
 
     fn refused(&mut self, code: &'static str, sentence: Box<str>) {

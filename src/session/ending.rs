@@ -71,9 +71,29 @@ impl Session {
         self.timers.set(Timer::Notice, ends_at.minus(notice));
     }
 
-    /// The client ended its side: the session ends when upstream has answered what came before, or never will.
-    pub(super) fn end_after_client(&mut self, now: Timestamp) {
-        self.ending = Some(CloseReason::ClientClosed);
+    /// The client said something that ends a session. What upstream still has to say of what came before is delivered
+    /// first, as a server writes it before the `-ERR` (`client.go:closeConnection` flushes).
+    pub(super) fn end_for_fault(&mut self, fault: CloseReason, now: Timestamp) {
+        if self.phase == Phase::Serving && self.may_be_under_way() {
+            self.end_after_upstream(fault, now);
+        } else {
+            self.close(fault, now);
+        }
+    }
+
+    /// Whether upstream was told anything that it may still be about: whole messages, which others are to have before the
+    /// client hears of its end, subscriptions, or a PING.
+    fn may_be_under_way(&self) -> bool {
+        let unfinished = u64::from(self.to_upstream.is_mid_frame());
+        let serving = self.serving.as_ref();
+        self.traffic.messages_in > unfinished
+            || serving.is_some_and(|serving| serving.subs.len() > 0 || serving.fences.awaits_pong())
+    }
+
+    /// The client says no more: the session ends when upstream has answered what came before, or never will.
+    pub(super) fn end_after_upstream(&mut self, reason: CloseReason, now: Timestamp) {
+        self.last_words = Some(reason);
+        self.ending = Some(reason);
         self.timers.clear(Timer::Notice);
         self.end_by(now.plus(self.opening.limits.write_deadline));
     }

@@ -157,6 +157,11 @@ impl Fences {
         });
     }
 
+    /// Whether upstream has not answered every PING.
+    pub(super) const fn awaits_pong(&self) -> bool {
+        self.answered < self.sent
+    }
+
     /// How many stand.
     #[inline]
     pub(super) fn count(&self) -> usize {

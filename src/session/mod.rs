@@ -145,8 +145,8 @@ pub struct Session {
     ending: Option<CloseReason>,
     /// The client was told, or will be with its first PONG, that the end is near.
     noticed: bool,
-    /// The client ended its side: upstream is still to answer what came before.
-    client_ended: bool,
+    /// The client says no more, and the session will end for this reason: upstream is still to answer what came before.
+    last_words: Option<CloseReason>,
     /// A first PING of the client is answered already.
     pong_in_hand: bool,
     traffic: Traffic,
@@ -225,7 +225,7 @@ impl Session {
             serving: None,
             ending: None,
             noticed: false,
-            client_ended: false,
+            last_words: None,
             pong_in_hand: false,
             traffic: Traffic::default(),
             denied_deliveries: 0,
@@ -295,7 +295,7 @@ impl Session {
     /// rate limit holds it back, or an admission is under way.
     pub fn wants_client(&self) -> bool {
         matches!(self.phase, Phase::AwaitingConnect | Phase::Serving)
-            && !self.client_ended
+            && self.last_words.is_none()
             && self.to_upstream.is_drained()
             && self.is_kept_up_with()
             && !self.is_held_back()
@@ -415,19 +415,18 @@ impl Session {
         }
     }
 
-    /// Whether our side of the upstream connection is to be ended: the client ended its own, and everything that it sent
+    /// Whether our side of the upstream connection is to be ended: the client says no more, and everything that it said
     /// before is written. The upstream then answers what it read, and ends the connection, as a server does with a client
     /// that has ended its side.
     pub fn ends_upstream(&self) -> bool {
-        self.client_ended && self.to_upstream.is_drained()
+        self.last_words.is_some() && self.to_upstream.is_drained()
     }
 
     /// The client closed its side: everything it sent was handled before. A session that serves goes on until upstream has
     /// answered that, at most for the write deadline.
     pub fn handle_client_eof(&mut self, now: Timestamp) {
         if self.phase == Phase::Serving {
-            self.client_ended = true;
-            self.end_after_client(now);
+            self.end_after_upstream(CloseReason::ClientClosed, now);
             return;
         }
         let silent =
@@ -442,19 +441,11 @@ impl Session {
 
     /// Reading from or writing to the client failed.
     pub fn handle_client_lost(&mut self, now: Timestamp) {
-        self.close(self.unless_client_ended(CloseReason::ClientLost), now);
+        self.close(self.last_words.unwrap_or(CloseReason::ClientLost), now);
     }
 
     /// The upstream closed its side, or its connection failed.
     pub fn handle_upstream_eof(&mut self, now: Timestamp) {
-        self.close(self.unless_client_ended(CloseReason::UpstreamClosed), now);
-    }
-
-    const fn unless_client_ended(&self, reason: CloseReason) -> CloseReason {
-        if self.client_ended {
-            CloseReason::ClientClosed
-        } else {
-            reason
-        }
+        self.close(self.last_words.unwrap_or(CloseReason::UpstreamClosed), now);
     }
 }

@@ -67,6 +67,7 @@ impl Session {
 
     fn may_go_on(&self) -> bool {
         self.close_reason().is_none()
+            && self.last_words.is_none()
             && self.needs.is_empty()
             && !self.is_held_back()
             && self.is_kept_up_with()
@@ -95,8 +96,8 @@ impl Session {
         }
     }
 
-    fn stop(&mut self, reason: CloseReason, now: Timestamp) -> Step {
-        self.close(reason, now);
+    fn stop(&mut self, fault: CloseReason, now: Timestamp) -> Step {
+        self.end_for_fault(fault, now);
         Step::Stop
     }
 
@@ -133,7 +134,7 @@ impl Session {
         }
         self.inbound = Inbound::Line { searched: 0 };
         self.small_op(op, now);
-        if self.close_reason().is_some() {
+        if self.close_reason().is_some() || self.last_words.is_some() {
             Step::Stop
         } else {
             Step::Used(line)

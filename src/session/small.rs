@@ -21,10 +21,10 @@ impl Session {
             // The server parses it and does nothing with it.
             ClientOp::Info(json) => {
                 if !is_info_taken(json) {
-                    self.close(CloseReason::Malformed, now);
+                    self.end_for_fault(CloseReason::Malformed, now);
                 }
             }
-            ClientOp::Err | ClientOp::Publish(_) => self.close(CloseReason::Malformed, now),
+            ClientOp::Err | ClientOp::Publish(_) => self.end_for_fault(CloseReason::Malformed, now),
         }
     }
 

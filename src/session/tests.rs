@@ -193,6 +193,11 @@ fn a_second_connect_puts_the_limits_of_its_roles_in_force() {
         0,
         NOW.plus(std::time::Duration::from_secs(1)),
     );
+    assert!(
+        session.ends_upstream(),
+        "what it said before is answered first"
+    );
+    session.handle_upstream_eof(NOW);
     assert_eq!(session.close_reason(), Some(CloseReason::PayloadTooLarge));
 }
 

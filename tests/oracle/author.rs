@@ -31,7 +31,17 @@ pub(crate) fn script(random: &mut Random, rules: &Rules) -> Script {
     }
     if author.random.once_in(12) {
         let last = author.last();
-        steps.push(Step::Client(vec![last], false));
+        // What was said before it is answered before it.
+        let count = match last {
+            Op::Fatal { .. } => author.random.below(4),
+            _ => 0,
+        };
+        let mut ops: Vec<Op> = (0..count)
+            .map(|_| author.of_client())
+            .filter(|op| !matches!(op, Op::Again { .. }))
+            .collect();
+        ops.push(last);
+        steps.push(Step::Client(ops, false));
     }
     Script { options, steps }
 }

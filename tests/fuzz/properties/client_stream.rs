@@ -93,6 +93,7 @@ pub fn through(world: &World, pieces: &[&[u8]]) -> Outcome {
         front.client(piece);
         front.refuse();
     }
+    front.upstream_ends_too();
     Outcome {
         close: front.close(),
         upstream: front.to_upstream,

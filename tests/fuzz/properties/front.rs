@@ -239,6 +239,14 @@ impl Front {
         self.run();
     }
 
+    /// An upstream that has nothing to say ends its side where ours is to end, as a server does with its client.
+    pub fn upstream_ends_too(&mut self) {
+        if self.close().is_none() && self.session.ends_upstream() {
+            self.session.handle_upstream_eof(self.now);
+            self.run();
+        }
+    }
+
     /// Says no to whatever is asked.
     pub fn refuse(&mut self) {
         if self.need.take().is_some() {

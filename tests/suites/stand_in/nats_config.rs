@@ -50,6 +50,8 @@ impl Taken {
             tls: if self.tls.on || self.tls.cert.is_some() {
                 Tls {
                     on: true,
+                    // No argument says this.
+                    optional: others.tls.optional,
                     ..self.tls
                 }
             } else {

@@ -27,7 +27,7 @@ type Case = (&'static str, fn(u64) -> u64);
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const CASES: [Case; 12] = [
+const CASES: [Case; 16] = [
     ("publish, canonical", |n| {
         publish(n, "PUB bench.{} 16\r\nxxxxxxxxxxxxxxxx\r\n", 1)
     }),
@@ -36,6 +36,10 @@ const CASES: [Case; 12] = [
     }),
     ("publish, lower case", |n| {
         publish(n, "pub bench.{} 16\r\nxxxxxxxxxxxxxxxx\r\n", 1)
+    }),
+    ("publish, 64 sizes", |n| sizes(n, "PUB bench.0 {}\r\n")),
+    ("publish, 64 sizes, two spaces", |n| {
+        sizes(n, "PUB bench.0  {}\r\n")
     }),
     ("publish, 64 subjects", |n| {
         publish(n, "PUB bench.{} 16\r\nxxxxxxxxxxxxxxxx\r\n", 64)
@@ -46,30 +50,47 @@ const CASES: [Case; 12] = [
     ("publish, LF alone", |n| {
         publish(n, "PUB bench.{} 16\nxxxxxxxxxxxxxxxx\r\n", 1)
     }),
-    ("deliver, 1 subject", |n| deliver(n, 1, false)),
-    ("deliver", |n| deliver(n, 8, false)),
-    ("deliver, filtered", |n| deliver(n, 8, true)),
+    ("deliver, 1 subject", |n| deliver(n, " ", 1, false)),
+    ("deliver, 1 subject, two spaces", |n| {
+        deliver(n, "  ", 1, false)
+    }),
+    ("deliver", |n| deliver(n, " ", 8, false)),
+    ("deliver, two spaces", |n| deliver(n, "  ", 8, false)),
+    ("deliver, filtered", |n| deliver(n, " ", 8, true)),
     ("match, 10 patterns", |n| ask(n, 10)),
     ("match, 1000 patterns", |n| ask(n, 1_000)),
     ("match, 100000 patterns", |n| ask(n, 100_000)),
 ];
 
 fn publish(times: u64, form: &str, subjects: usize) -> u64 {
-    let (bytes, count) = batch(
-        |n| form.replace("{}", &n.to_string()).into_bytes(),
-        subjects,
-    );
-    let mut session = serving(&typical());
-    for _ in 0..times {
-        let written = feed_client(&mut session, black_box(&bytes));
-        assert!(written > 0, "everything is permitted");
-    }
-    count
+    let frame = |n: usize| form.replace("{}", &n.to_string()).into_bytes();
+    feed(times, &batch(frame, subjects))
 }
 
-fn deliver(times: u64, subjects: usize, filter: bool) -> u64 {
+/// Publishes of which none is as long as the one before it.
+fn sizes(times: u64, form: &str) -> u64 {
+    let frame = |n: usize| {
+        let mut frame = form.replace("{}", &(n % 64).to_string()).into_bytes();
+        frame.resize(frame.len() + n % 64, b'x');
+        frame.extend_from_slice(b"\r\n");
+        frame
+    };
+    feed(times, &batch(frame, 64))
+}
+
+fn feed(times: u64, (bytes, count): &(Vec<u8>, u64)) -> u64 {
+    let mut session = serving(&typical());
+    for _ in 0..times {
+        let written = feed_client(&mut session, black_box(bytes));
+        assert!(written > 0, "everything is permitted");
+    }
+    *count
+}
+
+fn deliver(times: u64, blanks: &str, subjects: usize, filter: bool) -> u64 {
     let role = if filter { filtered() } else { typical() };
-    let frame = |n: usize| format!("MSG bench.{n} 1 16\r\nxxxxxxxxxxxxxxxx\r\n").into_bytes();
+    let frame =
+        |n: usize| format!("MSG bench.{n} 1{blanks}16\r\nxxxxxxxxxxxxxxxx\r\n").into_bytes();
     let (bytes, count) = batch(frame, subjects);
     let mut session = serving(&role);
     feed_client(&mut session, b"SUB bench.* 1\r\n");
@@ -165,7 +186,7 @@ fn count_all(update: bool) -> Result<bool> {
         let before = known.get(name);
         let ratio = before.map_or(f64::NAN, |before| count / before);
         println!(
-            "{name:<26} {count:>8.1}   {:>8.1}   {ratio:.3}",
+            "{name:<32} {count:>8.1}   {:>8.1}   {ratio:.3}",
             before.unwrap_or(&f64::NAN)
         );
         good &= ratio.is_nan() || ratio <= 1.05;

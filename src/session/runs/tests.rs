@@ -152,7 +152,7 @@ fn delivery_or_503() -> impl Strategy<Value = Vec<u8>> {
 
 /// Pieces with repeats, as streams have them, and the end cut off.
 fn stream(piece: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
-    let pieces = proptest::collection::vec((piece, 1..4_usize), 1..12);
+    let pieces = proptest::collection::vec((piece, 1..7_usize), 1..12);
     (pieces, 0..30_usize).prop_map(|(pieces, cut)| {
         let whole: Vec<u8> = pieces
             .into_iter()

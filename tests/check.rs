@@ -263,6 +263,7 @@ fn what_is_wrong_between_keys_is_found_too() {
         "35:27 audit.queue",
         "35:49 audit.sampling.first",
         "35:57 audit.sampling.per",
+        "35:73 audit.sampling.strangers",
         "36:24 limits.connections",
         "36:41 limits.connect_line",
         "36:54 limits.payload",

@@ -94,6 +94,15 @@ pub struct Settings {
     pub sampling: Sampling,
 }
 
+/// What became of a fact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Whether it got a line.
+    pub written: bool,
+    /// The number that the log shall name too: of an admission, a refusal or a denial that got a line.
+    pub decision: Option<DecisionId>,
+}
+
 /// How the audit fares. Counts are totals since the start.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
@@ -163,19 +172,19 @@ impl Audit {
         self.live().policy = Some(hash.into());
     }
 
-    /// Records one fact, unless sampling leaves it out, and returns the number that the log shall name too: of an
-    /// admission, a refusal or a denial that gets a line.
+    /// Records one fact, unless sampling leaves it out. The log goes by the same sampling, or a flood would fill it.
     ///
     /// Waits while the queue is full and [`WhenFull::Block`] holds. A caller that stops waiting loses the line.
-    pub async fn record(&self, event: &Event) -> Option<DecisionId> {
+    pub async fn record(&self, event: &Event) -> Recorded {
         let (summary, line, decision) = self.compose(event);
         if let Some(line) = summary {
             self.send(line).await;
         }
+        let written = line.is_some();
         if let Some(line) = line {
             self.send(line).await;
         }
-        decision
+        Recorded { written, decision }
     }
 
     /// Records what an operator did. Never sampled.

@@ -18,6 +18,9 @@ pub struct Sampling {
     pub first: u32,
     /// Length of the span; it starts with its first line.
     pub per: Duration,
+    /// Lines of one kind of event in such a span that are about peers without an identity, from all addresses together:
+    /// who has many addresses can neither fill the disk nor take the time of others.
+    pub strangers: u32,
 }
 
 impl Default for Sampling {
@@ -25,6 +28,7 @@ impl Default for Sampling {
         Self {
             first: 10,
             per: Duration::from_secs(10),
+            strangers: 1000,
         }
     }
 }
@@ -60,6 +64,8 @@ pub(super) enum Whose {
 pub(super) struct Sampler {
     rules: Sampling,
     spans: HashMap<u64, Span>,
+    /// By kind of event: when the span of all peers without an identity began, and how many lines it has.
+    strangers: HashMap<&'static str, (Timestamp, u32)>,
     hash: RandomState,
 }
 
@@ -76,6 +82,7 @@ impl Sampler {
         Self {
             rules,
             spans: HashMap::new(),
+            strangers: HashMap::new(),
             hash: RandomState::new(),
         }
     }
@@ -90,7 +97,9 @@ impl Sampler {
             Some(identity) => self.hash.hash_one((name, &identity.tid, &identity.oid)),
             None => self.hash.hash_one((name, event.client.ip())),
         };
-        if self.spans.len() >= MAX_SPANS && !self.spans.contains_key(&key) {
+        let crowded = event.identity.is_none() && self.are_too_many_strangers(name, event.at);
+        let full = self.spans.len() >= MAX_SPANS && !self.spans.contains_key(&key);
+        if crowded || full {
             key = self.hash.hash_one(name);
             whose = None;
         }
@@ -107,13 +116,30 @@ impl Sampler {
         if event.at.since(span.since) >= per {
             ended = std::mem::replace(span, fresh()).into_summary();
         }
-        let write = span.written < self.rules.first;
+        let write = !crowded && span.written < self.rules.first;
         if write {
             span.written = span.written.saturating_add(1);
+            if event.identity.is_none() {
+                self.count_stranger(name);
+            }
         } else {
             span.suppressed = span.suppressed.saturating_add(1);
         }
         Sampled { write, ended }
+    }
+
+    fn are_too_many_strangers(&mut self, name: &'static str, now: Timestamp) -> bool {
+        let (since, written) = self.strangers.entry(name).or_insert((now, 0));
+        if now.since(*since) >= self.rules.per {
+            (*since, *written) = (now, 0);
+        }
+        *written >= self.rules.strangers
+    }
+
+    fn count_stranger(&mut self, name: &'static str) {
+        if let Some((_, written)) = self.strangers.get_mut(name) {
+            *written = written.saturating_add(1);
+        }
     }
 
     /// Forgets the spans that are over and says what they left out.
@@ -179,6 +205,7 @@ mod tests {
         let mut sampler = Sampler::new(Sampling {
             first: 3,
             per: Duration::from_secs(10),
+            ..Sampling::default()
         });
         let mut written = 0;
         for millis in 0..1000 {
@@ -203,6 +230,7 @@ mod tests {
         let mut sampler = Sampler::new(Sampling {
             first: 1,
             per: Duration::from_secs(10),
+            ..Sampling::default()
         });
         assert!(sampler.sample(&event("10.0.0.1", 0), "denied").write);
         assert!(!sampler.sample(&event("10.0.0.1", 1), "denied").write);
@@ -212,8 +240,31 @@ mod tests {
     }
 
     #[test]
+    fn many_addresses_share_what_is_written_of_strangers() {
+        let mut sampler = Sampler::new(Sampling {
+            strangers: 100,
+            ..Sampling::default()
+        });
+        let mut write = |n: u32, millis: u64| {
+            let address = std::net::Ipv4Addr::from(n).to_string();
+            sampler.sample(&event(&address, millis), "refused").write
+        };
+        assert_eq!((0..5000).filter(|n| write(*n, 0)).count(), 100);
+        assert!(write(6000, 10_000));
+        let summaries = sampler.end_spans(Timestamp::from_millis(10_000));
+        let left_out: Vec<u64> = summaries.iter().map(|s| s.suppressed).collect();
+        // One line says it for all of them.
+        assert_eq!(left_out, [4900]);
+        assert!(summaries[0].whose.is_none());
+        assert!(sampler.spans.len() < 10);
+    }
+
+    #[test]
     fn the_spans_are_bounded() {
-        let mut sampler = Sampler::new(Sampling::default());
+        let mut sampler = Sampler::new(Sampling {
+            strangers: u32::MAX,
+            ..Sampling::default()
+        });
         for n in 0..u32::try_from(MAX_SPANS).unwrap() + 500 {
             sampler.sample(
                 &event(&std::net::Ipv4Addr::from(n).to_string(), 0),

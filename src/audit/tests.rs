@@ -116,12 +116,13 @@ async fn every_line_of_a_session_stands_alone() {
     let path = folder.path().join("audit.jsonl");
     let audit = Audit::start(settings(&path)).unwrap();
     audit.set_policy("cafe");
-    let admission = audit.record(&event(0, connected())).await.unwrap();
-    let denial = audit.record(&event(1, denied())).await.unwrap();
+    let admission = audit.record(&event(0, connected())).await.decision.unwrap();
+    let denial = audit.record(&event(1, denied())).await.decision.unwrap();
     assert!(
         audit
             .record(&event(2, closed(CloseReason::Expired)))
             .await
+            .decision
             .is_none()
     );
     flush(&audit).await;
@@ -179,7 +180,13 @@ async fn a_loop_of_denials_leaves_ten_lines_and_a_count() {
     let audit = Audit::start(settings(&path)).unwrap();
     let mut numbered = 0;
     for millis in 0..1000 {
-        numbered += usize::from(audit.record(&event(millis, denied())).await.is_some());
+        numbered += usize::from(
+            audit
+                .record(&event(millis, denied()))
+                .await
+                .decision
+                .is_some(),
+        );
     }
     flush(&audit).await;
     let lines = lines(&path);
@@ -368,8 +375,8 @@ async fn without_a_destination_decisions_are_numbered_all_the_same() {
     let mut settings = settings(Path::new("unused"));
     settings.destination = Destination::Off;
     let audit = Audit::start(settings).unwrap();
-    let first = audit.record(&event(0, denied())).await.unwrap();
-    let second = audit.record(&event(0, denied())).await.unwrap();
+    let first = audit.record(&event(0, denied())).await.decision.unwrap();
+    let second = audit.record(&event(0, denied())).await.decision.unwrap();
     assert_ne!(first, second);
     flush(&audit).await;
 }

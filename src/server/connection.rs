@@ -305,8 +305,8 @@ impl Connection {
             });
         }
         self.shared.metrics.record(event);
-        let decision = self.shared.audit.record(event).await;
-        super::log::event(event, decision);
+        let recorded = self.shared.audit.record(event).await;
+        super::log::event(event, recorded);
     }
 
     /// No new sessions go to a server that is about to go away; this one stays until the server ends it.
@@ -344,9 +344,16 @@ impl Connection {
         self.blame_upstream(&pump, reason);
         // Whatever is not taken within the time is lost: the session has ended.
         let _ = timeout(FINISH, pump.finish()).await;
-        let (client, upstream) = pump.into_streams();
+        let (mut client, upstream) = pump.into_streams();
         if reason == CloseReason::Overloaded {
             // Nothing was said that the peer could miss, and somebody waits for the slot.
+            return;
+        }
+        if let (CloseReason::IdentityUnavailable, Some(client), None) =
+            (reason, &mut client, &upstream)
+        {
+            // Nor here: whoever makes up names of keys is not waited for.
+            let _ = timeout(FINISH, client.shutdown()).await;
             return;
         }
         tokio::join!(linger(client), linger(upstream));

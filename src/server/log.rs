@@ -1,10 +1,15 @@
 //! Events as log lines, for people. The audit is the record; this is for whoever looks at a terminal.
 
-use crate::audit::DecisionId;
+use crate::audit::Recorded;
 use crate::session::{Blame, CloseReason, Event, EventKind};
 
-/// Logs one event. The decision id is the one that the audit gave it.
-pub(super) fn event(event: &Event, decision: Option<DecisionId>) {
+/// Logs one event that got a line in the audit, with the decision id that it has there. What sampling left out there is
+/// left out here too, so that strangers cannot fill a log either; the audit counts it.
+pub(super) fn event(event: &Event, recorded: Recorded) {
+    let Recorded { written, decision } = recorded;
+    if !written {
+        return;
+    }
     let session = event.session.0;
     let client = tracing::field::display(event.client);
     let decision = decision.map(|id| id.to_string());
@@ -48,16 +53,14 @@ pub(super) fn event(event: &Event, decision: Option<DecisionId>) {
             );
         }
         EventKind::Denied(denied) => {
-            if decision.is_some() {
-                tracing::info!(
-                    session, client, oid, decision,
-                    op = denied.operation.label(),
-                    subject = %denied.subject.escape_ascii(),
-                    reason = denied.reason.label(),
-                    rule = denied.rule.as_deref(),
-                    "denied",
-                );
-            }
+            tracing::info!(
+                session, client, oid, decision,
+                op = denied.operation.label(),
+                subject = %denied.subject.escape_ascii(),
+                reason = denied.reason.label(),
+                rule = denied.rule.as_deref(),
+                "denied",
+            );
         }
         EventKind::Closed(closed) => {
             let reason = closed.reason;

@@ -25,6 +25,7 @@ mod groups;
 mod half_close;
 mod hostile_tokens;
 mod inspect;
+mod key_flood;
 mod outage;
 mod policy_change;
 mod refusals;

@@ -78,6 +78,9 @@ pub struct Sampling {
     pub first: u32,
     /// Length of the span.
     pub per: HumanDuration,
+    /// Lines of one kind of event in a span that are about peers without an identity, from all addresses together.
+    #[schemars(range(min = 1))]
+    pub strangers: u32,
 }
 
 impl Default for Sampling {
@@ -85,6 +88,7 @@ impl Default for Sampling {
         Self {
             first: 10,
             per: HumanDuration::new(std::time::Duration::from_secs(10)),
+            strangers: 1000,
         }
     }
 }

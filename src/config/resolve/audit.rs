@@ -26,6 +26,12 @@ pub(super) fn resolve(context: &mut Context<'_>, written: Option<&Audit>) -> Set
             "0 would hide every refusal; write 1 or more",
         );
     }
+    if written.sampling.strangers == 0 {
+        context.mistake(
+            &["audit", "sampling", "strangers"],
+            "0 would hide everybody who has no identity; write 1 or more",
+        );
+    }
     context.bounded(
         &["audit", "sampling", "per"],
         written.sampling.per,
@@ -71,6 +77,7 @@ fn settings(written: &Audit, destination: Destination) -> Settings {
         sampling: Sampling {
             first: written.sampling.first,
             per: written.sampling.per.get(),
+            strangers: written.sampling.strangers,
         },
     }
 }

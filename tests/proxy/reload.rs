@@ -1,71 +1,19 @@
 //! What a session may do follows the policy and the calendar, also while it is being made.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use natsentry::clock;
 use natsentry::demo::idp::DevIdp;
 use natsentry::demo::servers::Version;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
 
 use crate::support::binary::Binary;
+use crate::support::gate::Gate;
 use crate::support::proxy::{self, Proxy, STATIC_USER, Setup};
 use crate::support::servers;
 use crate::support::wire::{PATIENCE, Wire, connect_line};
-
-/// A server that answers the first PING of a session when it is let, and that of a probe at once.
-struct Gate {
-    address: SocketAddr,
-    arrived: Arc<AtomicBool>,
-    open: Arc<Notify>,
-}
-
-impl Gate {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("loopback has ports");
-        let gate = Self {
-            address: listener.local_addr().expect("an address"),
-            arrived: Arc::default(),
-            open: Arc::default(),
-        };
-        let (arrived, open) = (Arc::clone(&gate.arrived), Arc::clone(&gate.open));
-        tokio::spawn(async move {
-            while let Ok((tcp, _)) = listener.accept().await {
-                tokio::spawn(answer(tcp, Arc::clone(&arrived), Arc::clone(&open)));
-            }
-        });
-        gate
-    }
-}
-
-async fn answer(tcp: TcpStream, arrived: Arc<AtomicBool>, open: Arc<Notify>) {
-    let (read, mut write) = tcp.into_split();
-    let info = json!({
-        "server_id": "N", "server_name": "n", "version": "2.15.1", "proto": 1, "headers": true,
-        "max_payload": 1_048_576, "host": "127.0.0.1", "port": 4222,
-    });
-    let greeting = format!("INFO {info} \r\n");
-    let _ = write.write_all(greeting.as_bytes()).await;
-    let mut lines = BufReader::new(read).lines();
-    let mut waits = false;
-    while let Ok(Some(line)) = lines.next_line().await {
-        waits |= line.starts_with("CONNECT") && !line.contains("natsentry probe");
-        if line.starts_with("PING") {
-            if std::mem::take(&mut waits) {
-                arrived.store(true, Ordering::Release);
-                open.notified().await;
-            }
-            let _ = write.write_all(b"PONG\r\n").await;
-        }
-    }
-}
 
 fn config(idp: &DevIdp, upstream: SocketAddr, publish: &str) -> Value {
     let directory = idp.directory();

@@ -7,6 +7,7 @@
 pub mod binary;
 pub mod cli;
 pub mod documents;
+pub mod gate;
 pub mod issuer;
 pub mod proxy;
 pub mod relay;

@@ -1,4 +1,4 @@
-//! The admin interface: `/livez`, `/readyz`, `/metrics` and `/sessions` over HTTP, for probes, Prometheus and people.
+//! The admin interface: `/livez`, `/readyz`, `/metrics`, `/sessions` and `/locks` over HTTP, for probes, Prometheus and people.
 //!
 //! Owns: the routes and the bounds on who asks. Must never: change anything, decide what "ready" means (the server hands
 //! that in), or show a secret. Only GET is answered; bind it to loopback or keep it inside the cluster, since `/sessions`
@@ -31,6 +31,9 @@ pub trait Observed: Send + Sync + 'static {
 
     /// Live sessions with an id above `page.after`, in the order of their ids, at most `page.limit`.
     fn sessions(&self, page: Page) -> SessionList;
+
+    /// The locks that every live session has heard of.
+    fn locks(&self) -> LockList;
 
     /// Hands `metrics` the figures that others keep (keys, audit) before they are scraped.
     fn refresh(&self, metrics: &Metrics);
@@ -127,6 +130,35 @@ pub struct SessionRow {
     pub denied: u64,
 }
 
+/// Locks in force.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct LockList {
+    /// Why the locks cannot be read now; those that were read before stay in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failing: Option<String>,
+    /// All of them.
+    pub locks: Vec<LockRow>,
+}
+
+/// One lock in force.
+#[derive(Clone, Debug, Serialize)]
+pub struct LockRow {
+    /// As in the audit.
+    pub id: String,
+    /// Whom it selects, for people.
+    pub whom: String,
+    /// Tokens issued before this moment are refused, RFC 3339; none: everything is.
+    pub tokens_before: Option<String>,
+    /// When it ends, RFC 3339; none: when it is taken away.
+    pub until: Option<String>,
+    /// When it was made, RFC 3339.
+    pub at: String,
+    /// By whom.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
 /// What the routes need.
 #[derive(Clone)]
 pub struct AdminState {
@@ -177,6 +209,7 @@ fn routes(state: AdminState) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(show_metrics))
         .route("/sessions", get(show_sessions))
+        .route("/locks", get(show_locks))
         .layer(middleware::from_fn(read_only))
         .with_state(state)
 }
@@ -229,6 +262,10 @@ async fn show_sessions(State(state): State<AdminState>, Query(page): Query<Page>
         ..page
     };
     json(&state.observed.sessions(page))
+}
+
+async fn show_locks(State(state): State<AdminState>) -> Response {
+    json(&state.observed.locks())
 }
 
 /// Indented, with a line feed at the end, since people read it with curl.

@@ -15,9 +15,9 @@
 //! | layer | modules | rule |
 //! |---|---|---|
 //! | L0 grammar | [`time`], [`secret`], [`wire`], [`subject`] | bytes in, values out; no clock, no IO, no policy |
-//! | L1 decisions | [`identity`], [`policy`] | values in, verdict out |
+//! | L1 decisions | [`identity`], [`policy`], [`locks`] | values in, verdict out |
 //! | L2 session | [`session`] | sans-IO state machine; time is an input |
-//! | L3 adapters | `clock`, `http`, `tls`, `jwks`, `entra`, `upstream`, `metrics`, `audit` | async; know L0 to L2, never each other but `clock` and `http` |
+//! | L3 adapters | `clock`, `http`, `tls`, `jwks`, `entra`, `upstream`, `revocation`, `metrics`, `audit` | async; know L0 to L2, never each other but `clock` and `http` |
 //! | L4 composition | `config`, `server`, `admin`, `cli`, `demo` | the only place that joins adapters |
 //!
 //! # Words
@@ -43,6 +43,7 @@ pub mod wire;
 
 // L1: decisions
 pub mod identity;
+pub mod locks;
 pub mod policy;
 
 // L2: session
@@ -61,6 +62,8 @@ pub mod http;
 pub mod jwks;
 #[cfg(feature = "shell")]
 pub mod metrics;
+#[cfg(feature = "shell")]
+pub mod revocation;
 #[cfg(feature = "shell")]
 pub mod tls;
 #[cfg(feature = "shell")]

@@ -11,12 +11,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the crate and their layers.
-const LAYERS: [(&str, u8); 20] = [
+const LAYERS: [(&str, u8); 22] = [
     ("secret", 0),
     ("subject", 0),
     ("time", 0),
     ("wire", 0),
     ("identity", 1),
+    ("locks", 1),
     ("policy", 1),
     ("session", 2),
     ("audit", 3),
@@ -25,6 +26,7 @@ const LAYERS: [(&str, u8); 20] = [
     ("http", 3),
     ("jwks", 3),
     ("metrics", 3),
+    ("revocation", 3),
     ("tls", 3),
     ("upstream", 3),
     ("admin", 4),
@@ -35,9 +37,15 @@ const LAYERS: [(&str, u8); 20] = [
 ];
 
 /// Imports inside one layer that are allowed: who, whom, why.
-const SIDEWAYS: [(&str, &str, &str); 17] = [
+const SIDEWAYS: [(&str, &str, &str); 19] = [
     ("wire", "secret", "CONNECT carries a token"),
     ("policy", "identity", "roles bind to identities"),
+    ("locks", "identity", "locks select identities"),
+    (
+        "locks",
+        "policy",
+        "points in time are written as in the policy",
+    ),
     ("audit", "clock", "the one reader of time"),
     ("jwks", "clock", "the one reader of time"),
     ("jwks", "http", "the one HTTP client"),

@@ -35,6 +35,10 @@ impl Observed for Fixed {
         }
     }
 
+    fn locks(&self) -> LockList {
+        LockList::default()
+    }
+
     fn refresh(&self, metrics: &Metrics) {
         metrics.set_draining(!self.ready);
     }

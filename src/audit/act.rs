@@ -33,10 +33,12 @@ pub enum ActKind {
     SecretsRotated,
     /// One session was ended.
     SessionKilled,
-    /// An identity was locked out.
+    /// A lock is in force, and nothing passes any more that it refuses.
     Locked,
-    /// A lock was taken away.
+    /// A lock is in force no longer: taken away, or ended.
     Unlocked,
+    /// A changed list of locks cannot be read; the old one stays in force.
+    LocksRejected,
 }
 
 impl ActKind {
@@ -52,6 +54,7 @@ impl ActKind {
             Self::SessionKilled => "session_killed",
             Self::Locked => "locked",
             Self::Unlocked => "unlocked",
+            Self::LocksRejected => "locks_rejected",
         }
     }
 }

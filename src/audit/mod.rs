@@ -245,6 +245,7 @@ impl Audit {
             EventKind::Connected(_) => "connected",
             EventKind::Refused { .. } => "refused",
             EventKind::Postponed { .. } => "postponed",
+            EventKind::Revoked { .. } => "revoked",
             EventKind::Denied(denied) if denied.observed => "observed",
             EventKind::Denied(_) => "denied",
             EventKind::Closed(_) => "closed",
@@ -256,7 +257,10 @@ impl Audit {
                 None
             }
             EventKind::Closed(_) => live.bound.remove(&event.session),
-            EventKind::Refused { .. } | EventKind::Postponed { .. } | EventKind::Denied(_) => None,
+            EventKind::Refused { .. }
+            | EventKind::Postponed { .. }
+            | EventKind::Revoked { .. }
+            | EventKind::Denied(_) => None,
         };
         let (write, summary) = self.sample(event, name);
         let summary = summary.map(|summary| summary_line(&summary, event.at));
@@ -267,6 +271,7 @@ impl Audit {
             EventKind::Connected(_)
             | EventKind::Refused { .. }
             | EventKind::Postponed { .. }
+            | EventKind::Revoked { .. }
             | EventKind::Denied(_) => Some(self.decisions.next()),
             EventKind::Closed(_) => None,
         };
@@ -280,7 +285,7 @@ impl Audit {
     /// Whether an event gets a line, and what a span left out that ended with it.
     fn sample(&self, event: &Event, name: &'static str) -> (bool, Option<Summary>) {
         match &event.kind {
-            EventKind::Connected(_) => return (true, None),
+            EventKind::Connected(_) | EventKind::Revoked { .. } => return (true, None),
             EventKind::Closed(_) if event.identity.is_some() => return (true, None),
             // Health probes of balancers; counted in the metrics.
             EventKind::Closed(closed) if closed.reason == CloseReason::ClientSilent => {
@@ -350,6 +355,11 @@ fn event_record<'a>(event: &'a Event, name: &'static str, bound: Option<&'a Boun
             record.reason = Some(code);
             record.detail = Some(sentence);
             record.bound = BoundFields::library(library);
+        }
+        EventKind::Revoked { code, sentence } => {
+            record.verdict = Some("refuse");
+            record.reason = Some(code);
+            record.detail = Some(sentence);
         }
         EventKind::Denied(denied) => {
             record.verdict = Some(if denied.observed { "observe" } else { "deny" });

@@ -4,6 +4,7 @@
 
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,6 +15,8 @@ use zeroize::Zeroizing;
 use crate::config::Config;
 use crate::identity::{self, Code, HeldKeys, Identity, KeyRing, KeySet, TokenError};
 use crate::jwks::{Jwks, Settings};
+use crate::locks::{LockSet, Presented, REVOKED};
+use crate::revocation;
 use crate::secret::Secret;
 use crate::server::{LookedUp, look_up, would_look_up};
 use crate::session::Refusal;
@@ -185,6 +188,34 @@ pub(super) fn complete(
         .enable_all()
         .build()?;
     runtime.block_on(look_up(config, identity))
+}
+
+/// The locks that a server with this configuration would have.
+///
+/// # Errors
+/// When they cannot be read, as a server then would not start.
+pub(super) fn locks(config: &Config) -> anyhow::Result<LockSet> {
+    Ok(LockSet::new(revocation::read(&config.locks)?.locks))
+}
+
+/// Why an admission would refuse an identity that a lock selects.
+pub(super) fn locked(
+    locks: &LockSet,
+    identity: &Identity,
+    roles: &[Arc<str>],
+    now: Timestamp,
+) -> Option<Refusal> {
+    let who = Presented {
+        identity,
+        roles,
+        shown_at: None,
+        now,
+    };
+    let lock = locks.refusing(&who)?;
+    Some(Refusal {
+        code: REVOKED,
+        sentence: lock.sentence(identity).into(),
+    })
 }
 
 /// The ring as if it had been fetched at the moment that is asked about.

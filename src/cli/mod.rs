@@ -8,6 +8,7 @@ mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod explain;
+mod lock;
 mod output;
 mod run;
 mod token;
@@ -72,6 +73,10 @@ enum Command {
     Check(ConfigFile),
     /// Say whether an identity may publish or subscribe, and which line of the policy decides.
     Explain(explain::ExplainOptions),
+    /// Lock somebody out: new connections are refused and live ones cut within a second; `lock list` shows the locks.
+    Lock(Box<lock::LockOptions>),
+    /// Take locks away, by their ids or by whom they select.
+    Unlock(Box<lock::UnlockOptions>),
     /// Get an access token for a person or a workload, and print it alone; `token inspect` looks at one.
     Token(Box<token::TokenOptions>),
     /// Print the JSON Schema of the configuration file.
@@ -99,6 +104,8 @@ pub fn main(program: &dyn Program) -> ExitCode {
         Command::Run(options) => run::run(program, options),
         Command::Check(file) => check::check(&file.config, output),
         Command::Explain(options) => explain::explain(&options, output),
+        Command::Lock(options) => lock::lock(&options, output),
+        Command::Unlock(options) => lock::unlock(&options, output),
         Command::Token(options) => token::token(&options, output),
         Command::Schema => schema(),
         #[cfg(feature = "demo")]

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::suggest;
+use super::tree::Flaw;
 
 /// Keys and list indices from the root of the file, as `["roles", "writer", "publish", "0"]`.
 pub type Path = Vec<Box<str>>;
@@ -39,6 +40,13 @@ pub struct Mistake {
     pub path: Path,
     /// What is wrong and what to write instead: one sentence without a full stop.
     pub message: String,
+}
+
+impl From<Flaw> for Mistake {
+    fn from(flaw: Flaw) -> Self {
+        let Flaw { at, path, message } = flaw;
+        Self { at, path, message }
+    }
 }
 
 /// Everything that is wrong with one file, in the order of the file.

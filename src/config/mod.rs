@@ -31,6 +31,7 @@ use crate::audit;
 use crate::clock;
 use crate::jwks;
 use crate::policy::{self, Policy};
+use crate::revocation;
 use crate::time::Timestamp;
 use crate::upstream::UpstreamConfig;
 
@@ -38,8 +39,8 @@ pub use described::described_identity;
 pub use document::{Document, GraphOutage, GroupsOverage, Limits};
 pub use mistake::{Mistake, Mistakes, Path, Position, show_path};
 pub use resolve::{
-    ApiConfig, GraphConfig, ListenConfig, ListenTls, ProxyProtocolConfig, TrustConfig, VaultConfig,
-    VaultSecrets,
+    ApiConfig, GraphConfig, ListenConfig, ListenTls, LockConfig, ProxyProtocolConfig, TrustConfig,
+    VaultConfig, VaultSecrets,
 };
 pub use schema::json_schema;
 pub use source::Source;
@@ -78,6 +79,8 @@ pub struct Config {
     pub tests_passed: usize,
     /// The audit trail.
     pub audit: audit::Settings,
+    /// Where an operator's locks are kept.
+    pub locks: revocation::Settings,
     /// Bounds.
     pub limits: Limits,
     /// What works and is probably not meant.
@@ -108,23 +111,32 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with the file, and with the files and variables that it refers to.
     pub fn load(path: &FilePath) -> Result<Self, Mistakes> {
-        let shown = path.display().to_string();
-        let text = match read_file(path) {
-            Ok(text) => text,
-            Err(message) => {
-                let mistake = Mistake {
-                    at: Position::new(1, 1),
-                    path: Vec::new(),
-                    message,
-                };
-                return Err(Mistakes::new(&shown, "", vec![mistake]));
-            }
-        };
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => FilePath::new("."),
-        };
+        let (text, shown, folder) = open(path)?;
         Self::parse(&text, &shown, folder, clock::now())
+    }
+
+    /// What commands that change locks have to know. Nothing else of the file has to be right, and no secret has to be at
+    /// hand: whoever locks somebody out is in a hurry.
+    ///
+    /// # Errors
+    /// When the file cannot be read as a configuration at all, or what it says of `locks` is wrong.
+    pub fn load_locks(path: &FilePath) -> Result<LockConfig, Mistakes> {
+        let (text, shown, folder) = open(path)?;
+        let (tree, flaws) = tree::parse(&text);
+        let mut mistakes: Vec<Mistake> = flaws.into_iter().map(Into::into).collect();
+        let Some(tree) = tree else {
+            return Err(Mistakes::new(&shown, &text, mistakes));
+        };
+        let reading = recover::read::<Document>(&tree);
+        mistakes.extend(reading.mistakes);
+        // A default in the place of what was meant would be another file, which nobody reads.
+        let of_locks = |path: &Path| path.first().is_some_and(|first| **first == *"locks");
+        let doubtful = mistakes.iter().any(|mistake| of_locks(&mistake.path))
+            || reading.touched.iter().any(of_locks);
+        match reading.value {
+            Some(document) if !doubtful => Ok(resolve::locks_of(&document, folder)),
+            _ => Err(Mistakes::new(&shown, &text, mistakes)),
+        }
     }
 
     /// Checks and resolves the text of a file; nothing is read from a vault. `name` is what mistakes call it, `folder` is where relative paths begin.
@@ -160,14 +172,7 @@ impl Config {
     ) -> Result<Self, Mistakes> {
         let (text, name, folder) = (&*written.text, &*written.name, &*written.folder);
         let (tree, flaws) = tree::parse(text);
-        let mut mistakes: Vec<Mistake> = flaws
-            .into_iter()
-            .map(|flaw| Mistake {
-                at: flaw.at,
-                path: flaw.path,
-                message: flaw.message,
-            })
-            .collect();
+        let mut mistakes: Vec<Mistake> = flaws.into_iter().map(Into::into).collect();
         let Some(tree) = tree else {
             return Err(Mistakes::new(name, text, mistakes));
         };
@@ -190,6 +195,24 @@ impl Config {
             }
         }
     }
+}
+
+/// The text of the file, what mistakes call it, and where its relative paths begin.
+fn open(path: &FilePath) -> Result<(String, String, &FilePath), Mistakes> {
+    let shown = path.display().to_string();
+    let text = read_file(path).map_err(|message| {
+        let mistake = Mistake {
+            at: Position::new(1, 1),
+            path: Vec::new(),
+            message,
+        };
+        Mistakes::new(&shown, "", vec![mistake])
+    })?;
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => FilePath::new("."),
+    };
+    Ok((text, shown, folder))
 }
 
 /// The text of the file, or what is wrong with it as a whole.

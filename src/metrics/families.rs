@@ -28,6 +28,9 @@ pub(super) struct Families {
     pub(super) session_seconds: Histogram,
     pub(super) refusals: IntCounterVec,
     pub(super) postponements: IntCounterVec,
+    pub(super) revoked: IntCounter,
+    pub(super) locks: IntGaugeVec,
+    pub(super) locks_failing: IntGauge,
     pub(super) denials: IntCounterVec,
     pub(super) observed: IntCounterVec,
     pub(super) messages: IntCounterVec,
@@ -121,6 +124,15 @@ impl Families {
                 "refusals_total",
                 "Tokens and CONNECTs refused, by the code of the rule that refused.",
                 &["code"],
+            )?,
+            revoked: r.counter(
+                "sessions_revoked_total",
+                "Live sessions cut because a lock refused their identity.",
+            )?,
+            locks: r.gauges("locks", "Locks in force, by whom they select.", &["selects"])?,
+            locks_failing: r.gauge(
+                "locks_failing",
+                "1 while the locks cannot be read; those that were read before stay in force.",
             )?,
             denials: r.counters(
                 "denials_total",

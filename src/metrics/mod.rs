@@ -150,6 +150,7 @@ impl Metrics {
             EventKind::Postponed { code, .. } => {
                 self.families.postponements.with_label_values(&[code]).inc()
             }
+            EventKind::Revoked { .. } => self.families.revoked.inc(),
             EventKind::Denied(denied) => {
                 let counters = if denied.observed {
                     &self.observed
@@ -302,6 +303,15 @@ impl Metrics {
         f.vault_age
             .with_label_values(none)
             .set(age.map_or(f64::INFINITY, seconds));
+    }
+
+    /// Takes over how many locks are in force, by whom they select, and whether they cannot be read.
+    pub fn set_locks(&self, in_force: &[(&'static str, u64)], failing: bool) {
+        for (selects, count) in in_force {
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            self.families.locks.with_label_values(&[selects]).set(count);
+        }
+        self.families.locks_failing.set(i64::from(failing));
     }
 
     /// Takes over what is known of Graph.

@@ -11,6 +11,7 @@ use super::sessions::Entry;
 use super::{Shared, to_usize};
 use crate::clock;
 use crate::identity::{Identity, TokenError};
+use crate::locks::LockSet;
 use crate::policy::{self, Assignment, Circumstances, Judge, Policy, SessionLimits};
 use crate::session::{Admission, ClientOptions, CloseReason, ConnectRequest, Refusal, RoleLimits};
 use crate::time::Timestamp;
@@ -56,6 +57,7 @@ pub(super) struct Admitted {
 #[derive(Clone, Debug)]
 pub(super) struct Verdict {
     policy: Arc<Policy>,
+    locks: Arc<LockSet>,
     at: Timestamp,
 }
 
@@ -65,9 +67,16 @@ impl Verdict {
         (&self.policy, self.at)
     }
 
-    /// Whether `policy` would have been asked now in the same words.
-    pub(super) fn still_holds(&self, policy: &Arc<Policy>, now: Timestamp) -> bool {
-        let same = Arc::ptr_eq(&self.policy, policy);
+    /// Whether `policy` and `locks` would have been asked now in the same words.
+    pub(super) fn still_holds(
+        &self,
+        policy: &Arc<Policy>,
+        locks: &Arc<LockSet>,
+        now: Timestamp,
+    ) -> bool {
+        // A clock that was set back can put a lock in force again that had ended.
+        let same =
+            Arc::ptr_eq(&self.policy, policy) && Arc::ptr_eq(&self.locks, locks) && self.at <= now;
         same && self.policy.next_change(self.at).is_none_or(|at| now < at)
     }
 }
@@ -117,7 +126,9 @@ pub(super) async fn judge(
     facts: &ClientFacts,
 ) -> Result<Judged, Turned> {
     let mut identity = validate(shared, &request, facts).await?;
-    let policy = shared.policy();
+    let (policy, locks) = (shared.policy(), shared.locks.current());
+    // Before Graph is asked for somebody who is locked out anyway.
+    unlocked(shared, &locks, &identity, &[])?;
     let completed = match &shared.groups {
         Some(groups) => groups.complete(&policy, &mut identity).await?,
         None => Completed::Whole,
@@ -138,6 +149,7 @@ pub(super) async fn judge(
         }
         (assignment, _) => assignment?,
     };
+    unlocked(shared, &locks, &identity, &assignment.roles)?;
     for vanished in &assignment.vanished {
         tracing::warn!(session = entry.handle.id.0, rule = %vanished.rule, template = %vanished.template, "a grant does not exist for this identity: the token has no usable value for its template");
     }
@@ -163,9 +175,24 @@ pub(super) async fn judge(
     };
     Ok(Judged {
         admission,
-        verdict: Verdict { policy, at: now },
+        verdict: Verdict {
+            policy,
+            locks,
+            at: now,
+        },
         connections: limits.connections.map(to_usize),
     })
+}
+
+/// Refuses whom a lock refuses.
+fn unlocked(
+    shared: &Shared,
+    locks: &LockSet,
+    identity: &Identity,
+    roles: &[Arc<str>],
+) -> Result<(), Turned> {
+    let refusal = shared.locks.refusal(locks, identity, roles, clock::now());
+    refusal.map_or(Ok(()), |refusal| Err(Turned::Refused(refusal)))
 }
 
 /// The limits of roles as a session takes them.

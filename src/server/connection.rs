@@ -282,12 +282,12 @@ impl Connection {
         Some(bound)
     }
 
-    /// Makes an admitted session known to the rest of the process. A change of policy before that could not find it, so
-    /// it is judged once more where there was one.
+    /// Makes an admitted session known to the rest of the process. A change of policy or of locks before that could not
+    /// find it, so it is judged once more where there was one.
     fn make_known(&self, bound: Bound) {
         self.entry.handle.bind(bound);
-        let (policy, now) = (self.shared.policy(), clock::now());
-        let holds = |verdict: &Verdict| verdict.still_holds(&policy, now);
+        let (policy, locks) = (self.shared.policy(), self.shared.locks.current());
+        let holds = |verdict: &Verdict| verdict.still_holds(&policy, &locks, clock::now());
         if !self.verdict.as_ref().is_some_and(holds) {
             reload::judge_again(&self.shared, &self.entry.handle, None);
         }

@@ -52,6 +52,9 @@ pub(super) fn event(event: &Event, recorded: Recorded) {
                 "not now: {sentence}"
             );
         }
+        EventKind::Revoked { code, sentence } => {
+            tracing::warn!(session, client, oid, code, decision, "revoked: {sentence}");
+        }
         EventKind::Denied(denied) => {
             tracing::info!(
                 session, client, oid, decision,

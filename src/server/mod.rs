@@ -14,6 +14,7 @@ mod groups;
 mod handshakes;
 mod identities;
 mod lane;
+mod locks;
 mod log;
 mod lookup;
 mod observed;
@@ -146,6 +147,8 @@ impl Server {
         shared.tasks.spawn(rotation);
         let calendar = reload::by_calendar(Arc::clone(&shared), stop.clone());
         shared.tasks.spawn(calendar);
+        let locks = locks::watch(Arc::clone(&shared), stop.clone());
+        shared.tasks.spawn(locks);
         if let Some(path) = config_path {
             shared
                 .tasks

@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use super::Shared;
 use super::secrets::RotationFigures;
 use super::sessions::Handle;
-use crate::admin::{Check, Observed, Page, Readiness, SessionList, SessionRow};
+use crate::admin::{Check, LockList, LockRow, Observed, Page, Readiness, SessionList, SessionRow};
 use crate::entra;
+use crate::locks::{Ban, Lock};
 use crate::metrics::{AuditFigures, GraphFigures, KeyFigures, Metrics};
 
 /// The server, to be looked at.
@@ -31,6 +32,14 @@ impl Observed for View {
                 detail: rotation_detail(&self.0.rotation.figures()),
             });
         }
+        let (in_force, failing) = self.0.locks.figures();
+        let count: u64 = in_force.iter().map(|(_, count)| count).sum();
+        checks.push(Check {
+            name: "locks".to_owned(),
+            // Those that were read stay in force; no other replica would be better off.
+            ok: true,
+            detail: failing.unwrap_or_else(|| format!("{count} in force")),
+        });
         let health = self.0.audit.health();
         checks.push(Check {
             name: "audit".to_owned(),
@@ -64,6 +73,15 @@ impl Observed for View {
         SessionList { total, sessions }
     }
 
+    fn locks(&self) -> LockList {
+        let (_, failing) = self.0.locks.figures();
+        let locks = self.0.locks.known();
+        LockList {
+            failing,
+            locks: locks.values().map(|lock| lock_row(lock)).collect(),
+        }
+    }
+
     fn refresh(&self, metrics: &Metrics) {
         for status in self.0.jwks.status() {
             metrics.set_keys(&KeyFigures {
@@ -79,6 +97,8 @@ impl Observed for View {
         if let Some(groups) = &self.0.groups {
             metrics.set_graph(&graph_figures(&groups.figures()));
         }
+        let (in_force, failing) = self.0.locks.figures();
+        metrics.set_locks(&in_force, failing.is_some());
         for status in self.0.upstreams.status() {
             metrics.set_upstream_up(&status.name, status.ready);
         }
@@ -160,6 +180,21 @@ fn keys_detail(status: &crate::jwks::SourceStatus) -> String {
     match &status.last_error {
         Some(error) => format!("{keys}; {}: {error}", status.url),
         None => keys,
+    }
+}
+
+fn lock_row(lock: &Lock) -> LockRow {
+    LockRow {
+        id: lock.id.to_string(),
+        whom: lock.selector.to_string(),
+        tokens_before: match lock.ban {
+            Ban::Everything => None,
+            Ban::TokensBefore(cut) => Some(cut.to_string()),
+        },
+        until: lock.until.map(|until| until.to_string()),
+        at: lock.at.to_string(),
+        by: lock.by.to_string(),
+        reason: lock.reason.to_string(),
     }
 }
 

@@ -143,6 +143,7 @@ impl Pump {
             match order {
                 Order::End(reason) => self.session.handle_end(reason, now),
                 Order::Cut(reason) => self.session.handle_cut(reason, now),
+                Order::Revoke(why) => self.session.handle_revocation(why, now),
                 Order::Rights(rights) => {
                     self.session.handle_policy(rights.permissions);
                     self.session.handle_limits(&rights.limits, now);

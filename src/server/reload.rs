@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::admission::{self, Turned};
 use super::groups;
+use super::locks;
 use super::secrets;
 use super::sessions::{Bound, Handle, Order, Rights, Term, Told};
 use super::{Shared, act};
@@ -76,6 +77,13 @@ async fn reload(shared: &Arc<Shared>, path: &std::path::Path) {
             return;
         }
     };
+    if let Err(error) = locks::exchange(shared, &config.locks).await {
+        tracing::error!("the new configuration cannot be used; the old one stays: {error:#}");
+        shared.metrics.policy_loaded(None);
+        let why = "the locks cannot be read";
+        act(shared, ActKind::PolicyRejected, "SIGHUP", why).await;
+        return;
+    }
     exchange(shared, &config);
     shared.running.store(Arc::new(config.clone()));
     groups::prepare(shared, &config.policy).await;
@@ -164,7 +172,15 @@ pub(super) fn judge_again(shared: &Arc<Shared>, handle: &Arc<Handle>, told: Opti
     let policy = shared.policy();
     let now = clock::now();
     let open = groups::are_open(shared, &bound.identity);
-    let order = match assign(&policy, handle, &bound, now) {
+    let assigned = assign(&policy, handle, &bound, now);
+    let roles: &[_] = assigned
+        .as_ref()
+        .map_or(&bound.connected.roles, |assignment| &assignment.roles);
+    if let Some(order) = locks::revocation(shared, &bound, roles, now) {
+        handle.order(order, told);
+        return;
+    }
+    let order = match assigned {
         Ok(assignment) if assignment.upstream == bound.connected.upstream => {
             Order::Rights(Rights {
                 permissions: assignment.permissions,

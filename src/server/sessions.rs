@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::identity::Identity;
 use crate::policy::Permissions;
-use crate::session::{CloseReason, Connected, RoleLimits, SessionId, Traffic};
+use crate::session::{CloseReason, Connected, Refusal, RoleLimits, SessionId, Traffic};
 use crate::time::Timestamp;
 
 /// What a session can be told.
@@ -20,6 +20,8 @@ pub(super) enum Order {
     End(CloseReason),
     /// End at once: there are no rights any more, not even for a goodbye.
     Cut(CloseReason),
+    /// End at once, since a lock refuses the identity.
+    Revoke(Refusal),
     /// Go on with these rights.
     Rights(Rights),
 }

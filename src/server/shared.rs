@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::groups::GroupSource;
 use super::handshakes::Handshakes;
 use super::identities::Identities;
+use super::locks::Locks;
 use super::secrets::Rotation;
 use super::sessions::Sessions;
 use super::slots::Slots;
@@ -23,6 +24,7 @@ use crate::entra::{GraphError, Tools};
 use crate::http::Http;
 use crate::identity::Code;
 use crate::jwks::Jwks;
+use crate::locks::REVOKED;
 use crate::metrics::{Metrics, MetricsError, Names};
 use crate::policy::units::ByteSize;
 use crate::policy::{self, InboxRegistry, Policy};
@@ -57,6 +59,7 @@ pub(super) struct Shared {
     pub(super) groups: Option<Arc<GroupSource>>,
     pub(super) stop_keys: CancellationToken,
     pub(super) policy: ArcSwap<Policy>,
+    pub(super) locks: Locks,
     pub(super) inboxes: Arc<InboxRegistry>,
     pub(super) identities: Identities,
     pub(super) upstreams: Upstreams,
@@ -84,6 +87,7 @@ impl Shared {
     /// Starts everything that sessions need. Must be called inside a tokio runtime.
     pub(super) fn start(config: Config) -> anyhow::Result<Self> {
         let tasks = TaskTracker::new();
+        let locks = Locks::open(&config.locks)?;
         let metrics = Arc::new(start_metrics(&config)?);
         let audit = Audit::start(config.audit.clone())?;
         audit.set_policy(config.policy.hash());
@@ -117,6 +121,7 @@ impl Shared {
             groups,
             stop_keys,
             policy: ArcSwap::new(config.policy),
+            locks,
             inboxes: Arc::default(),
             identities: Identities::default(),
             upstreams,
@@ -196,6 +201,7 @@ fn refusal_codes() -> Vec<&'static str> {
         .chain(policy::Refusal::CODES)
         .chain(GraphError::CODES)
         .chain(CONNECT_REFUSALS)
+        .chain([REVOKED])
         .collect()
 }
 

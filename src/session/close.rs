@@ -63,7 +63,7 @@ pub enum CloseReason {
     StaleClient,
     /// The token's `exp` or `entra.max_session` passed.
     Expired,
-    /// An operator's lock, or Entra took the identity away.
+    /// An operator's lock came over a live session, or Entra took the identity away.
     Revoked,
     /// A policy change left the identity without any role.
     RoleLost,
@@ -175,7 +175,11 @@ impl CloseReason {
             Self::HeadersNotSupported => (Client, "headers_not_supported", Silent),
             Self::StaleClient => (Client, "stale_client", Error(ErrText::StaleConnection)),
             Self::Expired => (Client, "expired", LameDuck),
-            Self::Revoked => (Operator, "revoked", Error(ErrText::AuthorizationViolation)),
+            Self::Revoked => (
+                Operator,
+                "revoked",
+                Error(ErrText::UserAuthenticationRevoked),
+            ),
             Self::RoleLost => (
                 Operator,
                 "role_lost",

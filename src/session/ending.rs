@@ -1,7 +1,7 @@
 //! How a session ends: its lease, the notice before the end, and the one place where it is closed.
 
 use super::timers::Timer;
-use super::{Blame, CloseReason, Closed, EventKind, Farewell, Phase, Session};
+use super::{Blame, CloseReason, Closed, EventKind, Farewell, Phase, Refusal, Session};
 use crate::time::Timestamp;
 
 impl Session {
@@ -47,6 +47,18 @@ impl Session {
     pub fn handle_cut(&mut self, reason: CloseReason, now: Timestamp) {
         self.to_upstream.discard();
         self.close(reason, now);
+    }
+
+    /// An operator, or whoever knows, took the identity's access away while it was served: the session ends at once, and
+    /// nothing more passes in either direction.
+    pub fn handle_revocation(&mut self, why: Refusal, now: Timestamp) {
+        if self.close_reason().is_none() {
+            self.events.push_back(EventKind::Revoked {
+                code: why.code,
+                sentence: why.sentence,
+            });
+            self.handle_cut(CloseReason::Revoked, now);
+        }
     }
 
     /// By the calendar the rights end at `ends_at`: so does the session, if not before, with a notice as for a token.

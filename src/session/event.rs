@@ -54,6 +54,13 @@ pub enum EventKind {
         /// Client library and version from CONNECT, clipped.
         library: Box<str>,
     },
+    /// A live session was revoked; its end follows. `code` and `sentence` as of a refusal.
+    Revoked {
+        /// Closed set.
+        code: &'static str,
+        /// For the log and the audit, never for the client.
+        sentence: Box<str>,
+    },
     /// An operation was denied; the session lives on.
     Denied(Denied),
     /// The session ended.

@@ -270,7 +270,7 @@ fn nothing_happens_to_a_session_that_has_ended() {
         NOW,
     );
     let said = taken_from(session.to_client(), b"");
-    assert_eq!(said, "-ERR 'Authorization Violation'\r\n");
+    assert_eq!(said, "-ERR 'User Authentication Revoked'\r\n");
     let facts = std::iter::from_fn(|| session.poll_event(NOW));
     let last = facts.last().expect("the end");
     assert!(matches!(last.kind, EventKind::Closed(_)), "{last:?}");

@@ -30,6 +30,8 @@ pub enum ErrText {
     InvalidPublishSubject,
     /// PINGs went unanswered.
     StaleConnection,
+    /// A live session whose identity was revoked (`server/client.go`, `authViolation` and its like for revoked users).
+    UserAuthenticationRevoked,
 }
 
 impl ErrText {
@@ -47,6 +49,7 @@ impl ErrText {
             Self::InvalidSubject => "Invalid Subject",
             Self::InvalidPublishSubject => "Invalid Publish Subject",
             Self::StaleConnection => "Stale Connection",
+            Self::UserAuthenticationRevoked => "User Authentication Revoked",
         }
     }
 

@@ -17,6 +17,7 @@ use super::{ConfigFile, Output, output};
 use crate::clock;
 use crate::config::{Config, described_identity};
 use crate::identity::Identity;
+use crate::locks::LockSet;
 use crate::policy::Circumstances;
 use crate::policy::units::Moment;
 use crate::server::LookedUp;
@@ -82,6 +83,7 @@ pub(super) fn explain(options: &ExplainOptions, format: Output) -> anyhow::Resul
             return Ok(ExitCode::FAILURE);
         }
     };
+    let locks = bearer::locks(&config)?;
     let question = Question::of(options);
     let now = options.at.map_or_else(clock::now, Moment::begins);
     let answer = match &options.described {
@@ -101,7 +103,7 @@ pub(super) fn explain(options: &ExplainOptions, format: Output) -> anyhow::Resul
                 now,
                 role: options.role.clone().or(who.requested_role),
             };
-            judge(&config, question, asker)
+            judge(&config, question, asker, &locks)
         }
         None => {
             let token = bearer::read(options.token_file.as_deref())?;
@@ -120,8 +122,10 @@ pub(super) fn explain(options: &ExplainOptions, format: Output) -> anyhow::Resul
                         role: options.role.clone(),
                     };
                     match groups {
-                        LookedUp::Whole => judge(&config, question, asker),
-                        LookedUp::Lacking(why) => judge(&config, question, asker).noting(&why),
+                        LookedUp::Whole => judge(&config, question, asker, &locks),
+                        LookedUp::Lacking(why) => {
+                            judge(&config, question, asker, &locks).noting(&why)
+                        }
                         LookedUp::Refused(why) | LookedUp::Postponed(why) => {
                             Answer::turned_away(question, &asker.identity, &why)
                         }
@@ -142,7 +146,10 @@ pub(super) fn explain(options: &ExplainOptions, format: Output) -> anyhow::Resul
     })
 }
 
-fn judge(config: &Config, question: Question, asker: Asker) -> Answer {
+fn judge(config: &Config, question: Question, asker: Asker, locks: &LockSet) -> Answer {
+    if let Some(why) = bearer::locked(locks, &asker.identity, &[], asker.now) {
+        return Answer::turned_away(question, &asker.identity, &why);
+    }
     let circumstances = Circumstances {
         source: asker.source,
         now: asker.now,
@@ -150,6 +157,11 @@ fn judge(config: &Config, question: Question, asker: Asker) -> Answer {
     };
     match config.policy.assign(&asker.identity, &circumstances) {
         Err(refusal) => Answer::no_role(question, &asker.identity, &refusal),
-        Ok(assignment) => Answer::judged(config, question, &asker.identity, &assignment),
+        Ok(assignment) => {
+            match bearer::locked(locks, &asker.identity, &assignment.roles, asker.now) {
+                Some(why) => Answer::turned_away(question, &asker.identity, &why),
+                None => Answer::judged(config, question, &asker.identity, &assignment),
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What to change where, by the code of a refusal: the way through the Entra admin center, or why there is none.
 
 /// A family of refusals and what to do about it. The first row whose prefix fits counts.
-const ADVICE: [(&str, &str); 33] = [
+const ADVICE: [(&str, &str); 34] = [
     (
         "iss.v1-for-v2",
         "App registrations, the API, Manifest: set api.requestedAccessTokenVersion to 2 and get a fresh token; or set entra.v1_tokens: true",
@@ -123,6 +123,10 @@ const ADVICE: [(&str, &str); 33] = [
         "nothing in Entra: let natsentry reach the address of the keys, and try again",
     ),
     (
+        "revoked",
+        "nothing in Entra: an operator locked this identity out; natsentry unlock, with the id of the lock, lets it in again",
+    ),
+    (
         "hdr.nonce",
         "ask for the scope of the API, api://<application id>/.default: this token is for one of Microsoft's own",
     ),
@@ -150,6 +154,7 @@ pub(super) fn change(code: &str) -> &'static str {
 mod tests {
     use super::*;
     use crate::identity::Code;
+    use crate::locks::REVOKED;
     use crate::policy::Refusal;
 
     #[test]
@@ -158,6 +163,7 @@ mod tests {
         let uncured: Vec<&str> = Code::LABELS
             .iter()
             .chain(&Refusal::CODES)
+            .chain(&[REVOKED])
             .copied()
             .filter(|code| change(code) == NOT_ENTRA_S)
             .collect();
@@ -170,7 +176,7 @@ mod tests {
     #[test]
     fn every_row_is_reached() {
         for (row, (prefix, advice)) in ADVICE.iter().enumerate() {
-            let codes = Code::LABELS.iter().chain(&Refusal::CODES);
+            let codes = Code::LABELS.iter().chain(&Refusal::CODES).chain(&[REVOKED]);
             let found = codes.copied().any(|code| change(code) == *advice);
             assert!(found, "row {row}, {prefix}, is never used");
         }

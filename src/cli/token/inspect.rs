@@ -16,6 +16,7 @@ use super::seen;
 use crate::clock;
 use crate::config::Config;
 use crate::identity::{self, Groups, Identity, Inspection, Outcome, Stage};
+use crate::locks::LockSet;
 use crate::policy::Circumstances;
 use crate::policy::units::Moment;
 use crate::server::LookedUp;
@@ -69,6 +70,7 @@ pub(super) fn inspect(options: &InspectOptions, format: Output) -> anyhow::Resul
                 now,
                 thumbprint: options.certificate.as_deref(),
             };
+            let locks = bearer::locks(config)?;
             let verdict = bearer::validate(config, &token, terms)?;
             let steps = identity::steps(&verdict.as_ref().map_err(|refused| refused.error.clone()));
             let line = |check| Line::of(check, token.expose(), &seen);
@@ -76,7 +78,14 @@ pub(super) fn inspect(options: &InspectOptions, format: Output) -> anyhow::Resul
             match verdict {
                 Ok(mut identity) => {
                     let groups = bearer::complete(config, &mut identity, options.keys.is_some())?;
-                    admission(&mut report, config, &identity, groups, options, now)
+                    admission(
+                        &mut report,
+                        config,
+                        &identity,
+                        groups,
+                        (options, &locks),
+                        now,
+                    )
                 }
                 Err(refused) => {
                     report.refuse(refused.error.code(), refused.error.sentence());
@@ -106,7 +115,7 @@ fn admission(
     config: &Config,
     identity: &Identity,
     groups: LookedUp,
-    options: &InspectOptions,
+    options: (&InspectOptions, &LockSet),
     now: Timestamp,
 ) -> bool {
     let why = match groups {
@@ -137,7 +146,7 @@ fn judged(
     report: &mut Report,
     config: &Config,
     identity: &Identity,
-    options: &InspectOptions,
+    (options, locks): (&InspectOptions, &LockSet),
     now: Timestamp,
 ) -> bool {
     let circumstances = Circumstances {
@@ -147,11 +156,17 @@ fn judged(
     };
     let standings = config.policy.standings(identity, &circumstances);
     let assignment = config.policy.assign(identity, &circumstances);
+    let given = assignment.as_ref().map_or(&[][..], |given| &given.roles);
+    let revoked = bearer::locked(locks, identity, given, now);
     if identity.groups == Groups::Unknown {
         let note = "the groups of this identity are not in the token, because there are too many";
         report.notes.push(note.to_owned());
     }
     report.roles = standings.into_iter().map(Into::into).collect();
+    if let Some(why) = revoked {
+        report.refuse(why.code, why.sentence.to_string());
+        return false;
+    }
     match assignment {
         Err(refusal) => {
             report.refuse(refusal.code(), refusal.sentence());

@@ -9,6 +9,7 @@ mod graph;
 mod keys;
 mod limits;
 mod listen;
+mod locks;
 mod trust;
 mod upstream;
 mod vault;
@@ -32,6 +33,7 @@ pub use limits::Limits;
 pub use listen::{
     Admin, Listen, ListenTls, ProxyProtocol, ProxyProtocolMode, TlsMode, TrustedProxies,
 };
+pub use locks::Locks;
 pub use trust::{
     Accepted, Cloud, CloudName, CustomCloud, Entra, GroupForm, Issuer, KeySource, Profile,
 };
@@ -83,6 +85,9 @@ pub struct Document {
     /// The audit trail, one JSON object a line. Without it there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<Audit>,
+    /// Where an operator's locks are kept.
+    #[serde(default)]
+    pub locks: Locks,
     /// Bounds on everything that a peer controls.
     #[serde(default)]
     pub limits: Limits,

@@ -11,6 +11,7 @@ mod graph;
 mod issuers;
 mod keys;
 mod listen;
+mod locks;
 mod policy;
 mod trust;
 mod upstreams;
@@ -33,6 +34,8 @@ use crate::time::Timestamp;
 pub use api::ApiConfig;
 pub use graph::GraphConfig;
 pub use listen::{ListenConfig, ListenTls, ProxyProtocolConfig};
+pub use locks::LockConfig;
+pub(super) use locks::of_document as locks_of;
 pub use trust::TrustConfig;
 pub use vault::VaultConfig;
 
@@ -67,6 +70,7 @@ pub(super) fn resolve(
     let upstreams = upstreams::resolve(&mut context, document);
     let policy = policy::resolve(&mut context, document, now);
     let audit = audit::resolve(&mut context, document.audit.as_ref());
+    let locks = locks::resolve(&mut context, &document.locks);
     let vault = vault::resolve(&mut context, document);
     for (key, message) in document.limits.out_of_range() {
         context.mistake(&["limits", key], message);
@@ -96,6 +100,7 @@ pub(super) fn resolve(
         policy_document: policy.document,
         tests_passed: policy.tests_passed,
         audit,
+        locks,
         limits: document.limits.clone(),
         warnings,
         source,

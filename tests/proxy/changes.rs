@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::support::binary::Binary;
+use crate::support::cli;
 use crate::support::proxy;
 use crate::support::servers;
 use crate::support::wire::{PATIENCE, connect_line};
@@ -460,5 +461,65 @@ async fn nothing_is_published_or_delivered_after_the_end_of_a_window() {
     assert!(
         kept.len() as u64 > last(&sent),
         "the other subscription stays"
+    );
+}
+
+/// Has an operator lock alice out, and returns when the audit says that it is in force.
+async fn lock_alice(natsentry: &Binary) {
+    let alice = "aaaaaaaa-0000-4000-8000-000000000001";
+    let mut command = cli::natsentry(natsentry.dir());
+    command.args(["lock", "-c", "natsentry.yaml", "--oid", alice]);
+    let ran = tokio::task::spawn_blocking(move || cli::run(&mut command, b"")).await;
+    let ran = ran.expect("no panic");
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let audit = || std::fs::read_to_string(natsentry.dir().join("audit.jsonl")).unwrap_or_default();
+    until("locked", || audit().contains("\"event\":\"locked\"")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_published_or_delivered_after_a_lock() {
+    let idp = proxy::idp().await;
+    let nats = servers::start(Version::V2_15_1, "");
+    let roles = json!({ "both": role(json!({ "publish": ["load.>"], "subscribe": ["in.>"] })) });
+    let natsentry = Binary::start(&config(&idp, nats.address(), &roles), &[]);
+    let hello = format!(
+        "{}SUB in.> 1\r\n",
+        connect_line(&proxy::token(&idp, "alice"), "")
+    );
+    let client = Client::connect(natsentry.address(), &hello).await;
+    let publisher = Client::connect(nats.address(), DIRECT).await;
+    let to_alice = Flood::start(publisher.write, &["in.x"], Arc::clone(&client.messages));
+    let publishing = Publishing::start(&idp, natsentry.address(), nats.address()).await;
+    let messages = Arc::clone(&client.messages);
+    until("the first messages", || {
+        messages.load(Ordering::Acquire) >= ENOUGH
+    })
+    .await;
+    lock_alice(&natsentry).await;
+    let (begun, sent) = (publishing.flood.begun(), to_alice.begun());
+    // Both sessions end, with the word for it as the last that they hear.
+    let told = Heard::Line("-ERR 'User Authentication Revoked'".to_owned());
+    let heard = timeout(6 * PATIENCE, client.reader).await.expect("an end");
+    let heard = heard.expect("no panic");
+    let answers = timeout(6 * PATIENCE, publishing.answers).await;
+    let answers = answers.expect("an end").expect("no panic");
+    assert_eq!(heard.last(), Some(&told));
+    assert_eq!(answers.last(), Some(&told));
+    let delivered = numbers(&heard, "1");
+    assert!(is_unbroken(&delivered) && delivered.len() as u64 >= ENOUGH);
+    assert!(
+        delivered.len() as u64 <= sent,
+        "{} were delivered, {sent} were begun at the lock",
+        delivered.len()
+    );
+    to_alice.stop.store(true, Ordering::Release);
+    drop(to_alice.end().await);
+    drop(publishing.flood.end().await);
+    let received = numbers(&publishing.watcher.finish().await, "1");
+    assert!(is_unbroken(&received) && received.len() as u64 >= ENOUGH);
+    assert!(
+        received.len() as u64 <= begun,
+        "{} passed, {begun} were begun at the lock",
+        received.len()
     );
 }

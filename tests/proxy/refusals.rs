@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::hostile_tokens::world::{Heard, say};
 use crate::support::binary::Binary;
+use crate::support::cli::{natsentry, run};
 use crate::support::proxy::{self, STATIC_USER};
 use crate::support::servers;
 use crate::support::wire::connect_line;
@@ -234,6 +235,11 @@ fn cases(idp: &DevIdp) -> Vec<(&'static str, &'static [&'static str], String)> {
             mint(alice().claim("padding", "x".repeat(27_000))),
         ),
         (
+            "revoked",
+            &["an operator locked identity", "natsentry unlock"],
+            mint(TokenRequest::of("gateway")),
+        ),
+        (
             "prep",
             &["begins with the prefix 'Bearer '"],
             format!("Bearer {good}"),
@@ -324,6 +330,7 @@ async fn a_refusal_says_the_same_in_log_audit_and_explain_and_nothing_to_the_cli
         )
     });
     let proxy = proxy.await.expect("it starts");
+    lock_gateway(&proxy).await;
     for (n, (code, words, token)) in cases(&idp).into_iter().enumerate() {
         let from = Ipv4Addr::new(127, 88, 0, u8::try_from(n + 1).expect("few"));
         let text = format!("{}PING\r\n", connect_line(&token, ""));
@@ -359,6 +366,31 @@ async fn a_refusal_says_the_same_in_log_audit_and_explain_and_nothing_to_the_cli
             assert!(found && said.contains(code), "{code}: {sentence}\n{said}");
         }
     }
+}
+
+/// Has an operator lock the gateway out, and waits until that is in force.
+async fn lock_gateway(proxy: &Binary) {
+    let gateway = "dddddddd-0000-4000-8000-000000000004";
+    let mut command = natsentry(proxy.dir());
+    command.args([
+        "lock",
+        "-c",
+        "natsentry.yaml",
+        "--oid",
+        gateway,
+        "--for",
+        "2h",
+    ]);
+    let ran = run(&mut command, b"");
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let audit = || std::fs::read_to_string(proxy.dir().join("audit.jsonl")).unwrap_or_default();
+    for _ in 0..500 {
+        if audit().contains("\"locked\"") {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("the lock is not taken:\n{}", proxy.log())
 }
 
 /// A sentence as JSON writes it.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::world::{Heard, World, line};
 use super::{Expected, connect};
+use crate::support::cli::{natsentry, run};
 use crate::support::documents::Document;
 use crate::support::proxy;
 use crate::support::wire::Wire;
@@ -321,34 +322,56 @@ async fn new_key(world: &mut World, scene: &Scene, wanted: &mut Wanted) {
     expect(wanted, scene, from, heard, None);
 }
 
-/// The operator takes one identity out of the policy: its session ends, and its token, still good, is worth nothing.
+/// An operator locks: the live session ends, and its token, still good, is worth nothing. A lock on what is not of the
+/// identity's own choosing (one token, those from before) lets a fresh token in.
 async fn revoked(world: &mut World, scene: &Scene, wanted: &mut Wanted) {
     let token = proxy::token(&world.idp, "alice");
-    let roles = |bind: &str| {
-        format!(
-            "\nroles:\n  one:\n    bind: [{{ user: {bind} }}]\n    upstream: plant\n    publish: [\"a.>\"]\n"
-        )
-    };
-    let (alice, nobody) = (
-        "aaaaaaaa-0000-4000-8000-000000000001",
-        "99999999-0000-4000-8000-000000000001",
-    );
-    let setup = world.plain().roles(&roles(alice));
-    world.start("revoked", setup).await;
-    let (from, heard) = world.connect("revoked", &connect(token.as_bytes())).await;
+    let name = format!("revoked-{}", scene.row);
+    let plain = world.plain();
+    world.start(&name, plain).await;
+    let (from, heard) = world.connect(&name, &connect(token.as_bytes())).await;
     assert_eq!(heard, Heard::Admitted);
     expect(wanted, scene, from, heard, None);
-    let proxy = world.proxy("revoked").await;
+    let proxy = world.proxy(&name).await;
     let (mut live, _) = Wire::admitted(proxy.address, &token).await;
-    let file = proxy.folder.path().join("natsentry.yaml");
-    let text = std::fs::read_to_string(&file).expect("the configuration");
-    std::fs::write(&file, text.replace(alice, nobody)).expect("the configuration");
-    proxy::hang_up();
+    let claims = claims(&token);
+    let words: Vec<String> = serde_json::from_value(scene.with.clone()).expect("words");
+    let words = words
+        .iter()
+        .map(|word| match word.trim_matches(['{', '}']) {
+            claim if claim.len() + 2 == word.len() => {
+                claims[claim].as_str().expect("a text").to_owned()
+            }
+            _ => word.clone(),
+        });
+    let mut command = natsentry(proxy.folder.path());
+    command
+        .args(["lock", "--config", "natsentry.yaml"])
+        .args(words);
+    let ran = tokio::task::spawn_blocking(move || run(&mut command, b"")).await;
+    let ran = ran.expect("no panic");
+    assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
     assert_eq!(
         live.rest().await.last().map(String::as_str),
-        Some("-ERR 'Authorization Violation'")
+        Some("-ERR 'User Authentication Revoked'")
     );
-    let (from, heard) = world.connect("revoked", &connect(token.as_bytes())).await;
-    assert_eq!(heard, Heard::Refused);
+    let (from, heard) = world.connect(&name, &connect(token.as_bytes())).await;
+    assert_eq!(heard, Heard::Refused, "{}", scene.row);
     expect(wanted, scene, from, heard, scene.code.as_deref());
+    let fresh = proxy::token(&world.idp, "alice");
+    let (from, heard) = world.connect(&name, &connect(fresh.as_bytes())).await;
+    let of_tokens = scene.with.to_string().contains("--uti")
+        || scene.with.to_string().contains("--tokens-before");
+    let (right, code) = match of_tokens {
+        true => (Heard::Admitted, None),
+        false => (Heard::Refused, scene.code.as_deref()),
+    };
+    assert_eq!(heard, right, "{}", scene.row);
+    expect(wanted, scene, from, heard, code);
+}
+
+fn claims(token: &str) -> Value {
+    let payload = token.split('.').nth(1).expect("a payload");
+    let payload = URL_SAFE_NO_PAD.decode(payload).expect("base64url");
+    serde_json::from_slice(&payload).expect("JSON")
 }

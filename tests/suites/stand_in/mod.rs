@@ -241,7 +241,16 @@ async fn listen(taken: &Taken) -> Result<TcpListener, String> {
         "-1" => 0,
         port => port.parse().map_err(|_| format!("port {port}"))?,
     };
-    let listener = TcpListener::bind((host, port)).await;
+    // Go's `net.Listen` takes an unspecified address for every address of either family.
+    let listener = match host {
+        ANYWHERE => match TcpListener::bind(("::", port)).await {
+            Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
+                TcpListener::bind((host, port)).await
+            }
+            bound => bound,
+        },
+        _ => TcpListener::bind((host, port)).await,
+    };
     listener.map_err(|error| format!("{host}:{port}: {error}"))
 }
 

@@ -24,6 +24,7 @@ mod script;
 mod world;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::panic;
 use std::path::{Path, PathBuf};
 
@@ -67,6 +68,27 @@ fn every_transcript_comes_out_as_it_says_however_its_bytes_are_cut() {
         files.len(),
         failures.join("\n")
     );
+}
+
+#[test]
+fn the_checklist_names_transcripts_that_exist() {
+    let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/README.md");
+    let text = fs::read_to_string(list).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with('|'));
+    let shown = rows.filter_map(|row| row.trim_end_matches('|').rsplit('|').next());
+    let names = shown
+        .flat_map(|cell| cell.split([',', ' ']))
+        .filter(|word| {
+            THEMES
+                .iter()
+                .any(|theme| word.starts_with(&format!("{theme}/")))
+        });
+    let names: Vec<&str> = names.collect();
+    assert!(names.len() > 150, "{} names", names.len());
+    let missing = names
+        .into_iter()
+        .filter(|name| !folder().join(format!("{name}.txt")).is_file());
+    assert_eq!(missing.collect::<Vec<_>>(), [""; 0]);
 }
 
 #[test]

@@ -370,6 +370,7 @@ fn event_record<'a>(event: &'a Event, name: &'static str, bound: Option<&'a Boun
         EventKind::Closed(closed) => {
             record.reason = Some(closed.reason.label());
             record.blame = Some(closed.reason.blame().label());
+            record.detail = closed.reason.advice();
             record.end = Some(EndFields::of(closed));
         }
     }

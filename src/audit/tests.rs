@@ -111,6 +111,21 @@ async fn flush(audit: &Audit) {
 }
 
 #[tokio::test]
+async fn an_end_without_a_word_to_the_client_says_here_what_to_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let audit = Audit::start(settings(&path)).unwrap();
+    for reason in [CloseReason::HeadersNotSupported, CloseReason::Expired] {
+        audit.record(&event(0, closed(reason))).await;
+    }
+    flush(&audit).await;
+    let lines = lines(&path);
+    let advice = lines[0]["detail"].as_str().unwrap();
+    assert!(advice.contains("headers from 2.2"), "{advice}");
+    assert_eq!(lines[1].get("detail"), None);
+}
+
+#[tokio::test]
 async fn every_line_of_a_session_stands_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");

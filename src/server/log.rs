@@ -70,10 +70,29 @@ pub(super) fn event(event: &Event, recorded: Recorded) {
             let expected = reason.blame() == Blame::Client || reason == CloseReason::Drained;
             let (label, blame) = (reason.label(), reason.blame().label());
             let ms = closed.duration_ms;
+            let advice = reason.advice();
             if expected {
-                tracing::info!(session, client, oid, reason = label, blame, ms, "closed");
+                tracing::info!(
+                    session,
+                    client,
+                    oid,
+                    reason = label,
+                    blame,
+                    ms,
+                    advice,
+                    "closed"
+                );
             } else {
-                tracing::warn!(session, client, oid, reason = label, blame, ms, "closed");
+                tracing::warn!(
+                    session,
+                    client,
+                    oid,
+                    reason = label,
+                    blame,
+                    ms,
+                    advice,
+                    "closed"
+                );
             }
         }
     }

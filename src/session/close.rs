@@ -208,6 +208,23 @@ impl CloseReason {
         self.facts().1
     }
 
+    /// For whoever reads log or audit, where the peer hears nothing that helps: what was wrong, and what to change.
+    pub const fn advice(self) -> Option<&'static str> {
+        match self {
+            Self::HeadersNotSupported => Some(
+                "a message came with headers, although the client's CONNECT said that it has none, or INFO that the server takes none: \
+                 nats-server has headers from 2.2, with `no_header_support` off",
+            ),
+            Self::ControlLineTooLong => Some(
+                "a subject, reply or queue is longer than limits.control_line, which is to be that of the server (max_control_line)",
+            ),
+            Self::PayloadTooLarge => Some(
+                "a message is larger than the max_payload of INFO: the least of the server's, limits.payload and that of the roles",
+            ),
+            _ => None,
+        }
+    }
+
     /// What the client is told.
     pub const fn farewell(self) -> Farewell {
         self.facts().2

@@ -1,7 +1,7 @@
 //! Events as log lines, for people. The audit is the record; this is for whoever looks at a terminal.
 
 use crate::audit::Recorded;
-use crate::session::{Blame, CloseReason, Event, EventKind};
+use crate::session::{Blame, CloseReason, Closed, Event, EventKind};
 
 /// Logs one event that got a line in the audit, with the decision id that it has there. What sampling left out there is
 /// left out here too, so that strangers cannot fill a log either; the audit counts it.
@@ -65,35 +65,41 @@ pub(super) fn event(event: &Event, recorded: Recorded) {
                 "denied",
             );
         }
-        EventKind::Closed(closed) => {
-            let reason = closed.reason;
-            let expected = reason.blame() == Blame::Client || reason == CloseReason::Drained;
-            let (label, blame) = (reason.label(), reason.blame().label());
-            let ms = closed.duration_ms;
-            let advice = reason.advice();
-            if expected {
-                tracing::info!(
-                    session,
-                    client,
-                    oid,
-                    reason = label,
-                    blame,
-                    ms,
-                    advice,
-                    "closed"
-                );
-            } else {
-                tracing::warn!(
-                    session,
-                    client,
-                    oid,
-                    reason = label,
-                    blame,
-                    ms,
-                    advice,
-                    "closed"
-                );
-            }
-        }
+        EventKind::Closed(closed) => end(event, closed),
+    }
+}
+
+/// The end of a session.
+fn end(event: &Event, closed: &Closed) {
+    let session = event.session.0;
+    let client = tracing::field::display(event.client);
+    let oid = event.identity.as_ref().map(|identity| &*identity.oid);
+    let reason = closed.reason;
+    let expected = reason.blame() == Blame::Client || reason == CloseReason::Drained;
+    let (label, blame) = (reason.label(), reason.blame().label());
+    let ms = closed.duration_ms;
+    let advice = reason.advice();
+    if expected {
+        tracing::info!(
+            session,
+            client,
+            oid,
+            reason = label,
+            blame,
+            ms,
+            advice,
+            "closed"
+        );
+    } else {
+        tracing::warn!(
+            session,
+            client,
+            oid,
+            reason = label,
+            blame,
+            ms,
+            advice,
+            "closed"
+        );
     }
 }

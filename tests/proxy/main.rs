@@ -26,6 +26,7 @@ mod half_close;
 mod hostile_tokens;
 mod inspect;
 mod key_flood;
+mod nats_cli;
 mod outage;
 mod policy_change;
 mod refusals;

@@ -33,6 +33,26 @@ impl Source {
         }
     }
 
+    /// What this file says otherwise than `begun`, with which the process began, and what only a restart brings into
+    /// force: `LINE: section` of each. Roles, tests, upstreams, the vault and certificates are not among them.
+    pub fn needs_restart(&self, begun: &Self) -> Vec<String> {
+        let kept = KEPT.iter().filter(|path| {
+            let path = path_of_words(path);
+            match (self.tree.find(&path), begun.tree.find(&path)) {
+                // What certificates it names is read anew; whether there is any is not.
+                (Some(_), Some(_)) if path.ends_with(&["tls".into()]) => false,
+                (Some(ours), Some(theirs)) => !ours.says_the_same_as(theirs),
+                (None, None) => false,
+                _ => true,
+            }
+        });
+        let shown = |path: &&str| {
+            let at = self.tree.position(&path_of_words(path), true);
+            format!("{path} ({}:{})", self.file, at.line)
+        };
+        kept.map(shown).collect()
+    }
+
     /// The file as it was named.
     pub fn file(&self) -> &str {
         &self.file
@@ -98,10 +118,63 @@ impl fmt::Debug for Source {
     }
 }
 
+fn path_of_words(path: &str) -> Path {
+    path.split('.').map(Into::into).collect()
+}
+
+/// What a process keeps as it began, in the order in which people are told.
+const KEPT: [&str; 21] = [
+    "listen.client",
+    "listen.tls",
+    "listen.tls.mode",
+    "listen.tls.first_wait",
+    "listen.proxy_protocol",
+    "listen.websocket",
+    "admin",
+    "entra.cloud",
+    "entra.tenants",
+    "entra.audiences",
+    "entra.accept",
+    "entra.v1_tokens",
+    "entra.max_session",
+    "entra.required_scope",
+    "entra.keys_app_id",
+    "entra.groups",
+    "entra.graph",
+    "issuers",
+    "keys",
+    "audit",
+    "limits",
+];
+
 #[cfg(test)]
 mod tests {
     use super::super::tree;
     use super::*;
+
+    #[test]
+    fn what_a_reload_leaves_as_it_was_is_named_with_its_line() {
+        let source = |text: &str| Source::new("f.yaml", text, tree::parse(text).0.unwrap());
+        let begun = source(
+            "entra:\n  tenants: [a]\n  graph: { credential: managed-identity, lookups: 4 }\nlimits: { connections: 5 }\n",
+        );
+        let same = source(
+            "# moved\n\nlimits:\n  connections: 5\nroles: {}\nentra:\n  graph:\n    lookups: 4\n    credential: managed-identity\n  tenants: [a]\n",
+        );
+        assert_eq!(same.needs_restart(&begun), Vec::<String>::new());
+        let other = source(
+            "entra:\n  tenants: [a, b]\n  graph: { credential: managed-identity, lookups: 5 }\nissuers: []\n",
+        );
+        assert_eq!(
+            other.needs_restart(&begun),
+            [
+                "entra.tenants (f.yaml:2)",
+                "entra.graph (f.yaml:3)",
+                "issuers (f.yaml:4)",
+                "limits (f.yaml:1)"
+            ]
+        );
+    }
 
     #[test]
     fn a_rule_is_found_on_its_line_even_in_a_role_with_dots() {

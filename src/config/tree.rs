@@ -81,6 +81,29 @@ impl Node {
             .try_fold(self, |node, segment| node.child_mut(segment))
     }
 
+    /// Whether the same is written there, wherever it stands and in whatever order its keys are.
+    pub(super) fn says_the_same_as(&self, other: &Self) -> bool {
+        match (&self.value, &other.value) {
+            (Value::Scalar { text, plain }, Value::Scalar { text: t, plain: p }) => {
+                (text, plain) == (t, p)
+            }
+            (Value::Sequence(ours), Value::Sequence(theirs)) => {
+                let pairs = ours.iter().zip(theirs);
+                ours.len() == theirs.len() && pairs.into_iter().all(|(a, b)| a.says_the_same_as(b))
+            }
+            (Value::Mapping(ours), Value::Mapping(theirs)) => {
+                let same = |entry: &Entry| {
+                    let other = theirs.iter().find(|other| other.key == entry.key);
+                    other.is_some_and(|other| entry.node.says_the_same_as(&other.node))
+                };
+                ours.len() == theirs.len() && ours.iter().all(same)
+            }
+            (Value::Removed, Value::Removed) => true,
+            (Value::Placeholder(a), Value::Placeholder(b)) => a == b,
+            _ => false,
+        }
+    }
+
     /// The place of `path`, or of the nearest thing above it that exists. With `key`, the key and not the value.
     pub(super) fn position(&self, path: &[Box<str>], key: bool) -> Position {
         if key && let Some(entry) = self.entry(path) {

@@ -84,6 +84,13 @@ async fn reload(shared: &Arc<Shared>, path: &std::path::Path) {
         act(shared, ActKind::PolicyRejected, "SIGHUP", why).await;
         return;
     }
+    let left = config.source.needs_restart(&shared.begun);
+    if !left.is_empty() {
+        tracing::warn!(
+            "restart natsentry to bring into force what a reload does not: {}",
+            left.join(", ")
+        );
+    }
     exchange(shared, &config);
     shared.running.store(Arc::new(config.clone()));
     groups::prepare(shared, &config.policy).await;

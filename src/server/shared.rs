@@ -19,7 +19,7 @@ use super::slots::Slots;
 use super::to_usize;
 use crate::audit::Audit;
 use crate::clock;
-use crate::config::{Config, GraphConfig, ProxyProtocolConfig, TrustConfig};
+use crate::config::{self, Config, GraphConfig, ProxyProtocolConfig, TrustConfig};
 use crate::entra::{GraphError, Tools};
 use crate::http::Http;
 use crate::identity::Code;
@@ -55,6 +55,8 @@ pub(super) struct Shared {
     pub(super) jwks: Jwks,
     /// The configuration in force, for reading its secrets again.
     pub(super) running: ArcSwap<Config>,
+    /// The file with which the process began: what of it a reload leaves in force.
+    pub(super) begun: config::Source,
     pub(super) rotation: Rotation,
     pub(super) groups: Option<Arc<GroupSource>>,
     pub(super) stop_keys: CancellationToken,
@@ -104,6 +106,7 @@ impl Shared {
         let limits = &config.limits;
         Ok(Self {
             running: ArcSwap::from_pointee(config.clone()),
+            begun: config.source.clone(),
             rotation: Rotation::default(),
             listen: Listening {
                 tls: listen_tls(&config)?,

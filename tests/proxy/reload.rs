@@ -44,6 +44,43 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_reload_does_not_bring_into_force_is_said_with_its_line() {
+    let idp = proxy::idp().await;
+    let gate = Gate::start().await;
+    let mut config = config(&idp, gate.address, "old");
+    config["entra"]["cloud"]["graph"] = idp.base().into();
+    let natsentry = Binary::start(&config, &[]);
+    config["entra"]["graph"] = json!({ "credential": "managed-identity" });
+    config["keys"] = json!({ "unknown_burst": 5 });
+    config["roles"]["writer"]["publish"] = json!(["new"]);
+    let text = serde_json::to_string_pretty(&config).expect("JSON");
+    let line = |key: &str| {
+        1 + text
+            .lines()
+            .position(|line| line.contains(key))
+            .expect("there")
+    };
+    std::fs::write(natsentry.dir().join("natsentry.yaml"), &text).expect("a new file");
+    let hangup = std::process::Command::new("kill")
+        .args(["-HUP", &natsentry.pid().to_string()])
+        .status();
+    assert!(hangup.expect("kill").success());
+    until("the reload", || natsentry.find("reloaded").is_some()).await;
+    let log = natsentry.log();
+    let said = log
+        .lines()
+        .find(|line| line.contains("restart natsentry to bring into force"));
+    let (graph, keys) = (line("\"graph\": {"), line("\"keys\""));
+    let wanted = format!("entra.graph (natsentry.yaml:{graph}), keys (natsentry.yaml:{keys})");
+    let said = said.unwrap_or_else(|| panic!("not said: {log}"));
+    assert!(
+        said.replace(&natsentry.dir().display().to_string(), "")
+            .contains(&wanted.replace("(natsentry", "(/natsentry")),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_policy_that_changes_during_an_admission_holds_for_that_session_too() {
     let idp = proxy::idp().await;
     let gate = Gate::start().await;

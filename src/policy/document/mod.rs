@@ -18,6 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use bind::{Bind, PrincipalKind, Require};
 pub use case::{TestCase, TestIdentity};
 pub use resource::{BucketGrant, ObjectGrant, Reach, StreamGrant};
+#[cfg(feature = "shell")]
 pub(crate) use text::{OneOrMany, one_or_many};
 
 use super::units::{ByteRate, ByteSize, HumanDuration, Moment, Rate};

@@ -471,9 +471,12 @@ async fn no_token_of_the_corpus_makes_us_open_a_connection() {
     assert_eq!((rig.idp.metadata_fetches(), rig.idp.key_fetches()), before);
 }
 
+/// From where to where.
+type Redirects = &'static [(&'static str, &'static str)];
+
 /// Answers each path with a redirect or a document, and remembers what was asked for.
 async fn redirecting(
-    redirects: &'static [(&'static str, &'static str)],
+    redirects: Redirects,
     documents: Vec<(&'static str, Vec<u8>)>,
 ) -> (String, Arc<std::sync::Mutex<Vec<String>>>) {
     use axum::http::{StatusCode, Uri, header};
@@ -512,7 +515,7 @@ async fn redirects_within_a_host_are_followed_three_times_and_to_another_never()
     let metadata = br#"{"issuer":"{base}/i","jwks_uri":"{base}/keys"}"#.to_vec();
     let well_known = "/i/.well-known/openid-configuration";
     let documents = || vec![("/m", metadata.clone()), ("/k", keys.clone())];
-    let cases: [(&'static [(&'static str, &'static str)], Option<&str>); 6] = [
+    let cases: [(Redirects, Option<&str>); 6] = [
         // Both documents, by an absolute and by a relative address.
         (
             &[

@@ -12,6 +12,7 @@ use natsentry::server::Server;
 use crate::support::proxy::{self, Proxy, Setup};
 use crate::support::servers;
 use crate::support::wire::Wire;
+use crate::tls::certificates;
 
 /// Two users, so that it shows which one a connection was made with.
 const USERS: &str = r#"authorization { users: [
@@ -122,6 +123,69 @@ async fn a_rotated_secret_is_used_for_new_connections_and_live_ones_stay() {
             "{text}"
         );
     }
+    drop(proxy.stop().await);
+}
+
+/// Whether a TLS session with these certificates of ours comes about.
+async fn tls(proxy: &Proxy, token: &str, files: &std::path::Path) -> Option<async_nats::Client> {
+    let options = async_nats::ConnectOptions::with_token(token.to_owned())
+        .require_tls(true)
+        .add_root_certificates(files.join("ca.pem"))
+        .connection_timeout(Duration::from_secs(5));
+    let client = options
+        .connect(format!("nats://{}", proxy.address))
+        .await
+        .ok()?;
+    client.flush().await.ok()?;
+    Some(client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_certificate_is_shown_to_new_clients_once_its_key_fits() {
+    let idp = proxy::idp().await;
+    let nats = servers::start(Version::V2_15_1, proxy::STATIC_USER);
+    let (old, new) = (certificates(), certificates());
+    let put = |name: &str, from: &tempfile::TempDir, file: &str| {
+        let pem = std::fs::read(from.path().join(file)).expect("a file");
+        idp.set_secret(name, Secret::new(pem));
+    };
+    put("tls-cert", &old, "server.pem");
+    put("tls-key", &old, "server.key");
+    let setup = Setup::to(nats.port())
+        .listen(&format!(
+            "  tls: {{ cert: \"keyvault:{}\", key: \"keyvault:{}\" }}\n",
+            idp.secret_address("tls-cert"),
+            idp.secret_address("tls-key"),
+        ))
+        .more(&format!(
+            "keyvault: {{ credential: {READER}, refresh: 1s }}\n"
+        ));
+    let proxy = Proxy::start_in(folder(), &idp, &setup).await;
+    let token = proxy::token(&idp, "alice");
+    let live = tls(&proxy, &token, old.path()).await.expect("a session");
+    assert!(tls(&proxy, &token, new.path()).await.is_none());
+
+    // Half of it: a certificate whose key is not there yet is not used, and costs nobody anything.
+    put("tls-cert", &new, "server.pem");
+    let reads = async || proxy.metric("natsentry_keyvault_reads_total", "ok").await;
+    let before = reads().await;
+    until("read twice", async || reads().await >= before + 2.0).await;
+    assert!(tls(&proxy, &token, old.path()).await.is_some());
+    assert!(tls(&proxy, &token, new.path()).await.is_none());
+
+    put("tls-key", &new, "server.key");
+    until("the new certificate", async || {
+        tls(&proxy, &token, new.path()).await.is_some()
+    })
+    .await;
+    assert!(tls(&proxy, &token, old.path()).await.is_none());
+    live.flush().await.expect("the session of before stays");
+    assert_eq!(
+        live.statistics()
+            .connects
+            .load(std::sync::atomic::Ordering::Relaxed),
+        1
+    );
     drop(proxy.stop().await);
 }
 

@@ -147,8 +147,11 @@ impl Server {
         shared.tasks.spawn(rotation);
         let calendar = reload::by_calendar(Arc::clone(&shared), stop.clone());
         shared.tasks.spawn(calendar);
-        let locks = locks::watch(Arc::clone(&shared), stop.clone());
+        // During the drain as well: sessions are still served.
+        let locks = locks::watch(Arc::clone(&shared), admin_stop.clone());
         shared.tasks.spawn(locks);
+        let news = locks::tell(Arc::clone(&shared), admin_stop.clone());
+        shared.tasks.spawn(news);
         if let Some(path) = config_path {
             shared
                 .tasks

@@ -117,6 +117,9 @@ impl Pump {
             moved |= self.upstream_turn(cx, now);
             self.report();
             if let Some(event) = self.session.poll_event(now) {
+                if self.session.close_reason().is_some() {
+                    self.handle.end();
+                }
                 return Poll::Ready(Outcome::Event(Box::new(event)));
             }
             if let Some(reason) = self.session.close_reason() {

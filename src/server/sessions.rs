@@ -54,6 +54,8 @@ pub(super) struct Handle {
     pub(super) waker: AtomicWaker,
     has_orders: AtomicBool,
     orders: Mutex<VecDeque<(Order, Option<Told>)>>,
+    /// Set while the orders are locked: none is taken any more.
+    has_ended: AtomicBool,
     bound: Mutex<Option<Arc<Bound>>>,
     traffic: [AtomicU64; 5],
     subscriptions: AtomicUsize,
@@ -77,7 +79,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Handle {
     /// Tells the session something; it hears of it within one turn. `told` is dropped when it has done so.
     pub(super) fn order(&self, order: Order, told: Option<Told>) {
-        lock(&self.orders).push_back((order, told));
+        let mut orders = lock(&self.orders);
+        if self.has_ended.load(Ordering::Relaxed) {
+            return;
+        }
+        orders.push_back((order, told));
+        drop(orders);
         self.has_orders.store(true, Ordering::Release);
         self.waker.wake();
     }
@@ -92,6 +99,13 @@ impl Handle {
             self.has_orders.store(false, Ordering::Release);
         }
         order
+    }
+
+    /// The session has ended, and passes nothing whatever it is told. It may still wait for its last words to be recorded.
+    pub(super) fn end(&self) {
+        let mut orders = lock(&self.orders);
+        self.has_ended.store(true, Ordering::Relaxed);
+        orders.clear();
     }
 
     pub(super) fn bind(&self, bound: Bound) {
@@ -169,6 +183,7 @@ impl Sessions {
             waker: AtomicWaker::new(),
             has_orders: AtomicBool::new(false),
             orders: Mutex::default(),
+            has_ended: AtomicBool::new(false),
             bound: Mutex::default(),
             traffic: Default::default(),
             subscriptions: AtomicUsize::new(0),

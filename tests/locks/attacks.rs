@@ -172,3 +172,26 @@ async fn a_role_that_a_reload_brings_is_locked_when_it_comes_and_a_reload_lifts_
     until("the reload", || reloads() == 2).await;
     assert_eq!(world.connect(&world.token("alice")).await, [REFUSED]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_that_cannot_be_written_holds_up_no_lock() {
+    let idp = proxy::idp().await;
+    let nats = servers::start(Version::V2_15_1, "");
+    // It takes no byte: every line waits, and sessions wait for the queue.
+    let world = World::with(idp, nats, |configuration| {
+        configuration["audit"] = json!({ "file": "/dev/full", "queue": 16 });
+    })
+    .await;
+    let mut alice = world.admitted(&world.token("alice")).await;
+    let mut bob = world.admitted(&world.token("bob")).await;
+    let entry = |n: usize| json!({ "id": n.to_string(), "uti": "nobody's", "at": "2026-11-01" });
+    let more_than_fit: Vec<Value> = (0..200).map(entry).collect();
+    let text = json!({ "version": 1, "locks": more_than_fit }).to_string();
+    std::fs::write(world.dir().join("locks.json"), text).expect("a file");
+    world.command(&["lock", "--uti", "nobody-else"]).await;
+    world.command(&["lock", "--oid", ALICE]).await;
+    assert_eq!(alice.answer().await.as_deref(), Some(CUT));
+    assert!(bob.until_pong().await.is_empty());
+    world.command(&["lock", "--all"]).await;
+    assert_eq!(bob.answer().await.as_deref(), Some(CUT));
+}

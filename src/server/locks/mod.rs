@@ -3,31 +3,26 @@
 //! Must never: let a session that a lock selects be served between two looks at it. An admission remembers the set of
 //! locks that it was judged by, and is judged again when another one is in force by the time that it is known to others.
 
+mod news;
+mod watch;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
+pub(super) use self::news::tell;
+pub(super) use self::watch::watch;
+use super::Shared;
 use super::admission;
 use super::sessions::{Bound, Handle, Order};
-use super::{Shared, act};
-use crate::audit::ActKind;
 use crate::clock;
 use crate::identity::Identity;
-use crate::locks::{Ban, Document, Lifted, Lock, LockSet, Presented, REVOKED, Selector};
-use crate::revocation::{LocksError, Look, Settings, Source};
+use crate::locks::{Ban, Lock, LockSet, Presented, REVOKED, Selector};
+use crate::revocation::{LocksError, Settings, Source};
 use crate::session::Refusal;
 use crate::time::Timestamp;
-
-/// How often the source is looked at, which is how late a lock may be noticed.
-const LOOK: Duration = Duration::from_millis(200);
-
-/// How long the audit line of a lock waits for every session to be cut that it selects.
-const TAKEN: Duration = Duration::from_secs(5);
 
 /// Tokens of sessions cut because they were shown before the moment of a lock, kept so that they do not come back.
 const SHOWN_MAX: usize = 65_536;
@@ -38,10 +33,11 @@ pub(super) struct Locks {
     in_force: ArcSwap<LockSet>,
     /// By token: the locks that cut a session of it, though by its own word the token was issued later.
     shown: Mutex<HashMap<Box<str>, Box<str>>>,
-    /// Those that live sessions have heard of, and the audit.
+    /// Those in force of which every live session has heard.
     known: ArcSwap<ById>,
     /// Why the source could not be read when last looked at.
     failing: Mutex<Option<String>>,
+    news: news::News,
 }
 
 /// Locks in force, by their ids.
@@ -64,6 +60,7 @@ impl Locks {
             shown: Mutex::default(),
             known: ArcSwap::default(),
             failing: Mutex::default(),
+            news: news::News::default(),
         })
     }
 
@@ -72,7 +69,7 @@ impl Locks {
         self.in_force.load_full()
     }
 
-    /// The locks in force of which every live session and the audit have heard.
+    /// The locks in force of which every live session has heard.
     pub(super) fn known(&self) -> Arc<ById> {
         self.known.load_full()
     }
@@ -128,11 +125,11 @@ impl Locks {
         (Selector::LABELS.map(count), lock(&self.failing).clone())
     }
 
-    /// Looks at the source, on a thread that may wait.
-    async fn look(&self) -> Option<Look> {
-        let source = Arc::clone(&self.source);
-        let looking = move || lock(&source).look(clock::now());
-        tokio::task::spawn_blocking(looking).await.ok()
+    /// Puts other locks in force.
+    fn exchange(&self, locks: Vec<Lock>) {
+        let ids: HashSet<Box<str>> = locks.iter().map(|lock| lock.id.clone()).collect();
+        lock(&self.shown).retain(|_, id| ids.contains(id));
+        self.in_force.store(Arc::new(LockSet::new(locks)));
     }
 }
 
@@ -163,141 +160,9 @@ pub(super) fn revocation(
     Some(Order::Revoke(because(lock, &bound.identity)))
 }
 
-/// Looks at the source of locks until `stop`, and puts in force what has changed there.
-pub(super) async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
-    let mut watched = Watched {
-        looked_at: clock::now(),
-        ..Watched::default()
-    };
-    watched.tell(&shared, &[]).await;
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK) => {}
-        }
-        watched.turn(&shared).await;
-    }
-}
-
-/// What the watch has told the audit of, and when it looked last.
-#[derive(Default)]
-struct Watched {
-    told: Arc<ById>,
-    complained: Option<String>,
-    looked_at: Timestamp,
-    next_end: Option<Timestamp>,
-}
-
-impl Watched {
-    async fn turn(&mut self, shared: &Arc<Shared>) {
-        let now = clock::now();
-        let changed = match shared.locks.look().await {
-            Some(Look::Changed(document)) => Some(document),
-            Some(Look::Failed(error)) => {
-                self.complain(shared, Some(error.to_string())).await;
-                None
-            }
-            Some(Look::Same) => {
-                self.complain(shared, None).await;
-                None
-            }
-            None => None,
-        };
-        let set_back = now < self.looked_at;
-        let ended = self.next_end.is_some_and(|end| end <= now);
-        self.looked_at = now;
-        if let Some(Document { locks, lifted }) = changed {
-            self.complain(shared, None).await;
-            let ids: HashSet<Box<str>> = locks.iter().map(|lock| lock.id.clone()).collect();
-            lock(&shared.locks.shown).retain(|_, id| ids.contains(id));
-            shared.locks.in_force.store(Arc::new(LockSet::new(locks)));
-            cut(shared).await;
-            self.tell(shared, &lifted).await;
-        } else if set_back || ended {
-            // A lock that had ended may have begun again, if the clock was set back.
-            cut(shared).await;
-            self.tell(shared, &[]).await;
-        }
-    }
-
-    /// Says once why the source cannot be read, and that it can be read again.
-    async fn complain(&mut self, shared: &Arc<Shared>, why: Option<String>) {
-        if self.complained == why {
-            return;
-        }
-        match &why {
-            Some(why) => {
-                tracing::error!("the locks cannot be read, those of before stay in force: {why}");
-                act(shared, ActKind::LocksRejected, "file", why).await;
-            }
-            None => tracing::info!("the locks can be read again"),
-        }
-        lock(&shared.locks.failing).clone_from(&why);
-        self.complained = why;
-    }
-
-    /// Tells audit and log which locks are in force that were not, and which are no longer.
-    async fn tell(&mut self, shared: &Arc<Shared>, lifted: &[Lifted]) {
-        let (set, now) = (shared.locks.current(), clock::now());
-        let in_force = set.all().iter().filter(|lock| lock.is_in_force(now));
-        let in_force: ById = in_force
-            .map(|lock| (lock.id.clone(), Arc::clone(lock)))
-            .collect();
-        let before = std::mem::replace(&mut self.told, Arc::new(in_force));
-        self.next_end = set.next_end(now);
-        for (id, lock) in before.iter() {
-            if self.told.get(id) != Some(lock) {
-                unlocked(shared, lock, lifted, now).await;
-            }
-        }
-        for (id, lock) in self.told.iter() {
-            if before.get(id) != Some(lock) {
-                locked(shared, lock).await;
-            }
-        }
-        shared.locks.known.store(Arc::clone(&self.told));
-    }
-}
-
-/// Whose doing a change by hand was.
-const BY_HAND: &str = "file";
-
-async fn locked(shared: &Arc<Shared>, lock: &Lock) {
-    let by = if lock.by.is_empty() {
-        BY_HAND
-    } else {
-        &lock.by
-    };
-    let refused = match lock.ban {
-        Ban::Everything => String::new(),
-        Ban::TokensBefore(cut) => format!(" to tokens from before {cut}"),
-    };
-    let until = lock.until.map(|until| format!(" until {until}"));
-    let until = until.unwrap_or_default();
-    let detail = format!("{}{refused}{until}; {lock}", lock.selector);
-    tracing::warn!(lock = %lock.id, by, "locked: {detail}");
-    act(shared, ActKind::Locked, by, &detail).await;
-}
-
-async fn unlocked(shared: &Arc<Shared>, lock: &Lock, lifted: &[Lifted], now: Timestamp) {
-    let found = lifted.iter().rev().find(|lifted| lifted.id == lock.id);
-    let (by, why) = match found {
-        Some(lifted) => (&*lifted.by, &*lifted.reason),
-        None if !lock.is_in_force(now) => ("time", "it has ended"),
-        None => (BY_HAND, ""),
-    };
-    let why = match why {
-        "" => String::new(),
-        why => format!(" ({})", crate::locks::printable(why)),
-    };
-    let detail = format!("{}{why}; {lock}", lock.selector);
-    tracing::warn!(lock = %lock.id, by, "unlocked: {detail}");
-    act(shared, ActKind::Unlocked, by, &detail).await;
-}
-
-/// Cuts every live session that a lock refuses, and waits until they have heard of it.
-async fn cut(shared: &Arc<Shared>) {
-    let (told, mut taken) = mpsc::channel(1);
+/// Cuts every live session that a lock refuses. What is returned ends when the last of them has heard of it.
+fn cut(shared: &Shared) -> mpsc::Receiver<()> {
+    let (told, taken) = mpsc::channel(1);
     let by_role = shared.locks.current().goes_by_role();
     let now = clock::now();
     let mut cut = 0_usize;
@@ -307,18 +172,10 @@ async fn cut(shared: &Arc<Shared>) {
             handle.order(order, Some(told.clone()));
         }
     }
-    drop(told);
-    // Nothing is ever sent: it ends when the last order is carried out, or gone with its session.
-    if timeout(TAKEN, taken.recv()).await.is_err() {
-        tracing::warn!(
-            "after {} s some sessions have not taken a lock; they wait for something else first, and nothing passes in \
-             them before they do",
-            TAKEN.as_secs()
-        );
-    }
     if cut > 0 {
-        tracing::warn!(sessions = cut, "sessions were cut by locks");
+        tracing::warn!(sessions = cut, "locks cut sessions");
     }
+    taken
 }
 
 fn order_for(shared: &Shared, handle: &Handle, by_role: bool, now: Timestamp) -> Option<Order> {

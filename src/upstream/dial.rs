@@ -70,7 +70,12 @@ impl Dial<'_> {
         let request = self.request(&greeting.info, stream.is_tls())?;
         let mut sent = Instant::now();
         let mut answer = self.ask(&request, &mut stream, &mut lines).await?;
-        if matches!(self.purpose, Purpose::Probe) {
+        if matches!(self.purpose, Purpose::Session(_)) {
+            let behind = lines
+                .info_behind()
+                .map_err(|fault| self.fault(Step::Auth, fault))?;
+            answer.greeting = behind.or(answer.greeting);
+        } else {
             // The account's own limits come in an INFO behind the first PONG (`client.go`, `processPing`).
             sent = Instant::now();
             let second = self.ask(b"PING\r\n", &mut stream, &mut lines).await?;

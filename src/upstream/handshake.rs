@@ -58,6 +58,21 @@ impl Lines {
         self.buffer
     }
 
+    /// An INFO that was read together with PONG: servers from 2.10 on send the limits of the account so
+    /// (`client.go`, `processPing`). None where something else stands there, or only a part of it.
+    pub(super) fn info_behind(&mut self) -> Result<Option<Greeting>, Fault> {
+        let Some(end) = memchr::memchr(b'\n', &self.buffer) else {
+            return Ok(None);
+        };
+        let line = self.buffer.get(..end).unwrap_or_default();
+        let (b"INFO", json) = verb(line) else {
+            return Ok(None);
+        };
+        let greeting = greeting(json)?;
+        self.buffer.drain(..=end);
+        Ok(Some(greeting))
+    }
+
     /// Whether bytes were read that nobody took.
     pub(super) fn has_rest(&self) -> bool {
         !self.buffer.is_empty()
@@ -275,6 +290,29 @@ mod tests {
         assert!(result.unwrap().greeting.unwrap().info.lame_duck);
         assert_eq!(rest, b"INFO {}\r\nMSG a 1");
         assert_eq!(said, b"PONG\r\n");
+    }
+
+    #[tokio::test]
+    async fn an_info_that_came_with_pong_is_taken_when_all_of_it_is_there() {
+        let behind = |rest: &[u8]| {
+            let mut lines = Lines {
+                buffer: rest.to_vec(),
+            };
+            let info = lines.info_behind().map(|info| info.map(|info| info.json));
+            (info.unwrap_or_default(), lines.into_rest())
+        };
+        let json = br#"{"version":"2.12.0"}"#.to_vec();
+        assert_eq!(
+            behind(b"INFO {\"version\":\"2.12.0\"} \r\nPING\r\n"),
+            (Some(json), b"PING\r\n".to_vec())
+        );
+        for rest in [&b""[..], b"INFO {", b"-ERR 'x'\r\n", b"PING\r\nINFO {}\r\n"] {
+            assert_eq!(behind(rest), (None, rest.to_vec()));
+        }
+        let mut lines = Lines {
+            buffer: b"INFO []\r\n".to_vec(),
+        };
+        assert!(protocol_fault(lines.info_behind()).contains("INFO with"));
     }
 
     #[tokio::test]

@@ -90,9 +90,9 @@ impl ConnectOptions<'_> {
 pub struct Link {
     /// The stream. Nothing of ours is under way on it.
     pub stream: LinkStream,
-    /// JSON of the last INFO before PONG, byte for byte.
+    /// JSON of the last INFO that came before PONG or together with it, byte for byte.
     pub info: Vec<u8>,
-    /// What the server sent behind PONG and was read already: to be treated before anything read later.
+    /// What else the server sent behind PONG and was read already: to be treated before anything read later.
     pub leftover: Vec<u8>,
     /// The server, as it is written in the configuration.
     pub server: Arc<str>,

@@ -70,8 +70,8 @@ fn raise_open_files() -> Option<u64> {
 }
 
 /// Lowers the limits on connections to what the open files allow: each session needs two descriptors, one of the client and
-/// one of its upstream. A process without any left could not even turn a client away, and strangers who say nothing must not
-/// bring it there: they have a quarter.
+/// one of its upstream. A process without any left could not even turn a client away. Connections without CONNECT may be all
+/// of them: clients that reconnect at once are just that for a moment, and strangers who say nothing go for a new one.
 fn fit_to_files(limits: &mut Limits, files: Option<u64>) {
     let Some(files) = files else { return };
     let cap = |count: u64| u32::try_from(count.max(1)).unwrap_or(u32::MAX);
@@ -84,7 +84,7 @@ fn fit_to_files(limits: &mut Limits, files: Option<u64>) {
         );
         limits.connections = connections;
     }
-    limits.handshakes = limits.handshakes.min(cap(files / 4));
+    limits.handshakes = limits.handshakes.min(limits.connections);
 }
 
 /// Completes at the next SIGTERM or SIGINT.
@@ -110,8 +110,8 @@ mod tests {
             fit_to_files(&mut limits, files);
             (limits.connections, limits.handshakes)
         };
-        assert_eq!(fitted(Some(1024)), (480, 256));
-        assert_eq!(fitted(Some(10)), (1, 2));
+        assert_eq!(fitted(Some(1024)), (480, 480));
+        assert_eq!(fitted(Some(10)), (1, 1));
         let defaults = (Limits::default().connections, Limits::default().handshakes);
         assert_eq!(fitted(Some(1_048_576)), defaults);
         assert_eq!(fitted(None), defaults);

@@ -28,7 +28,7 @@ impl<'a> Segments<'a> {
                 ),
             ));
         }
-        if let Some(bad) = token.iter().position(|b| !is_base64url(*b) && *b != b'.') {
+        if let Some(bad) = token.iter().position(|b| !IN_TOKEN[usize::from(*b)]) {
             return Err(malformed(token, bad));
         }
         let mut parts = token.split(|b| *b == b'.');
@@ -76,6 +76,19 @@ fn decode(segment: &[u8], name: &str) -> Result<Vec<u8>, TokenError> {
         )
     })
 }
+
+/// Bytes that a token may hold: base64url and the dot.
+static IN_TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    loop {
+        table[byte as usize] = is_base64url(byte) || byte == b'.';
+        if byte == u8::MAX {
+            break table;
+        }
+        byte += 1;
+    }
+};
 
 const fn is_base64url(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')

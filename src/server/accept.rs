@@ -24,6 +24,9 @@ const EVICTION: Duration = Duration::from_millis(50);
 /// Accepts until `stop`.
 pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, stop: CancellationToken) {
     let mut backoff = BACKOFF_MIN;
+    // What each connection would be asked for otherwise.
+    let address = listener.local_addr().ok();
+    let address = address.filter(|address| !address.ip().is_unspecified());
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -39,7 +42,7 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, stop: Cancel
                     continue;
                 };
                 let tasks = shared.tasks.clone();
-                tasks.spawn(connection::serve(Arc::clone(&shared), tcp, peer, slot));
+                tasks.spawn(connection::serve(Arc::clone(&shared), tcp, (peer, address), slot));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {

@@ -39,17 +39,17 @@ const LINGER: Duration = Duration::from_millis(500);
 /// Most bytes thrown away that way.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
-/// Serves one accepted connection until it is closed.
+/// Serves one accepted connection until it is closed. `ends` are the client's address, and ours where it is known.
 ///
 /// The task of a session that serves is one pointer and what it waits for: whatever is over by then has been boxed, and is
 /// gone.
 pub(super) fn serve(
     shared: Arc<Shared>,
     tcp: TcpStream,
-    peer: SocketAddr,
+    ends: (SocketAddr, Option<SocketAddr>),
     slot: Slot,
 ) -> impl Future<Output = ()> + Send {
-    let opening = Box::pin(open(shared, tcp, peer, slot));
+    let opening = Box::pin(open(shared, tcp, ends, slot));
     async move {
         if let Some(live) = opening.await {
             live.run().await;
@@ -61,13 +61,11 @@ pub(super) fn serve(
 async fn open(
     shared: Arc<Shared>,
     mut tcp: TcpStream,
-    peer: SocketAddr,
+    (peer, address): (SocketAddr, Option<SocketAddr>),
     mut slot: Slot,
 ) -> Option<Box<Live>> {
     let accepted_at = clock::now();
     let deadline = Instant::now() + shared.limits.handshake;
-    // Without it, small answers wait for acknowledgements of earlier ones. Where it fails the connection still works.
-    let _ = tcp.set_nodelay(true);
     let open = shared.metrics.connection_open();
     let handshake = shared.handshakes.begin();
     let announced = shared.listen.proxy_protocol.as_ref();
@@ -85,7 +83,7 @@ async fn open(
         shared.metrics.connection_rejected(SlotLimit::PerAddress);
         return None;
     }
-    let address = tcp.local_addr().ok()?;
+    let address = address.or_else(|| tcp.local_addr().ok())?;
     let entry = shared.sessions.enter(peer);
     let tls = shared.listen.tls.as_ref();
     let session = Box::new(Session::new(Opening {

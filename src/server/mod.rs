@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
@@ -198,6 +199,8 @@ fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
             TcpSocket::new_v6()
         }?;
         socket.set_reuseaddr(true)?;
+        // Connections inherit it (tcp(7)). Without it, small answers wait for acknowledgements of earlier ones.
+        SockRef::from(&socket).set_tcp_nodelay(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };

@@ -1,12 +1,16 @@
 //! TLS on the client side: clients that upgrade after INFO and clients that shake hands first, on one port.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::ConnectOptions;
 use futures_util::StreamExt;
 use natsentry::demo::idp::DevIdp;
 use natsentry::demo::servers::Version;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::proxy::{self, Proxy, STATIC_USER, Setup};
 use crate::support::servers;
@@ -118,5 +122,56 @@ async fn with_a_client_ca_nobody_comes_in_without_a_certificate() {
     echoes(with, proxy.address).await;
     let address = format!("nats://{}", proxy.address);
     assert!(options(&token, &files).connect(address).await.is_err());
+    drop(proxy.stop().await);
+}
+
+/// Connects with TLS before INFO, and says whether the handshake was a resumed one, after a PONG (tickets come behind it).
+async fn handshake_kind(
+    trust: &Arc<rustls::ClientConfig>,
+    address: std::net::SocketAddr,
+    token: &str,
+) -> Option<rustls::HandshakeKind> {
+    let tcp = tokio::net::TcpStream::connect(address)
+        .await
+        .expect("a connection");
+    let name = "127.0.0.1".try_into().expect("a name");
+    let connector = tokio_rustls::TlsConnector::from(Arc::clone(trust));
+    let mut stream = connector.connect(name, tcp).await.expect("a handshake");
+    let hello = format!("{}PING\r\n", connect_line(token, ""));
+    stream.write_all(hello.as_bytes()).await.expect("written");
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("PONG\r\n") {
+        let read = stream.read_buf(&mut seen).await.expect("an answer");
+        assert_ne!(read, 0, "{}", String::from_utf8_lossy(&seen));
+    }
+    stream.get_ref().1.handshake_kind()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_comes_back_resumes_its_tls_session() {
+    let idp = proxy::idp().await;
+    let nats = servers::start(Version::V2_15_1, STATIC_USER);
+    let token = proxy::token(&idp, "alice");
+    let (proxy, files) = proxy_with_tls(&idp, nats.port(), CERT).await;
+    let ca = std::fs::read(files.join("ca.pem")).expect("a file");
+    let trust = |versions: &[&'static rustls::SupportedProtocolVersion]| {
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(&ca) {
+            roots.add(certificate.expect("PEM")).expect("an anchor");
+        }
+        let config = rustls::ClientConfig::builder_with_provider(natsentry::tls::provider())
+            .with_protocol_versions(versions)
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Arc::new(config)
+    };
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let client = trust(&[version]);
+        let first = handshake_kind(&client, proxy.address, &token).await;
+        assert_ne!(first, Some(rustls::HandshakeKind::Resumed), "{version:?}");
+        let second = handshake_kind(&client, proxy.address, &token).await;
+        assert_eq!(second, Some(rustls::HandshakeKind::Resumed), "{version:?}");
+    }
     drop(proxy.stop().await);
 }

@@ -4,14 +4,17 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::natsentry::demo::provision::{Cache, TempDir, apt, pip::Python};
 use ::natsentry::demo::servers::{NatsServer, Version, find_or_install};
 use anyhow::{Context as _, Result, bail};
+use rustls::ClientConfig;
 
 use super::natsentry::{self, Issuer, Role};
 use super::procfs;
+use super::secure::Certificate;
 
 /// Something to connect to.
 pub(crate) struct Contender {
@@ -25,6 +28,8 @@ pub(crate) struct Contender {
     pub(crate) connect: String,
     /// What the subscriber of the stream asks for; it gets `bench.stream`.
     pub(crate) subscription: &'static str,
+    /// Whom to trust, where it is spoken to inside TLS.
+    pub(crate) trust: Option<Arc<ClientConfig>>,
     pub(crate) _process: Option<Process>,
 }
 
@@ -44,8 +49,9 @@ impl Stage {
         let server = NatsServer::start(&binary, SERVER)?;
         let folder = TempDir::create("bench")?;
         let issuer = Issuer::start()?;
+        let certificate = Certificate::make(folder.path())?;
         let sentry = |name: &str, role, place: &Path| {
-            natsentry::start(name, program, role, &issuer, &server, place)
+            natsentry::start(name, program, role, &issuer, &server, place, None)
         };
         let mut contenders = Vec::new();
         for name in names {
@@ -53,12 +59,24 @@ impl Stage {
             fs::create_dir(&place)?;
             let contender = match name.as_str() {
                 "direct" => direct(&server),
-                "haproxy" => haproxy(&server, &place),
+                "haproxy" => haproxy(name, &server, &place, None),
+                "haproxy-tls" => haproxy(name, &server, &place, Some(&certificate)),
                 "nginx" => nginx(&server, &place),
                 "envoy" => envoy(&server, &place),
                 "natsentry" => sentry(name, Role::PassThrough, &place),
                 "natsentry-typical" => sentry(name, Role::Typical, &place),
                 "natsentry-filter" => sentry(name, Role::Filter, &place),
+                "natsentry-roles" => sentry(name, Role::OfThousand, &place),
+                "natsentry-patterns" => sentry(name, Role::Patterns, &place),
+                "natsentry-tls" => natsentry::start(
+                    name,
+                    program,
+                    Role::PassThrough,
+                    &issuer,
+                    &server,
+                    &place,
+                    Some(&certificate),
+                ),
                 _ => bail!("no contender is called {name}"),
             };
             contenders.push(contender.with_context(|| format!("starting {name}"))?);
@@ -97,27 +115,40 @@ fn direct(server: &NatsServer) -> Result<Contender> {
         pid: None,
         connect: CONNECT.to_owned(),
         subscription: "bench.stream",
+        trust: None,
         _process: None,
     })
 }
 
-/// HAProxy in TCP mode with its defaults, as Debian packages it.
-fn haproxy(server: &NatsServer, place: &Path) -> Result<Contender> {
+/// HAProxy in TCP mode with its defaults, as Debian packages it; it ends TLS where there is a certificate.
+fn haproxy(
+    name: &str,
+    server: &NatsServer,
+    place: &Path,
+    certificate: Option<&Certificate>,
+) -> Result<Contender> {
     let tools = unpacked(&HAPROXY_PACKAGES, "haproxy")?;
     let port = free_port()?;
     let upstream = server.port();
     let connections = procfs::open_files()?.saturating_sub(100) / 2;
+    let tls = certificate.map_or_else(String::new, |certificate| {
+        format!(" ssl crt {}", certificate.both.display())
+    });
     let config = format!(
         "global\n  maxconn {connections}\n\
          defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
-         listen bench\n  bind 127.0.0.1:{port}\n  server nats 127.0.0.1:{upstream}\n"
+         listen bench\n  bind 127.0.0.1:{port}{tls}\n  server nats 127.0.0.1:{upstream}\n"
     );
     let file = place.join("haproxy.cfg");
     fs::write(&file, config)?;
     let mut command = tools.command("haproxy")?;
     let version = said(tools.command("haproxy")?.arg("-v"))?;
     command.arg("-db").arg("-f").arg(&file);
-    blind("haproxy", version, port, &mut command, place)
+    let blind = blind(name, version, port, &mut command, place)?;
+    Ok(Contender {
+        trust: certificate.map(|certificate| Arc::clone(&certificate.trust)),
+        ..blind
+    })
 }
 
 /// nginx with its stream module and 64 KiB buffers, as Debian packages it.
@@ -125,7 +156,8 @@ fn nginx(server: &NatsServer, place: &Path) -> Result<Contender> {
     let tools = unpacked(&["nginx", "libnginx-mod-stream"], "nginx")?;
     let port = free_port()?;
     let upstream = server.port();
-    let files = procfs::open_files()?;
+    // It makes room for all of them at the start.
+    let files = procfs::open_files()?.min(65_536);
     let module = tools
         .root
         .join("usr/lib/nginx/modules/ngx_stream_module.so");
@@ -214,6 +246,7 @@ fn blind(
         pid: Some(process.id()),
         connect: CONNECT.to_owned(),
         subscription: "bench.stream",
+        trust: None,
         _process: Some(process),
     })
 }

@@ -11,10 +11,11 @@ use anyhow::{Context as _, Result, bail};
 use socket2::{Domain, Socket, Type};
 
 use super::contenders::Contender;
+use super::secure::Channel;
 
 /// One connection that has been greeted.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Channel,
 }
 
 impl Client {
@@ -30,6 +31,7 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
+        let stream = Channel::open(stream, contender.trust.as_ref())?;
         let mut client = Self { stream };
         client.wait_for(b"\r\n").context("waiting for INFO")?;
         client.say(format!("CONNECT {}\r\nPING\r\n", contender.connect).as_bytes())?;
@@ -38,7 +40,8 @@ impl Client {
     }
 
     fn say(&mut self, bytes: &[u8]) -> Result<()> {
-        Ok(self.stream.write_all(bytes)?)
+        self.stream.write_all(bytes)?;
+        Ok(self.stream.flush()?)
     }
 
     /// Says something and waits until the server has processed it.
@@ -171,6 +174,7 @@ fn blast(mut client: Client, frames: &[Vec<u8>], shared: &Shared) -> Result<()> 
 fn count(mut client: Client, each: usize, shared: &Shared) -> Result<()> {
     client
         .stream
+        .tcp()
         .set_read_timeout(Some(Duration::from_millis(100)))?;
     let mut buffer = vec![0; 1 << 20];
     let mut bytes = 0_u64;
@@ -231,6 +235,7 @@ pub(crate) fn round_trips(contender: &Contender, time: Duration) -> Result<Vec<D
 fn respond(mut client: Client, stop: &AtomicBool) -> Result<()> {
     client
         .stream
+        .tcp()
         .set_read_timeout(Some(Duration::from_millis(100)))?;
     let reply = frame("PUB bench.answer 16\r\n", 16);
     let mut buffer = [0; 4096];

@@ -17,6 +17,8 @@ mod natsentry;
 mod options;
 mod procfs;
 mod report;
+mod scale;
+mod secure;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -45,6 +47,9 @@ fn run() -> Result<ExitCode> {
     };
     if let Some(code) = procfs::rerun_with_more_files()? {
         return Ok(code);
+    }
+    if let Some(path) = &options.report {
+        Report::prepare(path).with_context(|| format!("--report {}", path.display()))?;
     }
     let stage = Stage::set(&options.contenders, &options.binary)?;
     let mut report = Report::new(&stage);
@@ -97,8 +102,14 @@ fn run() -> Result<ExitCode> {
     if options.wants(Part::Storm) {
         for round in 0..options.rounds.min(STORMS) {
             alternate(&stage, round, |contender| {
-                storm(contender, &options, &mut report)
+                storm(&stage, contender, &options, &mut report)
             })?;
+        }
+    }
+    if options.wants(Part::Scale) {
+        for contender in &stage.contenders {
+            scale::measure(contender, &options, &mut report)
+                .with_context(|| contender.name.clone())?;
         }
     }
     println!("{report}");
@@ -173,7 +184,7 @@ fn many_subjects(
     options: &Options,
     report: &mut Report,
 ) -> Result<()> {
-    if contender.pid.is_none() {
+    if contender.pid.is_none() || contender.trust.is_some() {
         return Ok(());
     }
     let stream = load::Stream::start(contender, 128, subjects)?;
@@ -196,6 +207,9 @@ fn publishers(
     options: &Options,
     report: &mut Report,
 ) -> Result<()> {
+    if contender.trust.is_some() {
+        return Ok(());
+    }
     let (came, before, after) =
         many::publishers(contender, count, options.cell, || cpu(contender.pid))?;
     let mut add = |figure, value| report.add(cell(contender, figure, count), value);
@@ -214,6 +228,9 @@ fn publishers(
 }
 
 fn fan_out(contender: &Contender, options: &Options, report: &mut Report) -> Result<()> {
+    if contender.trust.is_some() {
+        return Ok(());
+    }
     let (deliveries, took, before, after) =
         many::fan_out(contender, FAN, options.cell, || cpu(contender.pid))?;
     let mut add = |figure, value| report.add(cell(contender, figure, FAN), value);
@@ -225,22 +242,34 @@ fn fan_out(contender: &Contender, options: &Options, report: &mut Report) -> Res
     Ok(())
 }
 
-fn storm(contender: &Contender, options: &Options, report: &mut Report) -> Result<()> {
+fn storm(
+    stage: &Stage,
+    contender: &Contender,
+    options: &Options,
+    report: &mut Report,
+) -> Result<()> {
+    if contender.trust.is_some() {
+        return Ok(());
+    }
     // A proxied connection is two open files of the proxy.
     let files = usize::try_from(procfs::open_files()?)?.saturating_sub(200) / 2;
     let count = options.storm_clients.min(files);
     let storm = many::storm(contender, count)?;
-    let at = |percent: usize| {
-        let place = storm.waits.len().saturating_sub(1).saturating_mul(percent) / 100;
-        storm
-            .waits
+    // Clients of this storm that are still leaving would be in the way of the next one.
+    for pid in contender.pid.into_iter().chain([stage.server_pid()]) {
+        procfs::wait_until_few_files(pid);
+    }
+    let at = |waits: &[Duration], percent: usize| {
+        let place = waits.len().saturating_sub(1).saturating_mul(percent) / 100;
+        waits
             .get(place)
             .map_or(f64::NAN, |wait| wait.as_secs_f64() * 1e3)
     };
     let mut add = |figure, value| report.add(cell(contender, figure, count), value);
     add(Figure::StormSeconds, storm.took.as_secs_f64());
-    add(Figure::StormP50, at(50));
-    add(Figure::StormP99, at(99));
+    add(Figure::StormP50, at(&storm.waits, 50));
+    add(Figure::StormP99, at(&storm.waits, 99));
+    add(Figure::StormConnectP99, at(&storm.connects, 99));
     add(
         Figure::StormRefused,
         per(u64::try_from(storm.refused)?, 1.0),

@@ -25,6 +25,8 @@ pub(crate) struct Storm {
     pub(crate) took: Duration,
     /// From connecting to PONG, of those that were served, in order.
     pub(crate) waits: Vec<Duration>,
+    /// From saying CONNECT to PONG, likewise.
+    pub(crate) connects: Vec<Duration>,
     pub(crate) refused: usize,
 }
 
@@ -48,14 +50,83 @@ pub(crate) fn storm(contender: &Contender, count: usize) -> Result<Storm> {
         let took = begun.elapsed();
         let mut waits: Vec<_> = done.iter().flatten().map(|(_, wait)| *wait).collect();
         waits.sort_unstable();
+        let mut connects: Vec<_> = done
+            .iter()
+            .flatten()
+            .map(|(client, _)| client.admitted_after)
+            .collect();
+        connects.sort_unstable();
         let refused = count.saturating_sub(waits.len());
         Ok(Storm {
             took,
             waits,
+            connects,
             refused,
         })
     })
 }
+
+/// Sessions that are held.
+pub(crate) struct Held {
+    runtime: tokio::runtime::Runtime,
+    clients: Vec<Client>,
+}
+
+impl Held {
+    pub(crate) fn none() -> Result<Self> {
+        Ok(Self {
+            runtime: runtime()?,
+            clients: Vec::new(),
+        })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Opens more until there are `count`, a few at a time, each with one subscription.
+    pub(crate) fn grow(&mut self, contender: &Contender, count: usize) -> Result<()> {
+        while self.clients.len() < count {
+            let first = u64::try_from(self.clients.len())?;
+            let more = count.saturating_sub(self.clients.len()).min(AT_ONCE);
+            let (address, hello) = (contender.address, hello(contender));
+            let opened = self.runtime.block_on(async {
+                let mut clients = JoinSet::new();
+                for number in (first..).take(more) {
+                    let hello = hello.clone();
+                    clients.spawn(async move {
+                        let mut client = Client::connect(address, number, &hello).await?;
+                        client
+                            .settle(&format!("SUB bench.idle.{number} 1\r\n"))
+                            .await?;
+                        anyhow::Ok(client)
+                    });
+                }
+                clients.join_all().await
+            });
+            for client in opened {
+                self.clients.push(client?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives each session so many subscriptions more.
+    pub(crate) fn subscribe(&mut self, each: usize) -> Result<()> {
+        self.runtime.block_on(async {
+            for (number, client) in self.clients.iter_mut().enumerate() {
+                let lines: String = (0..each)
+                    .map(|n| format!("SUB bench.s{number:03}x{n:06} {}\r\n", n.saturating_add(2)))
+                    .collect();
+                client.settle(&lines).await?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Sessions that are opened at once.
+const AT_ONCE: usize = 64;
 
 /// What connections that publish at once came to.
 pub(crate) struct Publishers {
@@ -191,6 +262,8 @@ struct Client {
     stream: TcpStream,
     /// The end of what was read, where a PONG may have been cut.
     tail: Vec<u8>,
+    /// From saying CONNECT to PONG.
+    admitted_after: Duration,
 }
 
 impl Client {
@@ -199,18 +272,30 @@ impl Client {
         let [.., c, d] = number.to_be_bytes();
         let socket = TcpSocket::new_v4()?;
         // One address has 28,000 ports, and closed connections keep theirs for a minute.
-        let source = Ipv4Addr::new(127, 1, c % 64, d.max(1));
+        let source = Ipv4Addr::new(127, 1, c, d.max(1));
         socket.bind(SocketAddr::new(IpAddr::V4(source), 0))?;
         let stream = socket.connect(address).await?;
         stream.set_nodelay(true)?;
         let mut client = Self {
             stream,
             tail: Vec::new(),
+            admitted_after: Duration::ZERO,
         };
         client.until(b"\r\n").await.context("waiting for INFO")?;
+        let asked = Instant::now();
         client.stream.write_all(hello).await?;
         client.pong().await.context("waiting for PONG")?;
+        client.admitted_after = asked.elapsed();
         Ok(client)
+    }
+
+    /// Says something and waits until the server has processed it.
+    async fn settle(&mut self, lines: &str) -> Result<()> {
+        let asked = format!("{lines}PING\r\n");
+        self.stream.write_all(asked.as_bytes()).await?;
+        self.pong().await?;
+        self.tail = Vec::new();
+        Ok(())
     }
 
     async fn pong(&mut self) -> Result<()> {

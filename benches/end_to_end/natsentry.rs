@@ -6,6 +6,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::natsentry::demo::idp::{DevIdp, IdpConfig, TokenRequest};
@@ -15,6 +16,7 @@ use tokio::runtime::Runtime;
 
 use super::contenders::{Contender, Process, free_port};
 use super::procfs;
+use super::secure::Certificate;
 
 /// What the sessions of a contender may do.
 #[derive(Clone, Copy)]
@@ -25,6 +27,10 @@ pub(crate) enum Role {
     Typical,
     /// The same, and a deny that overlaps the subscription, so that each delivery is judged.
     Filter,
+    /// Everything, beside a thousand roles that others have.
+    OfThousand,
+    /// Ten thousand patterns.
+    Patterns,
 }
 
 /// Issues the tokens; answers as long as it lives.
@@ -54,7 +60,7 @@ impl Issuer {
     }
 }
 
-/// Starts natsentry and waits until it listens.
+/// Starts natsentry and waits until it listens; inside TLS where there is a certificate.
 pub(crate) fn start(
     name: &str,
     binary: &Path,
@@ -62,10 +68,11 @@ pub(crate) fn start(
     issuer: &Issuer,
     server: &NatsServer,
     place: &Path,
+    certificate: Option<&Certificate>,
 ) -> Result<Contender> {
     let port = free_port()?;
     let file = place.join("natsentry.yaml");
-    fs::write(&file, config(role, issuer, server, port)?)?;
+    fs::write(&file, config(role, issuer, server, port, certificate)?)?;
     let mut command = Command::new(binary);
     command
         .args(["run", "--log", "warn", "--config"])
@@ -83,18 +90,29 @@ pub(crate) fn start(
         ),
         // A plain subscription below a wildcard is what a deny entry can overlap.
         subscription: match role {
-            Role::PassThrough | Role::Typical => "bench.stream",
             Role::Filter => "bench.*",
+            _ => "bench.stream",
         },
+        trust: certificate.map(|certificate| Arc::clone(&certificate.trust)),
         _process: Some(process),
     })
 }
 
-fn config(role: Role, issuer: &Issuer, server: &NatsServer, port: u16) -> Result<String> {
+fn config(
+    role: Role,
+    issuer: &Issuer,
+    server: &NatsServer,
+    port: u16,
+    certificate: Option<&Certificate>,
+) -> Result<String> {
+    let tls = certificate.map_or_else(String::new, |certificate| {
+        let (cert, key) = (certificate.cert.display(), certificate.key.display());
+        format!(", tls: {{ cert: 'file:{cert}', key: 'file:{key}' }}")
+    });
     let directory = issuer.idp.directory();
     let mut text = format!(
         "version: 1\n\
-         listen: {{ client: '127.0.0.1:{port}' }}\n\
+         listen: {{ client: '127.0.0.1:{port}'{tls} }}\n\
          admin: {{ listen: '127.0.0.1:{}' }}\n\
          issuers:\n\
          - {{ issuer: '{}', profile: entra, tenant: {}, audiences: ['{}', '{}'] }}\n\
@@ -110,8 +128,26 @@ fn config(role: Role, issuer: &Issuer, server: &NatsServer, port: u16) -> Result
         procfs::open_files()?.saturating_sub(100) / 2,
     );
     match role {
-        Role::PassThrough => {
-            text.push_str("    broad: true\n    publish: ['>']\n    subscribe: ['>']\n")
+        Role::PassThrough => text.push_str(EVERYTHING),
+        Role::OfThousand => {
+            text.push_str(EVERYTHING);
+            for n in 0..1000 {
+                let _ = write!(
+                    text,
+                    "  role-{n}:\n    bind: [{{ app_role: Other.{n} }}]\n    upstream: nats\n    publish: [",
+                );
+                for pattern in 0..10 {
+                    let _ = write!(text, "'line.{n}.{pattern}.>',");
+                }
+                text.push_str("]\n");
+            }
+        }
+        Role::Patterns => {
+            text.push_str("    publish: ['bench.*', 'bench.idle.*'");
+            for n in 0..10_000 {
+                let _ = write!(text, ", 'plant.{}.line.{n}.*'", n % 100);
+            }
+            text.push_str("]\n    subscribe: ['bench.*', 'bench.idle.*']\n");
         }
         Role::Typical | Role::Filter => {
             let mut grants = String::from("'bench.*', 'bench.idle.*'");
@@ -127,3 +163,5 @@ fn config(role: Role, issuer: &Issuer, server: &NatsServer, port: u16) -> Result
     }
     Ok(text)
 }
+
+const EVERYTHING: &str = "    broad: true\n    publish: ['>']\n    subscribe: ['>']\n";

@@ -11,11 +11,14 @@ cargo bench --bench end_to_end -- [options]
   --rounds N            rounds (5)
   --seconds S           length of one cell (2)
   --sizes A,B           payload sizes in bytes (16,128,1024,16384,262144,1048576)
-  --contenders A,B      direct, haproxy, nginx, envoy, natsentry (pass-through role), natsentry-typical
-                        and natsentry-filter (deny armed) (all)
-  --only A,B            throughput, subjects, latency, connects, idle, publishers, fan-out, storm (all)
+  --contenders A,B      direct, haproxy, nginx, envoy, natsentry (pass-through role), natsentry-typical,
+                        natsentry-filter (deny armed), haproxy-tls and natsentry-tls (TLS to the client; in
+                        throughput, latency, connects and idle alone) (all); besides natsentry-roles (a thousand
+                        roles) and natsentry-patterns (a role of ten thousand patterns)
+  --only A,B            throughput, subjects, latency, connects, idle, publishers, fan-out, storm (all); besides scale
   --storm N             clients that come at once (10000, as far as open files allow)
   --binary FILE         another natsentry than the one built with this benchmark
+  --scale A,B           idle sessions to hold in the part `scale`, as far as open files allow (1000,10000,50000)
   --idle N              idle sessions to hold (2000)
   --svg FILE            writes the CPU ratios as a plot too
   --report FILE         puts the tables there too, in place of what stands between its markers";
@@ -29,6 +32,7 @@ pub(crate) struct Options {
     pub(crate) parts: Vec<Part>,
     pub(crate) idle_sessions: usize,
     pub(crate) storm_clients: usize,
+    pub(crate) scale: Vec<usize>,
     pub(crate) svg: Option<PathBuf>,
     pub(crate) report: Option<PathBuf>,
     pub(crate) binary: PathBuf,
@@ -45,10 +49,12 @@ pub(crate) enum Part {
     Publishers,
     FanOut,
     Storm,
+    /// Many sessions, busy ones, subscriptions: not of the usual run.
+    Scale,
 }
 
 impl Part {
-    const ALL: [Self; 8] = [
+    const USUAL: [Self; 8] = [
         Self::Throughput,
         Self::Latency,
         Self::Connects,
@@ -71,10 +77,11 @@ impl Options {
             cell: Duration::from_secs(2),
             sizes: vec![16, 128, 1024, 16_384, 262_144, 1_048_576],
             contenders: CONTENDERS.map(str::to_owned).to_vec(),
-            parts: Part::ALL.to_vec(),
+            parts: Part::USUAL.to_vec(),
             storm_clients: 10_000,
             report: None,
             idle_sessions: 2_000,
+            scale: vec![1_000, 10_000, 50_000],
             svg: None,
             binary: env!("CARGO_BIN_EXE_natsentry").into(),
         };
@@ -105,6 +112,7 @@ impl Options {
                 "--contenders" => options.contenders = list(&value()?, |name| Ok(name.to_owned()))?,
                 "--only" => options.parts = list(&value()?, part)?,
                 "--idle" => options.idle_sessions = value()?.parse()?,
+                "--scale" => options.scale = list(&value()?, |count| Ok(count.parse()?))?,
                 "--binary" => options.binary = value()?.into(),
                 "--storm" => options.storm_clients = value()?.parse()?,
                 "--report" => options.report = Some(value()?.into()),
@@ -140,11 +148,12 @@ fn part(name: &str) -> Result<Part> {
         "publishers" => Part::Publishers,
         "fan-out" => Part::FanOut,
         "storm" => Part::Storm,
+        "scale" => Part::Scale,
         _ => bail!("no such part"),
     })
 }
 
-const CONTENDERS: [&str; 7] = [
+const CONTENDERS: [&str; 9] = [
     "direct",
     "haproxy",
     "nginx",
@@ -152,4 +161,6 @@ const CONTENDERS: [&str; 7] = [
     "natsentry",
     "natsentry-typical",
     "natsentry-filter",
+    "haproxy-tls",
+    "natsentry-tls",
 ];

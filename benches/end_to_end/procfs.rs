@@ -60,6 +60,29 @@ pub(crate) fn resident(pid: u32) -> Result<u64> {
     Ok(sum)
 }
 
+/// Waits until a process and its children hold few files again, as after a load that has ended.
+pub(crate) fn wait_until_few_files(pid: u32) {
+    for _ in 0..100 {
+        if held_files(pid) < FEW_FILES {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn held_files(pid: u32) -> usize {
+    let own = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+    let children =
+        fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children
+        .split_whitespace()
+        .filter_map(|child| child.parse().ok())
+        .fold(own, |sum, child| sum.saturating_add(held_files(child)))
+}
+
+/// Files that a proxy without clients may hold.
+const FEW_FILES: usize = 200;
+
 /// How many files a child of ours may have open.
 pub(crate) fn open_files() -> Result<u64> {
     let text = fs::read_to_string("/proc/self/limits")?;
@@ -72,15 +95,16 @@ pub(crate) fn open_files() -> Result<u64> {
     Ok(soft.parse()?)
 }
 
-/// Runs this program again with as many open files as the system lets it have, unless that was done. Some when the
-/// other run did the work.
+/// Runs this program again with as many open files as the system lets it have (root may raise the hard limit), unless that
+/// was done. Some when the other run did the work.
 pub(crate) fn rerun_with_more_files() -> Result<Option<ExitCode>> {
     const DONE: &str = "NATSENTRY_BENCH_FILES_RAISED";
+    const MORE_FILES: &str = "(ulimit -n 262144) 2>/dev/null && ulimit -n 262144 || ulimit -n \"$(ulimit -Hn)\"; exec \"$@\"";
     if std::env::var_os(DONE).is_some() {
         return Ok(None);
     }
     let status = Command::new("sh")
-        .args(["-c", "ulimit -n \"$(ulimit -Hn)\"; exec \"$@\"", "sh"])
+        .args(["-c", MORE_FILES, "sh"])
         .arg(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
         .env(DONE, "1")

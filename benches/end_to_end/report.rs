@@ -31,11 +31,16 @@ pub(crate) enum Figure {
     StormSeconds,
     StormP50,
     StormP99,
+    StormConnectP99,
     StormRefused,
+    StartMiB,
+    ScaleKiB,
+    ScaleIdleCpu,
+    SubscriptionBytes,
 }
 
 impl Figure {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 23] = [
         Self::CpuPerMessage,
         Self::MessagesPerSecond,
         Self::ServerCpu,
@@ -53,7 +58,12 @@ impl Figure {
         Self::StormSeconds,
         Self::StormP50,
         Self::StormP99,
+        Self::StormConnectP99,
         Self::StormRefused,
+        Self::StartMiB,
+        Self::ScaleKiB,
+        Self::ScaleIdleCpu,
+        Self::SubscriptionBytes,
     ];
 
     const fn title(self) -> &'static str {
@@ -83,7 +93,16 @@ impl Figure {
             }
             Self::StormP50 => "The same: from connecting to PONG, p50, ms",
             Self::StormP99 => "The same: p99, ms",
+            Self::StormConnectP99 => "The same: from CONNECT to PONG, p99, ms",
             Self::StormRefused => "The same: refused",
+            Self::StartMiB => "Resident memory before the first session, MiB",
+            Self::ScaleKiB => {
+                "Resident memory, KiB per idle session with one subscription; by their number"
+            }
+            Self::ScaleIdleCpu => "CPU of the proxy, ms per second with so many idle sessions",
+            Self::SubscriptionBytes => {
+                "Resident memory, bytes per subscription; by their number, over a hundred sessions"
+            }
         }
     }
 }
@@ -127,10 +146,11 @@ impl Report {
         self.values.entry(cell).or_default().push(value);
     }
 
-    /// Values of a contender divided by those of the yardstick in the same round.
+    /// Values of a contender divided by those of the yardstick in the same round: with TLS, of the yardstick with TLS.
     fn ratios(&self, cell: &Cell) -> Option<Vec<f64>> {
+        let secured = cell.contender.ends_with("-tls");
         let yardstick = Cell {
-            contender: YARDSTICK.to_owned(),
+            contender: if secured { YARDSTICK_TLS } else { YARDSTICK }.to_owned(),
             ..cell.clone()
         };
         let (own, other) = (self.values.get(cell)?, self.values.get(&yardstick)?);
@@ -153,6 +173,21 @@ impl Report {
         sizes.sort_unstable();
         sizes.dedup();
         sizes
+    }
+
+    /// Looks, before anything is measured, whether the tables can be put there; makes the file where there is none.
+    pub(crate) fn prepare(path: &Path) -> Result<()> {
+        if !path.exists() {
+            std::fs::write(path, format!("{BEGIN}\n{END}\n"))?;
+        }
+        let text = std::fs::read_to_string(path)?;
+        let (_, rest) = text
+            .split_once(BEGIN)
+            .with_context(|| format!("it has no line `{BEGIN}`"))?;
+        rest.split_once(END)
+            .with_context(|| format!("it has no line `{END}` behind the other"))?;
+        // Not to find out after a quarter of an hour that it may not be written.
+        Ok(std::fs::write(path, text)?)
     }
 
     /// Puts the tables into a file, in place of what stands between [`BEGIN`] and [`END`].
@@ -186,13 +221,13 @@ impl Report {
                     continue;
                 };
                 let height = (median(&ratios) * 100.0).min(220.0);
-                let (x, y) = (left.saturating_add(n.saturating_mul(14)), 260.0 - height);
+                let (x, y) = (left.saturating_add(n.saturating_mul(11)), 260.0 - height);
                 let color = COLORS
                     .get(n.checked_rem(COLORS.len()).unwrap_or(0))
                     .unwrap_or(&"gray");
                 let _ = writeln!(
                     out,
-                    "<rect x=\"{x}\" y=\"{y:.1}\" width=\"12\" height=\"{height:.1}\" fill=\"{color}\">\
+                    "<rect x=\"{x}\" y=\"{y:.1}\" width=\"10\" height=\"{height:.1}\" fill=\"{color}\">\
                      <title>{contender} {:.2}</title></rect>",
                     median(&ratios)
                 );
@@ -253,7 +288,9 @@ impl fmt::Display for Report {
                     match self.ratios(&cell) {
                         Some(ratios) => {
                             let (low, high) = ends(&ratios);
-                            writeln!(f, " {:.2} | {low:.2} | {high:.2} |", median(&ratios))?;
+                            let [middle, low, high] =
+                                [median(&ratios), low, high].map(show_ratio);
+                            writeln!(f, " {middle} | {low} | {high} |")?;
                         }
                         None => writeln!(f, " | | |")?,
                     }
@@ -288,6 +325,15 @@ fn ends(values: &[f64]) -> (f64, f64) {
         low,
         values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
     )
+}
+
+/// A ratio to nothing is none.
+fn show_ratio(ratio: f64) -> String {
+    if ratio.is_finite() {
+        format!("{ratio:.2}")
+    } else {
+        "-".to_owned()
+    }
 }
 
 /// Three digits that matter, thousands apart.
@@ -332,6 +378,8 @@ const END: &str = "<!-- end: written by the harness -->";
 
 const YARDSTICK: &str = "haproxy";
 
-const COLORS: [&str; 7] = [
-    "#888888", "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377",
+const YARDSTICK_TLS: &str = "haproxy-tls";
+
+const COLORS: [&str; 9] = [
+    "#888888", "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#000000", "#994400",
 ];

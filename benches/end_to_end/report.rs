@@ -288,8 +288,7 @@ impl fmt::Display for Report {
                     match self.ratios(&cell) {
                         Some(ratios) => {
                             let (low, high) = ends(&ratios);
-                            let [middle, low, high] =
-                                [median(&ratios), low, high].map(show_ratio);
+                            let [middle, low, high] = [median(&ratios), low, high].map(show_ratio);
                             writeln!(f, " {middle} | {low} | {high} |")?;
                         }
                         None => writeln!(f, " | | |")?,
@@ -381,5 +380,6 @@ const YARDSTICK: &str = "haproxy";
 const YARDSTICK_TLS: &str = "haproxy-tls";
 
 const COLORS: [&str; 9] = [
-    "#888888", "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#000000", "#994400",
+    "#888888", "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#000000",
+    "#994400",
 ];

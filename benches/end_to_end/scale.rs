@@ -12,11 +12,7 @@ use super::report::{Figure, Report};
 use super::{cell, nanos_each, per};
 
 /// Everything of one contender. Sessions that are held grow step by step.
-pub(crate) fn measure(
-    contender: &Contender,
-    options: &Options,
-    report: &mut Report,
-) -> Result<()> {
+pub(crate) fn measure(contender: &Contender, options: &Options, report: &mut Report) -> Result<()> {
     let Some(pid) = contender.pid.filter(|_| contender.trust.is_none()) else {
         return Ok(());
     };

@@ -28,7 +28,11 @@ impl<'a> Segments<'a> {
                 ),
             ));
         }
-        if let Some(bad) = token.iter().position(|b| !IN_TOKEN[usize::from(*b)]) {
+        let fits = |byte: u8| is_base64url(byte) || byte == b'.';
+        // All of them first, without a way out at each: that is several bytes at a time.
+        if !token.iter().fold(true, |all, byte| all & fits(*byte))
+            && let Some(bad) = token.iter().position(|byte| !fits(*byte))
+        {
             return Err(malformed(token, bad));
         }
         let mut parts = token.split(|b| *b == b'.');
@@ -76,19 +80,6 @@ fn decode(segment: &[u8], name: &str) -> Result<Vec<u8>, TokenError> {
         )
     })
 }
-
-/// Bytes that a token may hold: base64url and the dot.
-static IN_TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0_u8;
-    loop {
-        table[byte as usize] = is_base64url(byte) || byte == b'.';
-        if byte == u8::MAX {
-            break table;
-        }
-        byte += 1;
-    }
-};
 
 const fn is_base64url(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')

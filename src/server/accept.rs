@@ -42,7 +42,12 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, stop: Cancel
                     continue;
                 };
                 let tasks = shared.tasks.clone();
-                tasks.spawn(connection::serve(Arc::clone(&shared), tcp, (peer, address), slot));
+                tasks.spawn(connection::serve(
+                    Arc::clone(&shared),
+                    tcp,
+                    (peer, address),
+                    slot,
+                ));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {

@@ -51,7 +51,7 @@ impl Stage {
         let issuer = Issuer::start()?;
         let certificate = Certificate::make(folder.path())?;
         let sentry = |name: &str, role, place: &Path| {
-            natsentry::start(name, program, role, &issuer, &server, place, None)
+            natsentry::start(name, program, (role, None), &issuer, &server, place)
         };
         let mut contenders = Vec::new();
         for name in names {
@@ -71,11 +71,10 @@ impl Stage {
                 "natsentry-tls" => natsentry::start(
                     name,
                     program,
-                    Role::PassThrough,
+                    (Role::PassThrough, Some(&certificate)),
                     &issuer,
                     &server,
                     &place,
-                    Some(&certificate),
                 ),
                 _ => bail!("no contender is called {name}"),
             };

@@ -64,11 +64,10 @@ impl Issuer {
 pub(crate) fn start(
     name: &str,
     binary: &Path,
-    role: Role,
+    (role, certificate): (Role, Option<&Certificate>),
     issuer: &Issuer,
     server: &NatsServer,
     place: &Path,
-    certificate: Option<&Certificate>,
 ) -> Result<Contender> {
     let port = free_port()?;
     let file = place.join("natsentry.yaml");

@@ -106,6 +106,21 @@ fn a_lock_selects_whom_it_names_and_nobody_else() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_brings_a_lock_back_and_one_set_forward_ends_it_for_so_long_only() {
+    let one = Lock {
+        until: Some(Timestamp::from_secs(NOW.as_secs() + 60)),
+        ..lock(Selector::Everybody)
+    };
+    let at = |secs: u64| refuses(&one, &identity(), &[], Timestamp::from_secs(secs));
+    let now = NOW.as_secs();
+    assert!(at(now) && at(now + 59) && !at(now + 60) && !at(now + 3600));
+    assert!(at(now - 3600) && at(now));
+    let set = LockSet::new([one.clone()]);
+    assert_eq!(set.next_end(NOW), one.until);
+    assert_eq!(set.next_end(Timestamp::from_secs(now + 60)), None);
+}
+
+#[test]
 fn names_of_other_issuers_are_taken_letter_by_letter() {
     let issuer = "https://login.example/realms/plant";
     let alice = Identity {

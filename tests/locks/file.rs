@@ -297,3 +297,34 @@ async fn a_reload_follows_the_file_to_another_place_and_refuses_one_that_is_dama
     assert_eq!(world.connect(&world.token("alice")).await, ["PONG"]);
     assert_eq!(world.connect(&world.token("bob")).await, [REFUSED]);
 }
+
+#[tokio::test]
+async fn the_file_belongs_to_whom_its_folder_belongs_and_is_readable_for_whom_the_folder_is() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    let idp = proxy::idp().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    fs::create_dir(&state).expect("a folder");
+    // A service's own user, where we may give folders away, as a command of root meets it.
+    let service = 65_534;
+    let given = chown(&state, Some(service), Some(service)).is_ok();
+    let text = json!({
+        "version": 1,
+        "listen": { "client": "127.0.0.1:0" },
+        "entra": { "tenants": [idp.directory().tid], "audiences": ["api://x"] },
+        "upstreams": {},
+        "locks": { "file": "state/locks.json" },
+    });
+    fs::write(folder.path().join("natsentry.yaml"), text.to_string()).expect("a file");
+    for (of_folder, of_file) in [(0o700, 0o600), (0o750, 0o640), (0o755, 0o644)] {
+        fs::set_permissions(&state, fs::Permissions::from_mode(of_folder)).expect("a mode");
+        let ran = run_in(folder.path(), &["lock", "--oid", ALICE]).await;
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        let facts = fs::metadata(state.join("locks.json")).expect("the file");
+        let owner = fs::metadata(&state).expect("the folder").uid();
+        assert_eq!(facts.permissions().mode() & 0o777, of_file);
+        assert_eq!(facts.uid(), owner);
+        assert_eq!(given, owner == service);
+    }
+    assert_eq!(listed(folder.path()).await.len(), 3);
+}

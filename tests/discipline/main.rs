@@ -25,6 +25,7 @@ use natsentry::demo::idp::{DevIdp, TokenRequest};
 use natsentry::demo::servers::{NatsServer, Version, find_or_install};
 
 use observer::{Library, Observer};
+use support::cli;
 use support::proxy::{self, Proxy, STATIC_USER, Setup};
 use support::servers;
 use support::tokens::TokenServer;
@@ -140,7 +141,40 @@ async fn every_row(library: Library) {
     tokio::time::sleep(Duration::from_secs(1)).await;
     client.expect(&[], &["reconnected"]).await;
     client.stop();
+
+    std::fs::write(&file, &text).expect("the one of before");
+    proxy::hang_up();
+    reloaded(&proxy, 2).await;
+    let client = Observer::start(library, &url, &tokens.url(), -1);
+    locked_out(&proxy, client, library).await;
     drop(proxy.stop().await);
+}
+
+/// Locked out: the session is cut, and whoever comes back for it is told no.
+async fn locked_out(proxy: &Proxy, client: Observer, library: Library) {
+    client.expect(&["connected"], &[]).await;
+    client.forget();
+    let mut command = cli::natsentry(proxy.folder.path());
+    let alice = "aaaaaaaa-0000-4000-8000-000000000001";
+    command.args(["lock", "-c", "natsentry.yaml", "--oid", alice]);
+    let ran = tokio::task::spawn_blocking(move || cli::run(&mut command, b"")).await;
+    assert_eq!(ran.expect("no panic").code, Some(0));
+    client.expect(library.ends_with(), &["reconnected"]).await;
+    client.stop();
+}
+
+/// Waits until the file was read anew so many times.
+async fn reloaded(proxy: &Proxy, times: usize) {
+    let reloads = || {
+        let audit = proxy.audit();
+        let of_reload = audit
+            .iter()
+            .filter(|line| line["event"] == "policy_reloaded");
+        of_reload.count()
+    };
+    while reloads() < times {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

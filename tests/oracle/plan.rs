@@ -42,10 +42,8 @@ struct Planner<'a> {
     version: Version,
     /// Whether a 2.9 server looks at deny entries when it delivers.
     filters: bool,
-    /// Whether some deny entry is about plain subscriptions.
-    may_filter: bool,
-    /// What the client has subscribed to at some time.
-    listened: Vec<Vec<u8>>,
+    /// Sid and subject of what the client has subscribed to at some time.
+    listened: Vec<(String, Vec<u8>)>,
     verbose: bool,
     pedantic: bool,
     /// Sids with an UNSUB max, and whether the client has published in this step, so that what it counts may be under way.
@@ -54,6 +52,8 @@ struct Planner<'a> {
     /// Replies that the client has named in this step, and those that it has named in any.
     asked: Vec<Vec<u8>>,
     named: Vec<Vec<u8>>,
+    /// Replies that the third party has named.
+    wanted: Vec<Vec<u8>>,
     /// Replies of requests about the identity, which are answered.
     informed: Vec<Vec<u8>>,
     /// Replies of requests that are refused, or may be.
@@ -70,10 +70,6 @@ impl Plan {
             specified,
             version,
             filters: false,
-            may_filter: rules
-                .deny_subscribe
-                .iter()
-                .any(|(_, group)| group.is_none()),
             listened: Vec::new(),
             verbose: script.options.verbose.unwrap_or(true),
             pedantic: script.options.pedantic.unwrap_or(true),
@@ -81,6 +77,7 @@ impl Plan {
             published: false,
             asked: Vec::new(),
             named: Vec::new(),
+            wanted: Vec::new(),
             informed: Vec::new(),
             refusable: Vec::new(),
         };
@@ -140,8 +137,8 @@ impl Planner<'_> {
                 header,
                 ..
             } => self.any_publish(subject, reply.as_deref(), header.as_deref(), by_client),
-            Op::Unsubscribe { max: Some(_), .. }
-                if by_client && self.published && self.may_filter =>
+            Op::Unsubscribe { sid, max: Some(_) }
+                if by_client && self.published && self.is_counted_here(sid) =>
             {
                 Difference::LimitUnderWay.seen();
                 Part::Neither
@@ -157,9 +154,12 @@ impl Planner<'_> {
                 Difference::SidUnderWay.seen();
                 Part::Neither
             }
-            Op::Subscribe { subject, queue, .. } if by_client => {
-                self.subscribe(subject, queue.as_ref().map(String::as_bytes))
-            }
+            Op::Subscribe {
+                subject,
+                queue,
+                sid,
+                ..
+            } if by_client => self.subscribe(subject, queue.as_ref().map(String::as_bytes), sid),
             Op::Again {
                 same: true,
                 options,
@@ -203,12 +203,13 @@ impl Planner<'_> {
             && self
                 .listened
                 .iter()
-                .any(|pattern| matches(pattern, subject));
+                .any(|(_, pattern)| matches(pattern, subject));
         if leaks {
             Difference::LeakBefore2_11_16.seen();
             return Part::Neither;
         }
         if !by_client {
+            self.wanted.extend(reply.map(<[u8]>::to_vec));
             return Part::Both;
         }
         self.published = true;
@@ -252,12 +253,22 @@ impl Planner<'_> {
         self.asked.iter().any(|asked| asked == reply)
     }
 
-    fn subscribe(&mut self, subject: &[u8], queue: Option<&[u8]>) -> Part {
+    /// Whether natsentry may keep the count of a subscription on this sid: it overlaps a deny entry.
+    fn is_counted_here(&self, sid: &str) -> bool {
+        let mut held = self.listened.iter().filter(|(of, _)| of == sid);
+        let overlaps = |subject: &[u8]| {
+            let mut denied = self.rules.named().deny_subscribe.into_iter();
+            denied.any(|(deny, group)| group.is_none() && collide(deny.as_bytes(), subject))
+        };
+        held.any(|(_, subject)| overlaps(subject))
+    }
+
+    fn subscribe(&mut self, subject: &[u8], queue: Option<&[u8]>, sid: &str) -> Part {
         let server = self.model.subscribe(subject, queue);
         let decided = self.specified.subscribe(server, subject, queue);
         let Some(because) = decided.because else {
             self.filters |= server && self.model.arms_old_filter(subject);
-            self.listened.push(subject.to_vec());
+            self.listened.push((sid.to_owned(), subject.to_vec()));
             return Part::Both;
         };
         let group = queue
@@ -283,7 +294,8 @@ impl Planner<'_> {
             .specified
             .publish(&self.model, server, subject, reply, START);
         // Where an answer to a request may be under way, only the server knows what it would have said.
-        if !allowed && self.rules.respond.is_some() {
+        let mut replies = self.named.iter().chain(&self.wanted);
+        if !allowed && self.rules.respond.is_some() && replies.any(|named| named == subject) {
             return if reply.is_some() || header.is_some() {
                 Part::Neither
             } else {

@@ -276,6 +276,57 @@ fn an_identity_holds_what_the_token_says_and_another_issuer_is_its_own_tenant() 
 }
 
 #[test]
+fn the_bounds_of_time_hold_to_the_second() {
+    let forge = Forge::new(BASE, Directory::default()).unwrap();
+    let mut row = corpus()
+        .tokens
+        .into_iter()
+        .find(|row| row.row == "ok-v2-user")
+        .unwrap();
+    let mut said = |claims: &[(&str, i64)]| {
+        row.claims.set.clear();
+        for (name, seconds) in claims {
+            let at = serde_json::json!({ "$now": seconds });
+            row.claims.set.insert((*name).to_owned(), at);
+        }
+        match judge(&forge, &row).1 {
+            Ok(_) => "accept",
+            Err(error) => error.code(),
+        }
+    };
+    // 60 s of skew for what lies ahead, none for the end, 28 h and the skew for a life.
+    let day = 28 * 3600;
+    for (claims, wanted) in [
+        (&[("nbf", 60)][..], "accept"),
+        (&[("nbf", 61)], "time.early"),
+        (&[("iat", 60)], "accept"),
+        (&[("iat", 61)], "time.early"),
+        (&[("auth_time", 60)], "accept"),
+        (&[("auth_time", 61)], "time.early"),
+        (&[("exp", 1)], "accept"),
+        (&[("exp", 0)], "time.expired"),
+        (&[("exp", -1)], "time.expired"),
+        (&[("nbf", 0), ("iat", 0), ("exp", day + 60)], "accept"),
+        (
+            &[("nbf", 0), ("iat", 0), ("exp", day + 61)],
+            "time.lifetime",
+        ),
+        (
+            &[("nbf", -10), ("iat", 0), ("exp", day + 51)],
+            "time.lifetime",
+        ),
+        (
+            &[("nbf", 0), ("iat", -10), ("exp", day + 51)],
+            "time.lifetime",
+        ),
+        (&[("nbf", 50), ("iat", 0), ("exp", 51)], "accept"),
+        (&[("nbf", 50), ("iat", 0), ("exp", 50)], "time.order"),
+    ] {
+        assert_eq!(said(claims), wanted, "{claims:?}");
+    }
+}
+
+#[test]
 fn no_change_of_one_byte_makes_another_accepted_token() {
     let forge = Forge::new(BASE, Directory::default()).unwrap();
     let corpus = corpus();

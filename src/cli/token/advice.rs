@@ -1,7 +1,7 @@
 //! What to change where, by the code of a refusal: the way through the Entra admin center, or why there is none.
 
 /// A family of refusals and what to do about it. The first row whose prefix fits counts.
-const ADVICE: [(&str, &str); 34] = [
+const ADVICE: [(&str, &str); 35] = [
     (
         "iss.v1-for-v2",
         "App registrations, the API, Manifest: set api.requestedAccessTokenVersion to 2 and get a fresh token; or set entra.v1_tokens: true",
@@ -119,7 +119,11 @@ const ADVICE: [(&str, &str); 34] = [
         "if the API has a signing key of its own (claims mapping), set entra.keys_app_id; otherwise the token is from another tenant or cloud",
     ),
     (
-        "key.",
+        "key.throttled",
+        "nothing in Entra: wait as long as it says, or raise keys.unknown_burst if keys roll often here",
+    ),
+    (
+        "key.unavailable",
         "nothing in Entra: let natsentry reach the address of the keys, and try again",
     ),
     (
@@ -168,7 +172,15 @@ mod tests {
             .filter(|code| change(code) == NOT_ENTRA_S)
             .collect();
         let fit = |code: &&str| {
-            code.starts_with("hdr.") || *code == "sig.bad" || *code == "authz.template"
+            code.starts_with("hdr.")
+                || [
+                    "sig.bad",
+                    "authz.template",
+                    "key.x5t",
+                    "key.issuer",
+                    "key.cloud",
+                ]
+                .contains(code)
         };
         assert!(uncured.iter().all(fit), "{uncured:?}");
     }

@@ -82,6 +82,16 @@ pub(crate) fn issuer(
     key: &Key,
     held: &HeldKeys,
 ) -> Result<(), TokenError> {
+    one_issuer(claims, iss, authority)?;
+    key_of_issuer(iss, authority, key, held)
+}
+
+/// What the claims say of the issuer, without the key.
+pub(crate) fn one_issuer(
+    claims: &Claims<'_>,
+    iss: &str,
+    authority: &Authority,
+) -> Result<(), TokenError> {
     let version = match authority.shape {
         // B2C numbers its tokens 1.0 although its issuers are those of v2.0.
         Shape::EntraV1 | Shape::B2c => Some("1.0"),
@@ -111,6 +121,15 @@ pub(crate) fn issuer(
         );
         return Err(TokenError::new(Code::IssuerTid, sentence));
     }
+    Ok(())
+}
+
+fn key_of_issuer(
+    iss: &str,
+    authority: &Authority,
+    key: &Key,
+    held: &HeldKeys,
+) -> Result<(), TokenError> {
     if let Some(template) = key.issuer() {
         let bound = match authority.tid.as_deref() {
             Some(tid) => cloud::fill(template, tid),

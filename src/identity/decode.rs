@@ -4,7 +4,7 @@
 use super::checks;
 use super::claims::{self, Claims};
 use super::cloud::{self, Cloud, is_guid};
-use super::error::TokenError;
+use super::error::{Stage, TokenError};
 use super::expectations::{Entra, Expectations, OtherIssuer, TokenLimits};
 use super::header::{self, Header};
 use super::keys::KeyRing;
@@ -45,6 +45,57 @@ pub fn decode(token: &[u8], now: Timestamp) -> Result<Kind, TokenError> {
     let kind = kind::decide(&claims, authority, claims.certificate())?;
     kind::rights(&claims, authority, kind)?;
     Ok(kind)
+}
+
+/// What each check would say that looks at the claims of a token alone, whatever other checks say of it: who is told of one
+/// mistake wants to hear of the others, too. Key and signature are not among them, and without `expectations`, or where
+/// the issuer is not in them, neither are issuer and audience. Empty where the payload cannot be read.
+pub fn beyond(
+    token: &[u8],
+    thumbprint: Option<&str>,
+    expectations: Option<&Expectations>,
+    now: Timestamp,
+) -> Vec<(Stage, Result<(), TokenError>)> {
+    let limits = expectations.map_or_else(TokenLimits::default, Expectations::limits);
+    let mut said = Vec::new();
+    let Ok(bytes) = Segments::split(token, limits.size).and_then(|segments| segments.payload())
+    else {
+        return said;
+    };
+    let Ok(payload) = claims::payload(&bytes) else {
+        return said;
+    };
+    let Ok(issuer) = claims::issuer(&payload) else {
+        return said;
+    };
+    let (own, ring) = (trusting(issuer, &payload), KeyRing::default());
+    let ours = expectations.and_then(|table| table.authority(issuer, &ring));
+    let Some(authority) = ours.or_else(|| own.authority(issuer, &ring)) else {
+        return said;
+    };
+    let claims = match Claims::read(&payload, authority) {
+        Ok(claims) => claims,
+        Err(error) => return vec![(Stage::Claims, Err(error))],
+    };
+    said.push((Stage::Claims, Ok(())));
+    said.push((Stage::Time, checks::time(&claims, authority, limits, now)));
+    if ours.is_some() {
+        said.push((
+            Stage::Issuer,
+            checks::one_issuer(&claims, issuer, authority),
+        ));
+        said.push((Stage::Audience, checks::audience(&claims, authority)));
+    }
+    let shown = thumbprint.or_else(|| claims.certificate().filter(|_| expectations.is_none()));
+    let kind = kind::decide(&claims, authority, shown);
+    if let Ok(kind) = kind {
+        said.push((Stage::Kind, Ok(())));
+        said.push((Stage::Rights, kind::rights(&claims, authority, kind)));
+    } else {
+        // One that is empty is told as that; of others the rights hang on the kind.
+        said.push((Stage::Kind, kind.map(drop)));
+    }
+    said
 }
 
 /// Expectations that trust the token's own issuer: they give its claims their types, and no more.

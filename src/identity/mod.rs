@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 pub use authority::{Accept, GroupForm, Shape};
 pub use cloud::{Cloud, is_guid};
-pub use decode::decode;
+pub use decode::{beyond, decode};
 pub use error::{Code, KeyNeed, Stage, TokenError};
 pub use expectations::{
     B2c, Entra, Expectations, ExpectationsError, KeyLocation, KeySource, OtherIssuer, TokenLimits,

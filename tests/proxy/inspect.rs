@@ -44,7 +44,8 @@ fn configuration(idp: &DevIdp, server: &str, change: &Value) -> Value {
             "historian": role(json!({ "app_role": "Nats.Telemetry.Read" })),
             "gateway": role(json!({ "app_role": "Nats.Telemetry.Write" })),
         },
-        "audit": { "file": "audit.jsonl" },
+        // All of them come from one address.
+        "audit": { "file": "audit.jsonl", "sampling": { "first": 100_000, "strangers": 100_000 } },
     })
 }
 
@@ -258,6 +259,13 @@ async fn a_person_reads_what_is_held_and_what_is_missing_without_any_network() {
     let graph = idp
         .mint(&TokenRequest::of("alice").claim("aud", "https://graph.microsoft.com"))
         .expect("a token");
+    let wrong = idp.mint(
+        &TokenRequest::of("alice")
+            .claim("aud", "https://graph.microsoft.com")
+            .claim("scp", Value::Null)
+            .claim("exp", clock::now().as_secs() - 30),
+    );
+    let wrong = wrong.expect("a token");
     idp.stop().await;
     let offline = [
         "token",
@@ -313,12 +321,27 @@ async fn a_person_reads_what_is_held_and_what_is_missing_without_any_network() {
             "pass",
             "pass",
             "fail",
-            "not reached",
-            "not reached",
-            "not reached",
-            "not reached"
+            "would pass",
+            "would pass",
+            "would pass",
+            "would pass"
         ]
     );
+
+    // Whoever is told of one mistake hears of the others, too, with the cure of each.
+    let ran = ask(folder.path(), &offline, wrong.as_bytes());
+    for told in [
+        "refused: time.expired\n",
+        "note: it would be refused next: aud.graph: token is for Microsoft Graph (aud 'https://graph.microsoft.com')",
+        "What to change: ask for the scope of the API",
+        "note: it would be refused next: authz.empty: client ",
+        "issuer     would pass",
+        "audience   would fail",
+        "kind       would pass",
+        "rights     would fail",
+    ] {
+        assert!(ran.out.contains(told), "{told} is missing in\n{}", ran.out);
+    }
 
     // Without a configuration: what any listener would refuse.
     for (token, code, status) in [

@@ -89,6 +89,9 @@ pub(super) fn inspect(options: &InspectOptions, format: Output) -> anyhow::Resul
                 }
                 Err(refused) => {
                     report.refuse(refused.error.code(), refused.error.sentence());
+                    let (thumbprint, table) = (terms.thumbprint, &config.trust.expectations);
+                    let beyond = identity::beyond(token.expose(), thumbprint, Some(table), now);
+                    report.look_beyond(beyond);
                     if refused.error.is_unavailable() {
                         report.verdict = UNKNOWN;
                     }
@@ -214,6 +217,7 @@ fn decoded(report: &mut Report, token: &[u8], seen: &Inspection, now: Timestamp)
         Ok(_) => true,
         Err(error) => {
             report.refuse(error.code(), error.sentence());
+            report.look_beyond(identity::beyond(token, None, None, now));
             false
         }
     }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::super::output::Table;
-use crate::identity::{Check, Inspection, Outcome};
+use crate::identity::{Check, Inspection, Outcome, Stage, TokenError};
 use crate::policy::RoleStanding;
 
 /// Verdicts, which are part of the JSON output.
@@ -15,6 +15,8 @@ pub(super) const UNKNOWN: &str = "unknown";
 const PASS: &str = "pass";
 const FAIL: &str = "fail";
 const NOT_REACHED: &str = "not reached";
+const WOULD_PASS: &str = "would pass";
+const WOULD_FAIL: &str = "would fail";
 pub(super) const NOT_CHECKED: &str = "not checked";
 
 /// Everything that there is to say about a token.
@@ -111,6 +113,29 @@ impl Report {
         self.code = Some(code);
         self.sentence = Some(sentence);
         self.change = Some(super::advice::change(code));
+    }
+
+    /// What the checks would say that were not reached.
+    pub(super) fn look_beyond(&mut self, beyond: Vec<(Stage, Result<(), TokenError>)>) {
+        for (stage, said) in beyond {
+            let unreached =
+                |line: &&mut Line| line.check == stage.label() && line.outcome == NOT_REACHED;
+            let Some(line) = self.checks.iter_mut().find(unreached) else {
+                continue;
+            };
+            line.outcome = if said.is_ok() { WOULD_PASS } else { WOULD_FAIL };
+            // The check that refused it said the same already.
+            if let Err(error) = said
+                && self.code != Some(error.code())
+            {
+                self.notes.push(format!(
+                    "it would be refused next: {}: {}. What to change: {}",
+                    error.code(),
+                    error.sentence(),
+                    super::advice::change(error.code())
+                ));
+            }
+        }
     }
 
     /// For people.

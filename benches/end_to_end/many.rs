@@ -148,10 +148,13 @@ pub(crate) fn publishers<T>(
         let stop = Arc::new(AtomicBool::new(false));
         let counts: Vec<_> = (0..count).map(|_| Arc::new(AtomicU64::new(0))).collect();
         let mut tasks = JoinSet::new();
-        for (number, sent) in counts.iter().enumerate() {
-            let mut client =
-                Client::connect(contender.address, u64::try_from(number)?, &hello(contender))
-                    .await?;
+        // All of them first: those that are busy already would keep the others out for long.
+        let mut clients = Vec::with_capacity(count);
+        for number in 0..u64::try_from(count)? {
+            let client = Client::connect(contender.address, number, &hello(contender)).await?;
+            clients.push(client);
+        }
+        for (number, (sent, mut client)) in counts.iter().zip(clients).enumerate() {
             let (sent, stop) = (Arc::clone(sent), Arc::clone(&stop));
             let line = format!("PUB bench.p{number} {SIZE}\r\n");
             let mut batch = frame(&line, SIZE).repeat(BATCH);

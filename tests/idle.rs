@@ -116,7 +116,7 @@ const LARGE: usize = 8 * 1024;
 const FEW: i64 = 30;
 
 /// With the role that may do everything; in bytes. What each part is, the test says when it fails.
-const HEAP_MAX: i64 = 4_800;
+const HEAP_MAX: i64 = 3_700;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_session_holds_little() {

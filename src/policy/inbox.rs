@@ -137,7 +137,11 @@ pub(super) struct HeldInboxes {
     session: u64,
     /// Token and number of subscriptions below it; unsorted while few.
     few: SmallVec<[(Box<[u8]>, u32); 1]>,
-    many: HashMap<Box<[u8]>, u32>,
+    #[expect(
+        clippy::box_collection,
+        reason = "most sessions have none, and an idle one is to be small"
+    )]
+    many: Option<Box<HashMap<Box<[u8]>, u32>>>,
 }
 
 /// Tokens that are looked for one after the other before they move into a table.
@@ -161,7 +165,7 @@ impl HeldInboxes {
             owner,
             session,
             few: SmallVec::new(),
-            many: HashMap::new(),
+            many: None,
         }
     }
 
@@ -180,7 +184,7 @@ impl HeldInboxes {
         if self.few.len() < FEW {
             self.few.push((token.into(), 1));
         } else {
-            self.many.insert(token.into(), 1);
+            self.many.get_or_insert_default().insert(token.into(), 1);
         }
         Claim::Held
     }
@@ -198,7 +202,8 @@ impl HeldInboxes {
             return;
         }
         self.registry.release(token, self.session, false);
-        if self.many.remove(token).is_none() {
+        let many = self.many.as_mut();
+        if many.and_then(|many| many.remove(token)).is_none() {
             self.few.retain(|(held, _)| **held != *token);
         }
     }
@@ -206,7 +211,8 @@ impl HeldInboxes {
     /// Keeps every inbox and forgets how many subscriptions are below it, since all of them are judged again.
     pub(super) fn count_anew(&mut self) {
         let few = self.few.iter_mut().map(|(_, count)| count);
-        for count in few.chain(self.many.values_mut()) {
+        let many = self.many.iter_mut().flat_map(|many| many.values_mut());
+        for count in few.chain(many) {
             *count = 0;
         }
     }
@@ -223,8 +229,9 @@ impl HeldInboxes {
                 .is_some_and(|rest| matches!(rest.first(), None | Some(b'.')))
         };
         self.few.iter().any(|(held, _)| lies_below(held))
-            || (!self.many.is_empty()
-                && inbox_token(reply).is_some_and(|token| self.many.contains_key(token)))
+            || self.many.as_ref().is_some_and(|many| {
+                inbox_token(reply).is_some_and(|token| many.contains_key(token))
+            })
     }
 
     /// Whether a subject lies below an inbox that this identity holds, or nobody.
@@ -243,7 +250,7 @@ impl HeldInboxes {
         let few = self.few.iter_mut().find(|(held, _)| **held == *token);
         match few {
             Some((_, count)) => Some(count),
-            None => self.many.get_mut(token),
+            None => self.many.as_mut()?.get_mut(token),
         }
     }
 }
@@ -253,7 +260,7 @@ impl Drop for HeldInboxes {
         for (token, _) in &self.few {
             self.registry.release(token, self.session, true);
         }
-        for token in self.many.keys() {
+        for token in self.many.iter().flat_map(|many| many.keys()) {
             self.registry.release(token, self.session, false);
         }
     }

@@ -22,7 +22,7 @@ pub struct Judge {
     held: HeldInboxes,
     published: AnswerCache,
     delivered: AnswerCache,
-    requests: OpenRequests,
+    requests: Option<Box<OpenRequests>>,
 }
 
 impl Judge {
@@ -34,7 +34,7 @@ impl Judge {
             held: HeldInboxes::new(inboxes, owner, session),
             published: AnswerCache::default(),
             delivered: AnswerCache::default(),
-            requests: OpenRequests::default(),
+            requests: None,
         }
     }
 
@@ -215,7 +215,7 @@ impl Judge {
         };
         let known = self.published.recall(reply);
         if !known.unwrap_or_else(|| self.permissions.publish(reply).is_granted()) {
-            self.requests.open(reply, rule, now);
+            self.requests.get_or_insert_default().open(reply, rule, now);
         }
     }
 
@@ -224,7 +224,7 @@ impl Judge {
     /// judged again by [`Self::subscribe`], which counts it anew.
     pub fn replace(&mut self, permissions: Arc<Permissions>) {
         if permissions.responses().is_none() {
-            self.requests.clear();
+            self.requests = None;
         }
         self.permissions = permissions;
         self.held.count_anew();
@@ -300,7 +300,10 @@ impl Judge {
         };
         if reason != DenialReason::ReservedSubject
             && let Some(limits) = self.permissions.responses()
-            && self.requests.answer(subject, limits, now)
+            && self
+                .requests
+                .as_mut()
+                .is_some_and(|requests| requests.answer(subject, limits, now))
         {
             return Ok(());
         }

@@ -70,11 +70,6 @@ impl OpenRequests {
         within
     }
 
-    /// Forgets all open requests and gives the memory back.
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
-
     fn prune(&mut self, rule: Responses, now: Timestamp) {
         self.requests.retain(|_, request| {
             rule.max.is_none_or(|max| request.answers < max) && now.since(request.at) <= rule.ttl

@@ -107,6 +107,7 @@ async fn open(
         deadline,
         metrics: None,
         requested_role: None,
+        thumbprint: None,
         verdict: None,
         _open: open,
         _slot: slot,
@@ -131,6 +132,8 @@ struct Connection {
     deadline: Instant,
     metrics: Option<SessionMetrics>,
     requested_role: Option<String>,
+    /// `x5t#S256` of the client's TLS certificate.
+    thumbprint: Option<String>,
     /// What the first admission went by.
     verdict: Option<Verdict>,
     _open: Raised,
@@ -141,7 +144,6 @@ struct Connection {
 struct Live {
     connection: Connection,
     pump: Pump,
-    facts: ClientFacts,
     started: Instant,
     /// Until it is known how the handshake ended.
     shaking: Option<Raised>,
@@ -152,7 +154,7 @@ struct Live {
 impl Connection {
     /// INFO and TLS. None when it ends with that.
     async fn greet(
-        self,
+        mut self,
         mut session: Box<Session>,
         tcp: TcpStream,
         handshake: Handshake,
@@ -176,19 +178,23 @@ impl Connection {
         if matches!(greeted.stream, ClientStream::Tls(_)) {
             session.handle_tls_established();
         }
+        self.thumbprint = greeted.thumbprint;
         let pump = Pump::new(session, greeted.stream, Arc::clone(&self.entry.handle));
         Some(Box::new(Live {
-            facts: ClientFacts {
-                client: self.peer,
-                listener: self.address,
-                thumbprint: greeted.thumbprint,
-            },
             connection: self,
             pump,
             started,
             shaking: Some(shaking),
             handshake: Some(handshake),
         }))
+    }
+
+    fn facts(&self) -> ClientFacts {
+        ClientFacts {
+            client: self.peer,
+            listener: self.address,
+            thumbprint: self.thumbprint.clone(),
+        }
     }
 
     fn evict(&self, session: &mut Session) {
@@ -198,10 +204,11 @@ impl Connection {
         session.handle_end(CloseReason::Overloaded, clock::now());
     }
 
-    async fn admit(&mut self, pump: &mut Pump, request: ConnectRequest, facts: &ClientFacts) {
+    async fn admit(&mut self, pump: &mut Pump, request: ConnectRequest) {
+        let facts = self.facts();
         let shared = Arc::clone(&self.shared);
         self.requested_role = request.requested_role().map(str::to_owned);
-        let admitting = Box::pin(admission::admit(&shared, &mut self.entry, request, facts));
+        let admitting = Box::pin(admission::admit(&shared, &mut self.entry, request, &facts));
         let turned = match timeout_at(self.deadline, admitting).await {
             Ok(Ok(admitted)) => {
                 self.bind(pump, admitted);
@@ -246,11 +253,12 @@ impl Connection {
         })
     }
 
-    async fn readmit(&self, pump: &mut Pump, request: ConnectRequest, facts: &ClientFacts) {
+    async fn readmit(&self, pump: &mut Pump, request: ConnectRequest) {
+        let facts = self.facts();
         let requested_role = request.requested_role().map(str::to_owned);
         let judged = timeout(
             self.shared.limits.handshake,
-            Box::pin(admission::judge(&self.shared, &self.entry, request, facts)),
+            Box::pin(admission::judge(&self.shared, &self.entry, request, &facts)),
         )
         .await;
         let now = clock::now();
@@ -363,10 +371,7 @@ impl Live {
         let mut outcome = Box::pin(self.first_outcome()).await;
         let reason = loop {
             let Self {
-                connection,
-                pump,
-                facts,
-                ..
+                connection, pump, ..
             } = &mut *self;
             match outcome {
                 Outcome::Event(event) => {
@@ -374,7 +379,7 @@ impl Live {
                     Box::pin(self.connection.record(&event)).await;
                 }
                 Outcome::Need(Need::Admission(request)) => {
-                    Box::pin(connection.admit(pump, *request, facts)).await;
+                    Box::pin(connection.admit(pump, *request)).await;
                     // It has to be known to those who change policies before its first operation is judged.
                     if let Some(event) = pump.session.poll_event(clock::now()) {
                         outcome = Outcome::Event(Box::new(event));
@@ -382,7 +387,7 @@ impl Live {
                     }
                 }
                 Outcome::Need(Need::Readmission(request)) => {
-                    Box::pin(connection.readmit(pump, *request, facts)).await;
+                    Box::pin(connection.readmit(pump, *request)).await;
                 }
                 Outcome::LameDuck => connection.shun_lame_duck(),
                 Outcome::TermOver => {

@@ -62,11 +62,11 @@ pub struct ClientOptions {
     /// 1 when later INFOs are understood.
     pub protocol: i64,
     /// Client library, clipped to 32 bytes.
-    pub lang: String,
+    pub lang: Box<str>,
     /// Its version, clipped to 32 bytes.
-    pub version: String,
+    pub version: Box<str>,
     /// Name of the application, clipped to 128 bytes.
-    pub name: String,
+    pub name: Box<str>,
 }
 
 /// Something that the core cannot do itself.

@@ -107,8 +107,8 @@ impl Session {
             self.end_for_fault(CloseReason::Malformed, now);
             return;
         };
-        self.options.lang = event::clip_text(&connect.lang, 32);
-        self.options.version = event::clip_text(&connect.version, 32);
+        self.options.lang = event::clip_text(&connect.lang, 32).into();
+        self.options.version = event::clip_text(&connect.version, 32).into();
         if connect.account || (connect.inter_server && connect.lang.is_empty()) {
             self.refuse(
                 "connect.account",
@@ -134,7 +134,7 @@ impl Session {
             protocol: connect.protocol,
             lang: self.options.lang.clone(),
             version: self.options.version.clone(),
-            name: event::clip_text(&connect.name, 128),
+            name: event::clip_text(&connect.name, 128).into(),
         };
         if again && connect.tokens_given() == 0 {
             // The server would authenticate again with the credentials it has, and succeed.
@@ -155,11 +155,11 @@ impl Session {
         });
         if again {
             self.phase = Phase::Readmitting;
-            self.needs.push_back(Need::Readmission(request));
+            self.needs.push(Need::Readmission(request));
         } else {
             self.options = options;
             self.phase = Phase::Admitting;
-            self.needs.push_back(Need::Admission(request));
+            self.needs.push(Need::Admission(request));
         }
     }
 
@@ -172,9 +172,9 @@ impl Session {
             headers: self.options.headers,
             no_responders: self.options.no_responders,
             protocol: self.options.protocol,
-            lang: self.options.lang.clone(),
-            version: self.options.version.clone(),
-            name: self.options.name.clone(),
+            lang: self.options.lang.to_string(),
+            version: self.options.version.to_string(),
+            name: self.options.name.to_string(),
             ..Connect::default()
         }
     }
@@ -261,7 +261,7 @@ impl Session {
             upstream: Arc::clone(&admission.upstream),
             server: admission.server,
             library: self.library(),
-            name: self.options.name.as_str().into(),
+            name: self.options.name.clone(),
             ends_at: admission.ends_at,
             tls: self.opening.tls,
         }));

@@ -133,7 +133,7 @@ pub struct Session {
     to_client: Outbox,
     to_upstream: Outbox,
     timers: Timers,
-    needs: VecDeque<Need>,
+    needs: Vec<Need>,
     events: VecDeque<EventKind>,
     /// Answers to the operation whose payload is under way; said when the payload has ended.
     deferred: Vec<u8>,
@@ -171,8 +171,8 @@ struct Serving {
     connect_info: bool,
     payload_max: u32,
     bounds: Bounds,
-    messages: Option<Budget>,
-    bytes: Option<Budget>,
+    messages: Option<Box<Budget>>,
+    bytes: Option<Box<Budget>>,
     /// An INFO that waits for the first PONG: some clients take nothing else before it.
     info_waits: bool,
     ponged: bool,
@@ -216,7 +216,7 @@ impl Session {
             to_client: Outbox::default(),
             to_upstream: Outbox::default(),
             timers,
-            needs: VecDeque::new(),
+            needs: Vec::new(),
             events: VecDeque::new(),
             deferred: Vec::new(),
             options: ClientOptions::default(),
@@ -357,9 +357,12 @@ impl Session {
 
     /// Something that the core cannot do itself.
     pub fn poll_need(&mut self) -> Option<Need> {
-        let need = self.needs.pop_front()?;
         if self.needs.is_empty() {
-            self.needs = VecDeque::new();
+            return None;
+        }
+        let need = self.needs.remove(0);
+        if self.needs.is_empty() {
+            self.needs = Vec::new();
         }
         Some(need)
     }

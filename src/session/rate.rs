@@ -24,8 +24,12 @@ impl Budget {
     }
 
     /// The budget for a rate that may be another than before. One that stays is kept with what is left of it.
-    pub(super) fn at_rate(before: Option<Self>, rate: Option<u64>, now: Timestamp) -> Option<Self> {
-        let fresh = Self::new(rate?, now);
+    pub(super) fn at_rate(
+        before: Option<Box<Self>>,
+        rate: Option<u64>,
+        now: Timestamp,
+    ) -> Option<Box<Self>> {
+        let fresh = Box::new(Self::new(rate?, now));
         before
             .filter(|before| before.per_second == fresh.per_second)
             .or(Some(fresh))

@@ -35,7 +35,13 @@ pub(super) enum Delivery {
 pub(super) struct Subscriptions {
     slots: Vec<Option<Subscription>>,
     free: Vec<usize>,
-    by_sid: HashMap<Box<[u8]>, usize>,
+    live: usize,
+    /// Slots by sid, once there were more than a few.
+    #[expect(
+        clippy::box_collection,
+        reason = "most sessions have none, and an idle one is to be small"
+    )]
+    by_sid: Option<Box<HashMap<Box<[u8]>, usize>>>,
     /// Slot of the last delivery: a stream of messages on one sid needs no look-up.
     last: usize,
     /// There has been a subscription.
@@ -43,6 +49,9 @@ pub(super) struct Subscriptions {
     /// Bytes of all subjects, queue groups and ids.
     bytes: usize,
 }
+
+/// Subscriptions that are looked for one after the other before they move into a table: most sessions have no more.
+const FEW: usize = 8;
 
 impl Subscription {
     /// Bytes that the peer made us keep.
@@ -62,7 +71,7 @@ impl Subscriptions {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.by_sid.len()
+        self.live
     }
 
     /// Whether there has ever been a subscription.
@@ -71,14 +80,26 @@ impl Subscriptions {
     }
 
     pub(super) fn contains(&self, sid: &[u8]) -> bool {
-        self.by_sid.contains_key(sid)
+        self.place(sid).is_some()
+    }
+
+    fn place(&self, sid: &[u8]) -> Option<usize> {
+        let held =
+            |slot: &Option<Subscription>| slot.as_ref().is_some_and(|held| *held.sid == *sid);
+        match &self.by_sid {
+            Some(by_sid) => by_sid.get(sid).copied(),
+            None => self.slots.iter().position(held),
+        }
     }
 
     pub(super) fn insert(&mut self, subscription: Subscription) {
         self.ever = true;
         self.bytes = self.bytes.saturating_add(subscription.bytes());
+        self.live = self.live.saturating_add(1);
         let slot = self.free.pop().unwrap_or(self.slots.len());
-        self.by_sid.insert(subscription.sid.clone(), slot);
+        if let Some(by_sid) = &mut self.by_sid {
+            by_sid.insert(subscription.sid.clone(), slot);
+        }
         if slot == self.slots.len() {
             if self.slots.is_empty() {
                 // Many sessions have one; a vector would begin with four.
@@ -88,10 +109,19 @@ impl Subscriptions {
         } else if let Some(place) = self.slots.get_mut(slot) {
             *place = Some(subscription);
         }
+        if self.by_sid.is_none() && self.slots.len() > FEW {
+            let sids = self.slots.iter().enumerate();
+            let by_sid = sids.filter_map(|(slot, held)| Some((held.as_ref()?.sid.clone(), slot)));
+            self.by_sid = Some(Box::new(by_sid.collect()));
+        }
     }
 
     pub(super) fn remove(&mut self, sid: &[u8]) -> Option<Subscription> {
-        let slot = self.by_sid.remove(sid)?;
+        let slot = self.place(sid)?;
+        if let Some(by_sid) = &mut self.by_sid {
+            by_sid.remove(sid);
+        }
+        self.live = self.live.saturating_sub(1);
         self.free.push(slot);
         let gone = self.slots.get_mut(slot)?.take()?;
         self.bytes = self.bytes.saturating_sub(gone.bytes());
@@ -104,7 +134,7 @@ impl Subscriptions {
         {
             return Some(self.last);
         }
-        self.last = *self.by_sid.get(sid)?;
+        self.last = self.place(sid)?;
         Some(self.last)
     }
 
@@ -151,7 +181,8 @@ impl Subscriptions {
     /// Takes all of them out.
     pub(super) fn drain(&mut self) -> Vec<Subscription> {
         self.bytes = 0;
-        self.by_sid.clear();
+        self.live = 0;
+        self.by_sid = None;
         self.free.clear();
         self.slots.drain(..).flatten().collect()
     }

@@ -29,19 +29,28 @@ const TIMERS: [Timer; 6] = [
 ];
 
 /// When each timer is due; unset ones never are.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Timers([Option<Timestamp>; TIMERS.len()]);
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timers([Timestamp; TIMERS.len()]);
+
+/// Further than any clock goes.
+const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self([NEVER; TIMERS.len()])
+    }
+}
 
 impl Timers {
     pub(super) fn set(&mut self, timer: Timer, at: Timestamp) {
         if let Some(slot) = self.0.get_mut(timer as usize) {
-            *slot = Some(at);
+            *slot = at;
         }
     }
 
     pub(super) fn clear(&mut self, timer: Timer) {
         if let Some(slot) = self.0.get_mut(timer as usize) {
-            *slot = None;
+            *slot = NEVER;
         }
     }
 
@@ -51,12 +60,12 @@ impl Timers {
 
     /// When a timer is due.
     pub(super) fn at(&self, timer: Timer) -> Option<Timestamp> {
-        self.0.get(timer as usize).copied().flatten()
+        self.0.get(timer as usize).copied().filter(|at| *at < NEVER)
     }
 
     /// The earliest time at which something is due.
     pub(super) fn next(&self) -> Option<Timestamp> {
-        self.0.iter().flatten().min().copied()
+        self.0.iter().min().copied().filter(|at| *at < NEVER)
     }
 
     /// Takes out one timer that is due.

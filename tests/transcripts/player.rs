@@ -450,9 +450,9 @@ fn request_fact(request: &ConnectRequest, again: bool) -> Fact {
         ("headers", options.headers.to_string()),
         ("no_responders", options.no_responders.to_string()),
         ("protocol", options.protocol.to_string()),
-        ("lang", options.lang.clone()),
-        ("version", options.version.clone()),
-        ("name", options.name.clone()),
+        ("lang", options.lang.to_string()),
+        ("version", options.version.to_string()),
+        ("name", options.name.to_string()),
     ];
     let verb = if again { "asked again" } else { "asked" };
     let mut words: Vec<String> = verb.split(' ').map(str::to_owned).collect();

@@ -18,7 +18,7 @@ cargo bench --bench end_to_end -- [options]
   --only A,B            throughput, subjects, latency, connects, idle, publishers, fan-out, storm (all); besides scale
   --storm N             clients that come at once (10000, as far as open files allow)
   --binary FILE         another natsentry than the one built with this benchmark
-  --scale A,B           idle sessions to hold in the part `scale`, as far as open files allow (1000,10000,50000)
+  --scale A,B           idle sessions to hold in the part `scale`, as far as files and ports allow (1000,10000,50000)
   --idle N              idle sessions to hold (2000)
   --svg FILE            writes the CPU ratios as a plot too
   --report FILE         puts the tables there too, in place of what stands between its markers";

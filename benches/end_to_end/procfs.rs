@@ -80,6 +80,17 @@ fn held_files(pid: u32) -> usize {
         .fold(own, |sum, child| sum.saturating_add(held_files(child)))
 }
 
+/// Connections that a proxy can have to one address of a server: each takes a local port.
+pub(crate) fn local_ports() -> Result<usize> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
+    let mut ends = text.split_whitespace().map(str::parse::<usize>);
+    let (Some(Ok(first)), Some(Ok(last))) = (ends.next(), ends.next()) else {
+        anyhow::bail!("no range of local ports: {text}");
+    };
+    // Some are taken by others, or were used a moment ago.
+    Ok(last.saturating_sub(first).saturating_sub(1_000))
+}
+
 /// Files that a proxy without clients may hold.
 const FEW_FILES: usize = 200;
 

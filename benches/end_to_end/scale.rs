@@ -31,7 +31,7 @@ pub(crate) fn measure(contender: &Contender, options: &Options, report: &mut Rep
 fn idle(contender: &Contender, pid: u32, options: &Options, report: &mut Report) -> Result<()> {
     let files = usize::try_from(procfs::open_files()?)?;
     // A session is two open files of the proxy, and one of the generator and of the server.
-    let most = files.saturating_sub(200) / 2;
+    let most = (files.saturating_sub(200) / 2).min(procfs::local_ports()?);
     let mut held = Held::none()?;
     // What the first sessions bring in is not the price of one more.
     held.grow(contender, FIRST)?;

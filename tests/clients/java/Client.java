@@ -451,7 +451,9 @@ public final class Client {
             outcome = error.toString();
         }
         for (long waited = 0; waited < PATIENCE.toMillis(); waited += 10) {
-            for (String error : errors.subList(before, errors.size())) {
+            // A copy: an error that arrives meanwhile must not end the loop over a part of the list.
+            List<String> known = List.copyOf(errors);
+            for (String error : known.subList(before, known.size())) {
                 if (error.contains("Permissions Violation") && error.contains(subject)) {
                     say(op, true, error + " | " + outcome);
                     return;

@@ -2,7 +2,6 @@
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use natsentry::demo::idp::{Form, TokenRequest};
 use natsentry::demo::servers::Version;
@@ -11,21 +10,11 @@ use serde_json::{Value, json};
 use crate::support::gate::Gate;
 use crate::support::proxy;
 use crate::support::servers;
+use crate::support::until::until;
 use crate::support::wire::{PATIENCE, Wire, connect_line};
 use crate::world::{CUT, REFUSED, World, rest};
 
 const ALICE: &str = "aaaaaaaa-0000-4000-8000-000000000001";
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + 3 * PATIENCE;
-    while !holds() {
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "{what}: not in time"
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_other_kind_of_token_brings_a_locked_identity_in() {
@@ -99,7 +88,10 @@ async fn a_lock_that_comes_during_an_admission_holds_for_that_session() {
         // What came with CONNECT must not get through either.
         let text = format!("{connect}PUB a.smuggled 0\r\n\r\nSUB a.> 1\r\nPING\r\n");
         wire.send(&text).await;
-        until("the dial", || gate.arrived.load(Ordering::Acquire)).await;
+        until("the dial", 3 * PATIENCE, || {
+            gate.arrived.load(Ordering::Acquire)
+        })
+        .await;
         world.command(&[&["lock"], whom].concat()).await;
         gate.open.notify_one();
         assert_eq!(rest(&mut wire).await, [CUT], "{whom:?}");
@@ -166,10 +158,10 @@ async fn a_role_that_a_reload_brings_is_locked_when_it_comes_and_a_reload_lifts_
     std::fs::write(&file, configuration.to_string()).expect("a file");
     hang_up();
     assert_eq!(rest(&mut live).await, [CUT]);
-    until("the reload", || reloads() == 1).await;
+    until("the reload", 3 * PATIENCE, || reloads() == 1).await;
     assert!(bob.until_pong().await.is_empty());
     hang_up();
-    until("the reload", || reloads() == 2).await;
+    until("the reload", 3 * PATIENCE, || reloads() == 2).await;
     assert_eq!(world.connect(&world.token("alice")).await, [REFUSED]);
 }
 

@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::time::Duration;
 
 use natsentry::demo::servers::Version;
 use serde_json::{Value, json};
@@ -11,21 +10,11 @@ use serde_json::{Value, json};
 use crate::support::cli::{natsentry, run};
 use crate::support::proxy;
 use crate::support::servers;
+use crate::support::until::until;
 use crate::support::wire::PATIENCE;
 use crate::world::{CUT, REFUSED, World, audit, configuration, rest, run_in};
 
 const ALICE: &str = "aaaaaaaa-0000-4000-8000-000000000001";
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + 3 * PATIENCE;
-    while !holds() {
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "{what}: not in time"
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
 
 fn events(dir: &Path, event: &str) -> usize {
     audit(dir)
@@ -60,7 +49,7 @@ async fn a_lock_outlives_the_process_and_holds_in_every_one_that_reads_the_file(
     let other = World::with(idp, nats, place).await;
     let token = other.token("alice");
     assert_eq!(other.connect(&token).await, [REFUSED]);
-    until("the audit line of the start", || {
+    until("the audit line of the start", 3 * PATIENCE, || {
         events(other.dir(), "locked") == 1
     })
     .await;
@@ -69,7 +58,10 @@ async fn a_lock_outlives_the_process_and_holds_in_every_one_that_reads_the_file(
     assert_eq!(third.connect(&token).await, [REFUSED]);
     third.command(&["unlock", "--oid", ALICE]).await;
     assert_eq!(third.connect(&token).await, ["PONG"]);
-    until("the other process", || events(proxy.dir(), "unlocked") == 1).await;
+    until("the other process", 3 * PATIENCE, || {
+        events(proxy.dir(), "unlocked") == 1
+    })
+    .await;
     assert_eq!(crate::world::connect(&proxy, &token).await, ["PONG"]);
 }
 
@@ -140,14 +132,17 @@ async fn a_file_changed_by_hand_counts_and_one_that_is_damaged_or_gone_changes_n
     fs::write(&file, &entry).expect("a file");
     assert_eq!(rest(&mut live).await, [CUT]);
     assert_eq!(world.connect(&alice).await, [REFUSED]);
-    until("the audit", || events(world.dir(), "locked") == 1).await;
+    until("the audit", 3 * PATIENCE, || {
+        events(world.dir(), "locked") == 1
+    })
+    .await;
     // Half of it, as an editor may leave it; and none of it.
     for (n, damage) in ["half", "gone"].into_iter().enumerate() {
         match damage {
             "half" => fs::write(&file, &entry[..60]).expect("a file"),
             _ => fs::remove_file(&file).expect("it was there"),
         }
-        until("the complaint", || {
+        until("the complaint", 3 * PATIENCE, || {
             events(world.dir(), "locks_rejected") == n + 1
         })
         .await;
@@ -161,15 +156,21 @@ async fn a_file_changed_by_hand_counts_and_one_that_is_damaged_or_gone_changes_n
     }
     // The same bytes again are no news, and other ones are.
     fs::write(&file, &entry).expect("a file");
-    until("the end of the complaint", || {
+    until("the end of the complaint", 3 * PATIENCE, || {
         world.proxy.find("the locks can be read again").is_some()
     })
     .await;
     assert_eq!(world.connect(&alice).await, [REFUSED]);
     fs::write(&file, entry.replace("by-hand", "an-hand")).expect("a file");
-    until("the audit", || events(world.dir(), "locked") == 2).await;
+    until("the audit", 3 * PATIENCE, || {
+        events(world.dir(), "locked") == 2
+    })
+    .await;
     fs::write(&file, r#"{"version":1,"locks":[]}"#).expect("a file");
-    until("the audit", || events(world.dir(), "unlocked") == 2).await;
+    until("the audit", 3 * PATIENCE, || {
+        events(world.dir(), "unlocked") == 2
+    })
+    .await;
     assert_eq!(world.connect(&alice).await, ["PONG"]);
     let audit = audit(world.dir());
     let last = audit.iter().rfind(|line| line["event"] == "unlocked");
@@ -246,7 +247,7 @@ async fn a_full_list_says_so_and_keeps_what_it_has() {
         assert_eq!(listed(world.dir()).await.len(), 2);
     }
     // What has ended makes room.
-    until("the end of the first", || {
+    until("the end of the first", 3 * PATIENCE, || {
         events(world.dir(), "unlocked") >= 1
     })
     .await;
@@ -257,7 +258,7 @@ async fn a_full_list_says_so_and_keeps_what_it_has() {
     let entry = |n: usize| json!({ "id": n.to_string(), "uti": "x", "at": "2026-11-01" });
     let text = json!({ "version": 1, "locks": [entry(1), entry(2), entry(3)] });
     fs::write(world.dir().join("locks.json"), text.to_string()).expect("a file");
-    until("the complaint", || {
+    until("the complaint", 3 * PATIENCE, || {
         events(world.dir(), "locks_rejected") == 1
     })
     .await;
@@ -282,7 +283,7 @@ async fn a_reload_follows_the_file_to_another_place_and_refuses_one_that_is_dama
     world.command(&["lock", "--oid", ALICE]).await;
     fs::write(world.dir().join("damaged.json"), "{").expect("a file");
     reload("damaged.json");
-    until("the refusal", || {
+    until("the refusal", 3 * PATIENCE, || {
         events(world.dir(), "policy_rejected") == 1
     })
     .await;
@@ -290,7 +291,7 @@ async fn a_reload_follows_the_file_to_another_place_and_refuses_one_that_is_dama
     let bob = r#"{"version":1,"locks":[{"id":"b","role":"reader","at":"2026-11-01"}]}"#;
     fs::write(world.dir().join("other.json"), bob).expect("a file");
     reload("other.json");
-    until("the new list", || {
+    until("the new list", 3 * PATIENCE, || {
         events(world.dir(), "locked") == 2 && events(world.dir(), "unlocked") == 1
     })
     .await;

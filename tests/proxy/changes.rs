@@ -25,6 +25,7 @@ use crate::support::binary::Binary;
 use crate::support::cli;
 use crate::support::proxy;
 use crate::support::servers;
+use crate::support::until::until;
 use crate::support::wire::{PATIENCE, connect_line};
 
 /// Messages before a change, and after it.
@@ -69,24 +70,16 @@ async fn reload(natsentry: &Binary, config: &Value) {
         .args(["-HUP", &natsentry.pid().to_string()])
         .status();
     assert!(status.expect("kill").success());
-    until("policy_reloaded", || reloads(natsentry) > before).await;
+    until("policy_reloaded", 6 * PATIENCE, || {
+        reloads(natsentry) > before
+    })
+    .await;
 }
 
 /// Reloads that the audit knows of.
 fn reloads(natsentry: &Binary) -> usize {
     let text = std::fs::read_to_string(natsentry.dir().join("audit.jsonl")).unwrap_or_default();
     text.matches("\"policy_reloaded\"").count()
-}
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + 6 * PATIENCE;
-    while !holds() {
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "{what}: not in time"
-        );
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
 }
 
 /// One line that a client received, or a message by its sid and number.
@@ -227,7 +220,7 @@ impl Flood {
 
     async fn goes_on(&self, more: u64) {
         let wanted = self.begun() + more;
-        until("more messages", || self.begun() >= wanted).await;
+        until("more messages", 6 * PATIENCE, || self.begun() >= wanted).await;
     }
 
     async fn end(self) -> (OwnedWriteHalf, Vec<(u64, Timestamp)>) {
@@ -286,7 +279,7 @@ impl Publishing {
         } = Client::connect(natsentry, &verbose(idp)).await;
         let flood = Flood::start(write, &["load.x"], messages);
         let heard = Arc::clone(&watcher.messages);
-        until("the first messages", || {
+        until("the first messages", 6 * PATIENCE, || {
             heard.load(Ordering::Acquire) >= ENOUGH
         })
         .await;
@@ -356,7 +349,7 @@ async fn nothing_is_delivered_after_a_reload_and_what_stays_misses_nothing() {
         Arc::clone(&client.messages),
     );
     let messages = Arc::clone(&client.messages);
-    until("the first messages", || {
+    until("the first messages", 6 * PATIENCE, || {
         messages.load(Ordering::Acquire) >= ENOUGH
     })
     .await;
@@ -428,7 +421,10 @@ async fn nothing_is_published_or_delivered_after_the_end_of_a_window() {
         }
     }
     assert!(clock::now() < until, "this machine is too slow");
-    self::until("the end of the window", || clock::now() >= until).await;
+    self::until("the end of the window", 6 * PATIENCE, || {
+        clock::now() >= until
+    })
+    .await;
     flood.goes_on(ENOUGH).await;
     publishing.flood.goes_on(ENOUGH).await;
     let (passed, published) = publishing.end().await;
@@ -473,7 +469,10 @@ async fn lock_alice(natsentry: &Binary) {
     let ran = ran.expect("no panic");
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     let audit = || std::fs::read_to_string(natsentry.dir().join("audit.jsonl")).unwrap_or_default();
-    until("locked", || audit().contains("\"event\":\"locked\"")).await;
+    until("locked", 6 * PATIENCE, || {
+        audit().contains("\"event\":\"locked\"")
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -491,7 +490,7 @@ async fn nothing_is_published_or_delivered_after_a_lock() {
     let to_alice = Flood::start(publisher.write, &["in.x"], Arc::clone(&client.messages));
     let publishing = Publishing::start(&idp, natsentry.address(), nats.address()).await;
     let messages = Arc::clone(&client.messages);
-    until("the first messages", || {
+    until("the first messages", 6 * PATIENCE, || {
         messages.load(Ordering::Acquire) >= ENOUGH
     })
     .await;

@@ -13,6 +13,7 @@ use crate::support::binary::Binary;
 use crate::support::gate::Gate;
 use crate::support::proxy::{self, Proxy, STATIC_USER, Setup};
 use crate::support::servers;
+use crate::support::until::until;
 use crate::support::wire::{PATIENCE, Wire, connect_line};
 
 fn config(idp: &DevIdp, upstream: SocketAddr, publish: &str) -> Value {
@@ -30,17 +31,6 @@ fn config(idp: &DevIdp, upstream: SocketAddr, publish: &str) -> Value {
         } },
         "audit": { "file": "audit.jsonl" },
     })
-}
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "{what}: not in time"
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,7 +55,10 @@ async fn what_a_reload_does_not_bring_into_force_is_said_with_its_line() {
         .args(["-HUP", &natsentry.pid().to_string()])
         .status();
     assert!(hangup.expect("kill").success());
-    until("the reload", || natsentry.find("reloaded").is_some()).await;
+    until("the reload", PATIENCE, || {
+        natsentry.find("reloaded").is_some()
+    })
+    .await;
     let log = natsentry.log();
     let said = log
         .lines()
@@ -90,14 +83,20 @@ async fn a_policy_that_changes_during_an_admission_holds_for_that_session_too() 
     let connect = connect_line(&proxy::token(&idp, "alice"), "");
     // What came with CONNECT is judged by the new policy, too.
     wire.send(&format!("{connect}PUB old 0\r\n\r\n")).await;
-    until("the dial", || gate.arrived.load(Ordering::Acquire)).await;
+    until("the dial", PATIENCE, || {
+        gate.arrived.load(Ordering::Acquire)
+    })
+    .await;
     let changed = config(&idp, gate.address, "new").to_string();
     std::fs::write(natsentry.dir().join("natsentry.yaml"), changed).expect("a new policy");
     let hangup = std::process::Command::new("kill")
         .args(["-HUP", &natsentry.pid().to_string()])
         .status();
     assert!(hangup.expect("kill").success());
-    until("the reload", || natsentry.find("reloaded").is_some()).await;
+    until("the reload", PATIENCE, || {
+        natsentry.find("reloaded").is_some()
+    })
+    .await;
     gate.open.notify_one();
     let refused = ["-ERR 'Permissions Violation for Publish to \"old\"'"];
     assert_eq!(wire.until_pong().await, refused);

@@ -15,4 +15,5 @@ pub mod servers;
 pub mod tap;
 pub mod tokens;
 pub mod tools;
+pub mod until;
 pub mod wire;

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::config::Config;
 use crate::identity::{self, Code, HeldKeys, Identity, KeyRing, KeySet, TokenError};
 use crate::jwks::{Jwks, Settings};
-use crate::locks::{LockSet, Presented, REVOKED};
+use crate::locks::{LockSet, Presented};
 use crate::revocation;
 use crate::secret::Secret;
 use crate::server::{LookedUp, look_up, would_look_up};
@@ -205,17 +205,8 @@ pub(super) fn locked(
     roles: &[Arc<str>],
     now: Timestamp,
 ) -> Option<Refusal> {
-    let who = Presented {
-        identity,
-        roles,
-        shown_at: None,
-        now,
-    };
-    let lock = locks.refusing(&who)?;
-    Some(Refusal {
-        code: REVOKED,
-        sentence: lock.sentence(identity).into(),
-    })
+    let lock = locks.refusing(&Presented::newcomer(identity, roles, now))?;
+    Some(Refusal::by_lock(lock, identity))
 }
 
 /// The ring as if it had been fetched at the moment that is asked about.

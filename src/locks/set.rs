@@ -23,6 +23,18 @@ pub struct Presented<'a> {
     pub now: Timestamp,
 }
 
+impl<'a> Presented<'a> {
+    /// Somebody whose token comes now.
+    pub fn newcomer(identity: &'a Identity, roles: &'a [Arc<str>], now: Timestamp) -> Self {
+        Self {
+            identity,
+            roles,
+            shown_at: None,
+            now,
+        }
+    }
+}
+
 type ByName = HashMap<Box<str>, Vec<Arc<Lock>>>;
 
 /// Locks, arranged for questions.

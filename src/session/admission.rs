@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::identity::Identity;
+use crate::locks::{Lock, REVOKED};
 use crate::policy::Judge;
 use crate::secret::Secret;
 use crate::time::Timestamp;
@@ -142,4 +143,14 @@ pub struct Refusal {
     pub code: &'static str,
     /// What to do about it.
     pub sentence: Box<str>,
+}
+
+impl Refusal {
+    /// The refusal of an identity that a lock selects.
+    pub fn by_lock(lock: &Lock, identity: &Identity) -> Self {
+        Self {
+            code: REVOKED,
+            sentence: lock.sentence(identity).into(),
+        }
+    }
 }

@@ -19,7 +19,7 @@ use super::admission;
 use super::sessions::{Bound, Handle, Order};
 use crate::clock;
 use crate::identity::Identity;
-use crate::locks::{Ban, Lock, LockSet, Presented, REVOKED, Selector};
+use crate::locks::{Ban, Lock, LockSet, Presented, Selector};
 use crate::revocation::{LocksError, Settings, Source};
 use crate::session::Refusal;
 use crate::time::Timestamp;
@@ -82,13 +82,10 @@ impl Locks {
         roles: &[Arc<str>],
         now: Timestamp,
     ) -> Option<Refusal> {
-        let who = Presented {
-            identity,
-            roles,
-            shown_at: None,
-            now,
-        };
-        let found = set.refusing(&who).map(|lock| because(lock, identity));
+        let who = Presented::newcomer(identity, roles, now);
+        let found = set
+            .refusing(&who)
+            .map(|lock| Refusal::by_lock(lock, identity));
         found.or_else(|| self.refusal_of_shown(set, &who))
     }
 
@@ -102,7 +99,7 @@ impl Locks {
         let id = shown.get(uti)?;
         let mut selecting = set.selecting(who.identity, who.roles);
         let lock = selecting.find(|lock| lock.id == *id && lock.is_in_force(who.now))?;
-        Some(because(lock, who.identity))
+        Some(Refusal::by_lock(lock, who.identity))
     }
 
     fn note_shown(&self, lock_that_cuts: &Lock, identity: &Identity) {
@@ -133,14 +130,6 @@ impl Locks {
     }
 }
 
-/// The reason of a refusal by a lock.
-pub(super) fn because(lock: &Lock, identity: &Identity) -> Refusal {
-    Refusal {
-        code: REVOKED,
-        sentence: lock.sentence(identity).into(),
-    }
-}
-
 /// The order that ends a live session, if a lock refuses its identity in these roles.
 pub(super) fn revocation(
     shared: &Shared,
@@ -157,7 +146,7 @@ pub(super) fn revocation(
     };
     let lock = set.refusing(&who)?;
     shared.locks.note_shown(lock, &bound.identity);
-    Some(Order::Revoke(because(lock, &bound.identity)))
+    Some(Order::Revoke(Refusal::by_lock(lock, &bound.identity)))
 }
 
 /// Cuts every live session that a lock refuses. What is returned ends when the last of them has heard of it.

@@ -79,27 +79,24 @@ fn end(event: &Event, closed: &Closed) {
     let (label, blame) = (reason.label(), reason.blame().label());
     let ms = closed.duration_ms;
     let advice = reason.advice();
+    // The level of a line is fixed where it is written.
+    macro_rules! closed {
+        ($level:ident) => {
+            tracing::$level!(
+                session,
+                client,
+                oid,
+                reason = label,
+                blame,
+                ms,
+                advice,
+                "closed"
+            )
+        };
+    }
     if expected {
-        tracing::info!(
-            session,
-            client,
-            oid,
-            reason = label,
-            blame,
-            ms,
-            advice,
-            "closed"
-        );
+        closed!(info);
     } else {
-        tracing::warn!(
-            session,
-            client,
-            oid,
-            reason = label,
-            blame,
-            ms,
-            advice,
-            "closed"
-        );
+        closed!(warn);
     }
 }

@@ -10,102 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::contenders::Stage;
-
-/// What is measured.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Figure {
-    CpuPerMessage,
-    MessagesPerSecond,
-    ServerCpu,
-    RoundTripP50,
-    RoundTripP99,
-    ConnectsPerSecond,
-    CpuPerConnect,
-    IdleKiB,
-    CpuManySubjects,
-    CpuManyPublishers,
-    ManyPublishersPerSecond,
-    Fairness,
-    CpuFanOut,
-    FanOutPerSecond,
-    StormSeconds,
-    StormP50,
-    StormP99,
-    StormConnectP99,
-    StormRefused,
-    StartMiB,
-    ScaleKiB,
-    ScaleIdleCpu,
-    SubscriptionBytes,
-}
-
-impl Figure {
-    const ALL: [Self; 23] = [
-        Self::CpuPerMessage,
-        Self::MessagesPerSecond,
-        Self::ServerCpu,
-        Self::RoundTripP50,
-        Self::RoundTripP99,
-        Self::ConnectsPerSecond,
-        Self::CpuPerConnect,
-        Self::IdleKiB,
-        Self::CpuManySubjects,
-        Self::CpuManyPublishers,
-        Self::ManyPublishersPerSecond,
-        Self::Fairness,
-        Self::CpuFanOut,
-        Self::FanOutPerSecond,
-        Self::StormSeconds,
-        Self::StormP50,
-        Self::StormP99,
-        Self::StormConnectP99,
-        Self::StormRefused,
-        Self::StartMiB,
-        Self::ScaleKiB,
-        Self::ScaleIdleCpu,
-        Self::SubscriptionBytes,
-    ];
-
-    const fn title(self) -> &'static str {
-        match self {
-            Self::CpuPerMessage => "CPU of the proxy, ns per message (published and delivered)",
-            Self::MessagesPerSecond => "Messages per second, one publisher and one subscriber",
-            Self::ServerCpu => "CPU of nats-server behind it, ns per message",
-            Self::RoundTripP50 => "Round trip, p50, us",
-            Self::RoundTripP99 => "Round trip, p99, us",
-            Self::ConnectsPerSecond => "Connect, PING, PONG, close: per second, four at a time",
-            Self::CpuPerConnect => "CPU of the proxy, us per connect",
-            Self::IdleKiB => "Resident memory, KiB per idle session with one subscription",
-            Self::CpuManySubjects => {
-                "CPU of the proxy, ns per message of 128 B; by the number of subjects in turn"
-            }
-            Self::CpuManyPublishers => {
-                "CPU of the proxy, ns per message of 128 B published to nobody; by the number of publishers at once"
-            }
-            Self::ManyPublishersPerSecond => "Messages per second of those publishers together",
-            Self::Fairness => "Rate of the slowest of those publishers over that of the fastest",
-            Self::CpuFanOut => {
-                "CPU of the proxy, ns per delivery of 128 B; by the number of subscribers of one subject"
-            }
-            Self::FanOutPerSecond => "Deliveries per second to those subscribers together",
-            Self::StormSeconds => {
-                "Clients that come at once: seconds until all are served; by their number"
-            }
-            Self::StormP50 => "The same: from connecting to PONG, p50, ms",
-            Self::StormP99 => "The same: p99, ms",
-            Self::StormConnectP99 => "The same: from CONNECT to PONG, p99, ms",
-            Self::StormRefused => "The same: refused",
-            Self::StartMiB => "Resident memory before the first session, MiB",
-            Self::ScaleKiB => {
-                "Resident memory, KiB per idle session with one subscription; by their number"
-            }
-            Self::ScaleIdleCpu => "CPU of the proxy, ms per second with so many idle sessions",
-            Self::SubscriptionBytes => {
-                "Resident memory, bytes per subscription; by their number, over a hundred sessions"
-            }
-        }
-    }
-}
+use super::figures::Figure;
 
 /// Which series a value belongs to.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,7 +24,7 @@ pub(crate) struct Cell {
 /// All values so far.
 pub(crate) struct Report {
     head: String,
-    contenders: Vec<String>,
+    pub(super) contenders: Vec<String>,
     values: BTreeMap<Cell, Vec<f64>>,
 }
 
@@ -147,7 +52,7 @@ impl Report {
     }
 
     /// Values of a contender divided by those of the yardstick in the same round: with TLS, of the yardstick with TLS.
-    fn ratios(&self, cell: &Cell) -> Option<Vec<f64>> {
+    pub(super) fn ratios(&self, cell: &Cell) -> Option<Vec<f64>> {
         let secured = cell.contender.ends_with("-tls");
         let yardstick = Cell {
             contender: if secured { YARDSTICK_TLS } else { YARDSTICK }.to_owned(),
@@ -162,7 +67,7 @@ impl Report {
         )
     }
 
-    fn sizes(&self, figure: Figure) -> Vec<usize> {
+    pub(super) fn sizes(&self, figure: Figure) -> Vec<usize> {
         let mut sizes: Vec<_> = self
             .values
             .keys()
@@ -197,54 +102,6 @@ impl Report {
         let (_, after) = rest.split_once(END).context("no end marker")?;
         let tables = format!("{before}{BEGIN}\n{self}\n{END}{after}");
         Ok(std::fs::write(path, tables)?)
-    }
-
-    /// The ratios of CPU per message as bars: one group a size, one bar a contender, a line at 1.
-    pub(crate) fn svg(&self) -> String {
-        let sizes = self.sizes(Figure::CpuPerMessage);
-        let mut out = String::from(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"760\" height=\"300\" font-family=\"sans-serif\" \
-             font-size=\"12\">\n<rect width=\"760\" height=\"300\" fill=\"white\"/>\n\
-             <text x=\"40\" y=\"20\">CPU per message against HAProxy (1.0 is the line; less is better)</text>\n",
-        );
-        let group = 680 / sizes.len().max(1);
-        for (g, size) in sizes.iter().enumerate() {
-            let left = g.saturating_mul(group).saturating_add(50);
-            let _ = writeln!(out, "<text x=\"{left}\" y=\"275\">{} B</text>", size);
-            for (n, contender) in self.contenders.iter().enumerate() {
-                let cell = Cell {
-                    figure: Figure::CpuPerMessage,
-                    size: *size,
-                    contender: contender.clone(),
-                };
-                let Some(ratios) = self.ratios(&cell) else {
-                    continue;
-                };
-                let height = (median(&ratios) * 100.0).min(220.0);
-                let (x, y) = (left.saturating_add(n.saturating_mul(11)), 260.0 - height);
-                let color = COLORS
-                    .get(n.checked_rem(COLORS.len()).unwrap_or(0))
-                    .unwrap_or(&"gray");
-                let _ = writeln!(
-                    out,
-                    "<rect x=\"{x}\" y=\"{y:.1}\" width=\"10\" height=\"{height:.1}\" fill=\"{color}\">\
-                     <title>{contender} {:.2}</title></rect>",
-                    median(&ratios)
-                );
-            }
-        }
-        for (n, contender) in self.contenders.iter().enumerate() {
-            let x = n.saturating_mul(100).saturating_add(50);
-            let color = COLORS
-                .get(n.checked_rem(COLORS.len()).unwrap_or(0))
-                .unwrap_or(&"gray");
-            let _ = writeln!(
-                out,
-                "<text x=\"{x}\" y=\"293\" fill=\"{color}\">{contender}</text>"
-            );
-        }
-        out.push_str("<path d=\"M40 160H740\" stroke=\"black\" stroke-dasharray=\"4\"/>\n</svg>\n");
-        out
     }
 }
 
@@ -302,7 +159,7 @@ impl fmt::Display for Report {
 }
 
 /// The middle value; of two, the mean.
-fn median(values: &[f64]) -> f64 {
+pub(super) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let half = sorted.len() / 2;
@@ -378,8 +235,3 @@ const END: &str = "<!-- end: written by the harness -->";
 const YARDSTICK: &str = "haproxy";
 
 const YARDSTICK_TLS: &str = "haproxy-tls";
-
-const COLORS: [&str; 9] = [
-    "#888888", "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#000000",
-    "#994400",
-];

@@ -5,11 +5,13 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::contenders::Contender;
-use super::many::{self, Held};
+use super::crowd::Held;
+use super::figures::Figure;
+use super::many;
 use super::options::Options;
 use super::procfs::{self, cpu};
-use super::report::{Figure, Report};
-use super::{cell, nanos_each, per};
+use super::report::Report;
+use super::scenarios::{cell, nanos_each, per};
 
 /// Everything of one contender. Sessions that are held grow step by step.
 pub(crate) fn measure(contender: &Contender, options: &Options, report: &mut Report) -> Result<()> {

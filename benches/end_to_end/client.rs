@@ -64,27 +64,9 @@ impl Client {
         }
         Ok(())
     }
-
-    /// Reads one message of `len` bytes, answering a PING that comes before it.
-    pub(super) fn read_message(&mut self, len: usize) -> Result<()> {
-        let mut buffer = [0; 4096];
-        let mut got = 0_usize;
-        while got < len {
-            let count = self.stream.read(&mut buffer)?;
-            if count == 0 {
-                bail!("closed while waiting for an answer");
-            }
-            if buffer.get(..count) == Some(b"PING\r\n") {
-                self.say(b"PONG\r\n")?;
-            } else {
-                got = got.saturating_add(count);
-            }
-        }
-        Ok(())
-    }
 }
 
-/// A message with a line before it.
+/// A line and a payload of `size` bytes.
 pub(crate) fn frame(line: &str, size: usize) -> Vec<u8> {
     let mut frame = line.as_bytes().to_vec();
     frame.resize(frame.len().saturating_add(size), b'x');

@@ -12,8 +12,9 @@ use ::natsentry::demo::servers::{NatsServer, Version, find_or_install};
 use anyhow::{Context as _, Result, bail};
 use rustls::ClientConfig;
 
+use super::bare;
+use super::kernel;
 use super::natsentry::{self, Issuer, Role};
-use super::procfs;
 use super::secure::Certificate;
 
 /// Something to connect to.
@@ -30,8 +31,33 @@ pub(crate) struct Contender {
     pub(crate) subscription: &'static str,
     /// Whom to trust, where it is spoken to inside TLS.
     pub(crate) trust: Option<Arc<ClientConfig>>,
-    pub(crate) _process: Option<Process>,
+    pub(crate) process: Option<Process>,
 }
+
+impl Contender {
+    /// How much it has logged so far, in bytes.
+    pub(crate) fn log_length(&self) -> u64 {
+        let log = self.process.as_ref().map(|process| &process.log);
+        log.and_then(|log| fs::metadata(log).ok())
+            .map_or(0, |metadata| metadata.len())
+    }
+
+    /// The last few lines that it has logged since then; long ones are cut.
+    pub(crate) fn log_since(&self, length: u64, lines: usize) -> Vec<String> {
+        let log = self.process.as_ref().map(|process| &process.log);
+        let text = log.and_then(|log| fs::read(log).ok()).unwrap_or_default();
+        let from = usize::try_from(length).unwrap_or(usize::MAX);
+        let new = String::from_utf8_lossy(text.get(from..).unwrap_or(&[]));
+        let all: Vec<_> = new.lines().collect();
+        all.iter()
+            .skip(all.len().saturating_sub(lines))
+            .map(|line| line.chars().take(LONG_LINE).collect())
+            .collect()
+    }
+}
+
+/// Characters of a line of a contender's log that are shown.
+const LONG_LINE: usize = 240;
 
 /// Everything that runs during the measurement.
 pub(crate) struct Stage {
@@ -63,6 +89,7 @@ impl Stage {
                 "haproxy-tls" => haproxy(name, &server, &place, Some(&certificate)),
                 "nginx" => nginx(&server, &place),
                 "envoy" => envoy(&server, &place),
+                "bare" => bare::start(name, &server, &place),
                 "natsentry" => sentry(name, Role::PassThrough, &place),
                 "natsentry-typical" => sentry(name, Role::Typical, &place),
                 "natsentry-filter" => sentry(name, Role::Filter, &place),
@@ -115,7 +142,7 @@ fn direct(server: &NatsServer) -> Result<Contender> {
         connect: CONNECT.to_owned(),
         subscription: "bench.stream",
         trust: None,
-        _process: None,
+        process: None,
     })
 }
 
@@ -129,7 +156,7 @@ fn haproxy(
     let tools = unpacked(&HAPROXY_PACKAGES, "haproxy")?;
     let port = free_port()?;
     let upstream = server.port();
-    let connections = procfs::open_files()?.saturating_sub(100) / 2;
+    let connections = kernel::open_files()?.saturating_sub(100) / 2;
     let tls = certificate.map_or_else(String::new, |certificate| {
         format!(" ssl crt {}", certificate.both.display())
     });
@@ -156,7 +183,7 @@ fn nginx(server: &NatsServer, place: &Path) -> Result<Contender> {
     let port = free_port()?;
     let upstream = server.port();
     // It makes room for all of them at the start.
-    let files = procfs::open_files()?.min(65_536);
+    let files = kernel::open_files()?.min(65_536);
     let module = tools
         .root
         .join("usr/lib/nginx/modules/ngx_stream_module.so");
@@ -229,7 +256,7 @@ fn envoy(server: &NatsServer, place: &Path) -> Result<Contender> {
     )
 }
 
-fn blind(
+pub(super) fn blind(
     name: &str,
     version: String,
     port: u16,
@@ -246,13 +273,15 @@ fn blind(
         connect: CONNECT.to_owned(),
         subscription: "bench.stream",
         trust: None,
-        _process: Some(process),
+        process: Some(process),
     })
 }
 
 /// A child process that is ended with this value.
 pub(crate) struct Process {
     child: Child,
+    /// What it says, on either stream.
+    log: PathBuf,
 }
 
 impl Process {
@@ -265,14 +294,14 @@ impl Process {
             .stdout(out.try_clone()?)
             .stderr(out)
             .spawn()?;
-        let mut process = Self { child };
+        let mut process = Self { child, log };
         let deadline = Instant::now()
             .checked_add(Duration::from_secs(20))
             .context("a deadline")?;
         while TcpStream::connect(address).is_err() {
             let ended = process.child.try_wait()?;
             if ended.is_some() || Instant::now() > deadline {
-                bail!("it does not listen: {}", fs::read_to_string(&log)?);
+                bail!("it does not listen: {}", fs::read_to_string(&process.log)?);
             }
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -2,14 +2,50 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use anyhow::Result;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
 
 use super::contenders::Contender;
+use super::refusal::{Refusal, Stage, said_no};
+
+/// What a client has to know about a contender.
+#[derive(Clone)]
+pub(super) struct Target {
+    address: SocketAddr,
+    hello: Arc<[u8]>,
+    tls: Option<TlsConnector>,
+}
+
+impl Target {
+    pub(super) fn of(contender: &Contender) -> Self {
+        Self {
+            address: contender.address,
+            hello: format!("CONNECT {}\r\nPING\r\n", contender.connect)
+                .into_bytes()
+                .into(),
+            tls: contender.trust.clone().map(TlsConnector::from),
+        }
+    }
+
+    /// TCP from an address of 127/8.
+    async fn tcp(&self, number: u64) -> io::Result<TcpStream> {
+        let [.., c, d] = number.to_be_bytes();
+        let socket = TcpSocket::new_v4()?;
+        // One address has 28,000 ports, and closed connections keep theirs for a minute.
+        let source = Ipv4Addr::new(127, 1, c, d.max(1));
+        socket.bind(SocketAddr::new(IpAddr::V4(source), 0))?;
+        let stream = socket.connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
 
 /// Sessions that are held.
 pub(crate) struct Held {
@@ -31,16 +67,16 @@ impl Held {
 
     /// Opens more until there are `count`, a few at a time, each with one subscription.
     pub(crate) fn grow(&mut self, contender: &Contender, count: usize) -> Result<()> {
+        let target = Target::of(contender);
         while self.clients.len() < count {
             let first = u64::try_from(self.clients.len())?;
             let more = count.saturating_sub(self.clients.len()).min(AT_ONCE);
-            let (address, hello) = (contender.address, hello(contender));
             let opened = self.runtime.block_on(async {
                 let mut clients = JoinSet::new();
                 for number in (first..).take(more) {
-                    let hello = hello.clone();
+                    let target = target.clone();
                     clients.spawn(async move {
-                        let mut client = Client::connect(address, number, &hello).await?;
+                        let mut client = Client::connect(&target, number).await?;
                         client
                             .settle(&format!("SUB bench.idle.{number} 1\r\n"))
                             .await?;
@@ -75,7 +111,7 @@ const AT_ONCE: usize = 64;
 
 /// One of them.
 pub(super) struct Client {
-    pub(super) stream: TcpStream,
+    stream: Box<dyn Stream>,
     /// The end of what was read, where a PONG may have been cut.
     tail: Vec<u8>,
     /// From saying CONNECT to PONG.
@@ -83,64 +119,92 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Connects from an address of 127/8, says CONNECT and PING, and waits for PONG.
-    pub(super) async fn connect(address: SocketAddr, number: u64, hello: &[u8]) -> Result<Self> {
-        let [.., c, d] = number.to_be_bytes();
-        let socket = TcpSocket::new_v4()?;
-        // One address has 28,000 ports, and closed connections keep theirs for a minute.
-        let source = Ipv4Addr::new(127, 1, c, d.max(1));
-        socket.bind(SocketAddr::new(IpAddr::V4(source), 0))?;
-        let stream = socket.connect(address).await?;
-        stream.set_nodelay(true)?;
+    /// Connects, says CONNECT and PING, and waits for PONG; or says how far it came.
+    pub(super) async fn connect(target: &Target, number: u64) -> Result<Self, Refusal> {
+        let deadline = Instant::now() + PATIENCE;
+        let tcp = step(deadline, Stage::Connecting, target.tcp(number)).await?;
+        let stream: Box<dyn Stream> = match &target.tls {
+            None => Box::new(tcp),
+            Some(tls) => {
+                let name = IpAddr::V4(Ipv4Addr::LOCALHOST).into();
+                Box::new(step(deadline, Stage::Tls, tls.connect(name, tcp)).await?)
+            }
+        };
         let mut client = Self {
             stream,
             tail: Vec::new(),
             admitted_after: Duration::ZERO,
         };
-        client.until(b"\r\n").await.context("waiting for INFO")?;
+        step(deadline, Stage::BeforeInfo, client.until(b"\r\n")).await?;
         let asked = Instant::now();
-        client.stream.write_all(hello).await?;
-        client.pong().await.context("waiting for PONG")?;
+        step(deadline, Stage::AfterConnect, client.say(&target.hello)).await?;
+        step(deadline, Stage::AfterConnect, client.pong()).await?;
         client.admitted_after = asked.elapsed();
         Ok(client)
     }
 
     /// Says something and waits until the server has processed it.
-    pub(super) async fn settle(&mut self, lines: &str) -> Result<()> {
-        let asked = format!("{lines}PING\r\n");
-        self.stream.write_all(asked.as_bytes()).await?;
+    pub(super) async fn settle(&mut self, lines: &str) -> io::Result<()> {
+        self.say(format!("{lines}PING\r\n").as_bytes()).await?;
         self.pong().await?;
         self.tail = Vec::new();
         Ok(())
     }
 
-    pub(super) async fn pong(&mut self) -> Result<()> {
+    pub(super) async fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        // What TLS still holds.
+        self.stream.flush().await
+    }
+
+    pub(super) async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer).await
+    }
+
+    pub(super) async fn pong(&mut self) -> io::Result<()> {
         self.until(b"PONG\r\n").await
     }
 
-    async fn until(&mut self, wanted: &[u8]) -> Result<()> {
+    async fn until(&mut self, wanted: &[u8]) -> io::Result<()> {
         loop {
+            let line = memchr::memmem::find(&self.tail, b"\r\n");
+            if let Some(end) = line.filter(|_| self.tail.starts_with(b"-ERR")) {
+                return Err(said_no(self.tail.get(..end).unwrap_or(&[])));
+            }
             if let Some(at) = memchr::memmem::find(&self.tail, wanted) {
                 self.tail.drain(..at.saturating_add(wanted.len()));
                 return Ok(());
             }
-            if self.tail.starts_with(b"-ERR") {
-                bail!("{}", String::from_utf8_lossy(&self.tail));
-            }
             self.tail.reserve(4096);
             if self.stream.read_buf(&mut self.tail).await? == 0 {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
     }
 }
 
-pub(super) fn hello(contender: &Contender) -> Vec<u8> {
-    format!("CONNECT {}\r\nPING\r\n", contender.connect).into_bytes()
+/// One step on the way in.
+async fn step<T>(
+    deadline: Instant,
+    stage: Stage,
+    work: impl Future<Output = io::Result<T>>,
+) -> Result<T, Refusal> {
+    match timeout_at(deadline, work).await {
+        Ok(done) => done.map_err(|error| Refusal::of(stage, &error)),
+        Err(_) => Err(Refusal::TimedOut(stage)),
+    }
 }
+
+/// What a client speaks on: TCP, or TLS in it.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?)
 }
+
+/// How long a client waits until it is served.
+const PATIENCE: Duration = Duration::from_secs(30);

@@ -6,8 +6,12 @@ pub(crate) enum Figure {
     CpuPerMessage,
     MessagesPerSecond,
     ServerCpu,
+    CpuByLines,
+    LinesToCanonical,
     RoundTripP50,
     RoundTripP99,
+    RequestsPerSecond,
+    CpuPerRequest,
     ConnectsPerSecond,
     CpuPerConnect,
     IdleKiB,
@@ -29,12 +33,16 @@ pub(crate) enum Figure {
 }
 
 impl Figure {
-    pub(super) const ALL: [Self; 23] = [
+    pub(super) const ALL: [Self; 27] = [
         Self::CpuPerMessage,
         Self::MessagesPerSecond,
         Self::ServerCpu,
+        Self::CpuByLines,
+        Self::LinesToCanonical,
         Self::RoundTripP50,
         Self::RoundTripP99,
+        Self::RequestsPerSecond,
+        Self::CpuPerRequest,
         Self::ConnectsPerSecond,
         Self::CpuPerConnect,
         Self::IdleKiB,
@@ -60,8 +68,18 @@ impl Figure {
             Self::CpuPerMessage => "CPU of the proxy, ns per message (published and delivered)",
             Self::MessagesPerSecond => "Messages per second, one publisher and one subscriber",
             Self::ServerCpu => "CPU of nats-server behind it, ns per message",
-            Self::RoundTripP50 => "Round trip, p50, us",
-            Self::RoundTripP99 => "Round trip, p99, us",
+            Self::CpuByLines => {
+                "CPU of the proxy, ns per message of 128 B; by how the publisher writes its lines"
+            }
+            Self::LinesToCanonical => {
+                "The same, over that of canonical lines through the same proxy in the same round"
+            }
+            Self::RoundTripP50 => "Request and reply through an inbox, 1,000 per second: p50, us",
+            Self::RoundTripP99 => "The same: p99, us",
+            Self::RequestsPerSecond => {
+                "Requests per second; by how many the requester keeps under way"
+            }
+            Self::CpuPerRequest => "CPU of the proxy, us per request and its reply; likewise",
             Self::ConnectsPerSecond => "Connect, PING, PONG, close: per second, four at a time",
             Self::CpuPerConnect => "CPU of the proxy, us per connect",
             Self::IdleKiB => "Resident memory, KiB per idle session with one subscription",
@@ -83,7 +101,7 @@ impl Figure {
             Self::StormP50 => "The same: from connecting to PONG, p50, ms",
             Self::StormP99 => "The same: p99, ms",
             Self::StormConnectP99 => "The same: from CONNECT to PONG, p99, ms",
-            Self::StormRefused => "The same: refused",
+            Self::StormRefused => "The same: clients that were not served",
             Self::StartMiB => "Resident memory before the first session, MiB",
             Self::ScaleKiB => {
                 "Resident memory, KiB per idle session with one subscription; by their number"

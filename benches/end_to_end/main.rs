@@ -10,16 +10,21 @@
     reason = "times things and reports them"
 )]
 
+mod bare;
+mod checks;
 mod client;
 mod connects;
 mod contenders;
 mod crowd;
 mod figures;
+mod kernel;
 mod many;
 mod natsentry;
 mod options;
+mod plan;
 mod plot;
 mod procfs;
+mod refusal;
 mod report;
 mod requests;
 mod scale;
@@ -29,11 +34,13 @@ mod storm;
 mod stream;
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use self::contenders::{Contender, Stage};
-use self::options::{Options, Part};
+use self::contenders::Stage;
+use self::options::Options;
+use self::plan::Plan;
 use self::report::Report;
 
 fn main() -> ExitCode {
@@ -47,7 +54,13 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode> {
-    let Some(options) = Options::read()? else {
+    bare::serve_if_called()?;
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    // `cargo bench` says so; `cargo test` does not, and wants to know whether the harness works.
+    if !words.iter().any(|word| word == "--bench") {
+        return Ok(checks::run(&words));
+    }
+    let Some(options) = Options::read(words)? else {
         println!("{}", options::HELP);
         return Ok(ExitCode::SUCCESS);
     };
@@ -57,67 +70,7 @@ fn run() -> Result<ExitCode> {
     if let Some(path) = &options.report {
         Report::prepare(path).with_context(|| format!("--report {}", path.display()))?;
     }
-    let stage = Stage::set(&options.contenders, &options.binary)?;
-    let mut report = Report::new(&stage);
-    // Memory first: afterwards, every allocator holds what the load needed.
-    if options.wants(Part::Idle) {
-        scenarios::idle(&stage, &options, &mut report)?;
-    }
-    for round in 0..options.rounds {
-        eprintln!("round {} of {}", round.saturating_add(1), options.rounds);
-        if options.wants(Part::Throughput) {
-            for &size in &options.sizes {
-                alternate(&stage, round, |contender| {
-                    scenarios::throughput(&stage, contender, size, &options, &mut report)
-                })?;
-            }
-        }
-        if options.wants(Part::Subjects) {
-            for subjects in [100, 10_000] {
-                alternate(&stage, round, |contender| {
-                    scenarios::many_subjects(contender, subjects, &options, &mut report)
-                })?;
-            }
-        }
-        if options.wants(Part::Latency) {
-            alternate(&stage, round, |contender| {
-                scenarios::latency(contender, &options, &mut report)
-            })?;
-        }
-        if options.wants(Part::Connects) {
-            alternate(&stage, round, |contender| {
-                scenarios::connects(contender, &options, &mut report)
-            })?;
-        }
-    }
-    // What comes last leaves many closed connections behind, which take a while to go.
-    for round in 0..options.rounds {
-        if options.wants(Part::Publishers) {
-            for count in [1, 100, 1_000] {
-                alternate(&stage, round, |contender| {
-                    scenarios::publishers(contender, count, &options, &mut report)
-                })?;
-            }
-        }
-        if options.wants(Part::FanOut) {
-            alternate(&stage, round, |contender| {
-                scenarios::fan_out(contender, &options, &mut report)
-            })?;
-        }
-    }
-    if options.wants(Part::Storm) {
-        for round in 0..options.rounds.min(STORMS) {
-            alternate(&stage, round, |contender| {
-                scenarios::storm(&stage, contender, &options, &mut report)
-            })?;
-        }
-    }
-    if options.wants(Part::Scale) {
-        for contender in &stage.contenders {
-            scale::measure(contender, &options, &mut report)
-                .with_context(|| contender.name.clone())?;
-        }
-    }
+    let report = measure(&options)?;
     println!("{report}");
     if let Some(path) = &options.report {
         report
@@ -131,23 +84,31 @@ fn run() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Each contender in turn; each round begins with another one.
-fn alternate(
-    stage: &Stage,
-    round: usize,
-    mut run: impl FnMut(&Contender) -> Result<()>,
-) -> Result<()> {
-    let count = stage.contenders.len();
-    let turns = stage
-        .contenders
-        .iter()
-        .cycle()
-        .skip(round.checked_rem(count).unwrap_or(0));
-    for contender in turns.take(count) {
-        run(contender).with_context(|| contender.name.clone())?;
+/// Everything that the options ask for, saying how far it is.
+fn measure(options: &Options) -> Result<Report> {
+    let stage = Stage::set(&options.contenders, &options.binary)?;
+    let mut report = Report::new(&stage);
+    let plan = Plan::of(options);
+    let begun = Instant::now();
+    for (number, step) in plan.steps.iter().enumerate() {
+        let left = plan.left(number, begun.elapsed());
+        eprintln!(
+            "[{}/{}] {step}; about {} left",
+            number.saturating_add(1),
+            plan.steps.len(),
+            minutes(left)
+        );
+        for turn in &step.turns {
+            let contender = stage.contenders.get(*turn).context("no such contender")?;
+            scenarios::run(step.work, (&stage, contender), options, &mut report)
+                .with_context(|| contender.name.clone())?;
+        }
     }
-    Ok(())
+    eprintln!("measured in {}", minutes(begun.elapsed()));
+    Ok(report)
 }
 
-/// Rounds of storms: each leaves ten thousand ports behind.
-const STORMS: usize = 3;
+fn minutes(time: Duration) -> String {
+    let seconds = time.as_secs();
+    format!("{} min {:02} s", seconds / 60, seconds % 60)
+}

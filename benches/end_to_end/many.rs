@@ -5,13 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::client::frame;
 use super::contenders::Contender;
-use super::crowd::{Client, hello, runtime};
+use super::crowd::{Client, Target, runtime};
 
 /// What connections that publish at once came to.
 pub(crate) struct Publishers {
@@ -33,11 +32,11 @@ pub(crate) fn publishers<T>(
         let stop = Arc::new(AtomicBool::new(false));
         let counts: Vec<_> = (0..count).map(|_| Arc::new(AtomicU64::new(0))).collect();
         let mut tasks = JoinSet::new();
+        let target = Target::of(contender);
         // All of them first: those that are busy already would keep the others out for long.
         let mut clients = Vec::with_capacity(count);
         for number in 0..u64::try_from(count)? {
-            let client = Client::connect(contender.address, number, &hello(contender)).await?;
-            clients.push(client);
+            clients.push(Client::connect(&target, number).await?);
         }
         for (number, (sent, mut client)) in counts.iter().zip(clients).enumerate() {
             let (sent, stop) = (Arc::clone(sent), Arc::clone(&stop));
@@ -46,7 +45,7 @@ pub(crate) fn publishers<T>(
             batch.extend_from_slice(b"PING\r\n");
             tasks.spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
-                    client.stream.write_all(&batch).await?;
+                    client.say(&batch).await?;
                     client.pong().await?;
                     sent.fetch_add(u64::try_from(BATCH)?, Ordering::Relaxed);
                 }
@@ -95,17 +94,18 @@ pub(crate) fn fan_out<T>(
         let received = Arc::new(AtomicU64::new(0));
         let mut tasks = JoinSet::new();
         let subject = "bench.stream";
+        let target = Target::of(contender);
         let each = u64::try_from(frame(&format!("MSG {subject} 1 {SIZE}\r\n"), SIZE).len())?;
         for number in 0..u64::try_from(count)? {
-            let mut client = Client::connect(contender.address, number, &hello(contender)).await?;
-            let subscribe = format!("SUB {} 1\r\nPING\r\n", contender.subscription);
-            client.stream.write_all(subscribe.as_bytes()).await?;
-            client.pong().await?;
+            let mut client = Client::connect(&target, number).await?;
+            client
+                .settle(&format!("SUB {} 1\r\n", contender.subscription))
+                .await?;
             let (received, stop) = (Arc::clone(&received), Arc::clone(&stop));
             tasks.spawn(async move {
                 let mut buffer = vec![0; 64 * 1024];
                 while !stop.load(Ordering::Relaxed) {
-                    let read = timeout(TICK, client.stream.read(&mut buffer));
+                    let read = timeout(TICK, client.read(&mut buffer));
                     let Ok(read) = read.await else { continue };
                     let bytes = u64::try_from(read?)?;
                     if bytes == 0 {
@@ -116,7 +116,7 @@ pub(crate) fn fan_out<T>(
                 anyhow::Ok(())
             });
         }
-        let mut client = Client::connect(contender.address, 99_999, &hello(contender)).await?;
+        let mut client = Client::connect(&target, 99_999).await?;
         let (total, ended) = (Arc::clone(&received), Arc::clone(&stop));
         let fan = u64::try_from(count)?;
         tasks.spawn(async move {
@@ -129,7 +129,7 @@ pub(crate) fn fan_out<T>(
                     tokio::time::sleep(Duration::from_micros(200)).await;
                     continue;
                 }
-                client.stream.write_all(&batch).await?;
+                client.say(&batch).await?;
                 sent = sent.saturating_add(u64::try_from(BATCH)?);
             }
             anyhow::Ok(())
@@ -157,4 +157,4 @@ const SIZE: usize = 128;
 /// Messages that a publisher sends before it waits for the answer to a PING.
 const BATCH: usize = 64;
 
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(25);

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 use tokio::runtime::Runtime;
 
 use super::contenders::{Contender, Process, free_port};
-use super::procfs;
+use super::kernel;
 use super::secure::Certificate;
 
 /// What the sessions of a contender may do.
@@ -93,7 +93,7 @@ pub(crate) fn start(
             _ => "bench.stream",
         },
         trust: certificate.map(|certificate| Arc::clone(&certificate.trust)),
-        _process: Some(process),
+        process: Some(process),
     })
 }
 
@@ -124,7 +124,7 @@ fn config(
         directory.api,
         directory.app_id_uri,
         server.url(),
-        procfs::open_files()?.saturating_sub(100) / 2,
+        kernel::open_files()?.saturating_sub(100) / 2,
     );
     match role {
         Role::PassThrough => text.push_str(EVERYTHING),
@@ -147,6 +147,7 @@ fn config(
                 let _ = write!(text, ", 'plant.{}.line.{n}.*'", n % 100);
             }
             text.push_str("]\n    subscribe: ['bench.*', 'bench.idle.*']\n");
+            text.push_str(ANSWERS);
         }
         Role::Typical | Role::Filter => {
             let mut grants = String::from("'bench.*', 'bench.idle.*'");
@@ -155,6 +156,7 @@ fn config(
                 let _ = write!(grants, ", 'plant.{n}.{{oid}}.>'");
             }
             let _ = writeln!(text, "    publish: [{grants}]\n    subscribe: [{grants}]");
+            text.push_str(ANSWERS);
         }
     }
     if matches!(role, Role::Filter) {
@@ -164,3 +166,6 @@ fn config(
 }
 
 const EVERYTHING: &str = "    broad: true\n    publish: ['>']\n    subscribe: ['>']\n";
+
+/// Answers go to inboxes of others, one for each question.
+const ANSWERS: &str = "    respond: { max: 1, ttl: 30s }\n";

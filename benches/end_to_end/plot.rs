@@ -8,7 +8,7 @@ use super::report::{Cell, Report, median};
 impl Report {
     /// The ratios of CPU per message as bars: one group a size, one bar a contender, a line at 1.
     pub(crate) fn svg(&self) -> String {
-        let sizes = self.sizes(Figure::CpuPerMessage);
+        let sizes = self.places(Figure::CpuPerMessage);
         let mut out = String::from(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"760\" height=\"300\" font-family=\"sans-serif\" \
              font-size=\"12\">\n<rect width=\"760\" height=\"300\" fill=\"white\"/>\n\
@@ -21,7 +21,7 @@ impl Report {
             for (n, contender) in self.contenders.iter().enumerate() {
                 let cell = Cell {
                     figure: Figure::CpuPerMessage,
-                    size: *size,
+                    at: *size,
                     contender: contender.clone(),
                 };
                 let Some(ratios) = self.ratios(&cell) else {

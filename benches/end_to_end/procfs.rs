@@ -80,31 +80,8 @@ fn held_files(pid: u32) -> usize {
         .fold(own, |sum, child| sum.saturating_add(held_files(child)))
 }
 
-/// Connections that a proxy can have to one address of a server: each takes a local port.
-pub(crate) fn local_ports() -> Result<usize> {
-    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
-    let mut ends = text.split_whitespace().map(str::parse::<usize>);
-    let (Some(Ok(first)), Some(Ok(last))) = (ends.next(), ends.next()) else {
-        anyhow::bail!("no range of local ports: {text}");
-    };
-    // Some are taken by others, or were used a moment ago.
-    Ok(last.saturating_sub(first).saturating_sub(1_000))
-}
-
 /// Files that a proxy without clients may hold.
 const FEW_FILES: usize = 200;
-
-/// How many files a child of ours may have open.
-pub(crate) fn open_files() -> Result<u64> {
-    let text = fs::read_to_string("/proc/self/limits")?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"));
-    let soft = line
-        .and_then(|line| line.split_whitespace().next())
-        .context("no limit")?;
-    Ok(soft.parse()?)
-}
 
 /// Runs this program again with as many open files as the system lets it have (root may raise the hard limit), unless that
 /// was done. Some when the other run did the work.

@@ -9,15 +9,37 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::contenders::Stage;
+use super::contenders::{Contender, Stage};
 use super::figures::Figure;
+use super::stream::Lines;
+
+/// What a figure was taken at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum At {
+    /// There is only one of it.
+    Whole,
+    /// Bytes of payload, or a number of whatever the title says.
+    Count(usize),
+    Lines(Lines),
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole => Ok(()),
+            Self::Count(count) => count.fmt(f),
+            Self::Lines(Lines::Canonical) => f.write_str("canonical"),
+            Self::Lines(Lines::LowerCase) => f.write_str("lower case"),
+            Self::Lines(Lines::TwoSpaces) => f.write_str("two spaces"),
+        }
+    }
+}
 
 /// Which series a value belongs to.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cell {
     pub(crate) figure: Figure,
-    /// Payload size in bytes; 0 where there is none.
-    pub(crate) size: usize,
+    pub(crate) at: At,
     pub(crate) contender: String,
 }
 
@@ -26,6 +48,8 @@ pub(crate) struct Report {
     head: String,
     pub(super) contenders: Vec<String>,
     values: BTreeMap<Cell, Vec<f64>>,
+    /// What belongs below the table of a figure, in the order in which it was seen.
+    notes: Vec<(Figure, String)>,
 }
 
 impl Report {
@@ -44,11 +68,35 @@ impl Report {
             head,
             contenders,
             values: BTreeMap::new(),
+            notes: Vec::new(),
         }
     }
 
-    pub(crate) fn add(&mut self, cell: Cell, value: f64) {
+    pub(crate) fn add(&mut self, contender: &Contender, figure: Figure, at: At, value: f64) {
+        let cell = Cell {
+            figure,
+            at,
+            contender: contender.name.clone(),
+        };
         self.values.entry(cell).or_default().push(value);
+    }
+
+    pub(super) fn has(&self, figure: Figure, at: At, contender: &str) -> bool {
+        let contender = contender.to_owned();
+        let cell = Cell {
+            figure,
+            at,
+            contender,
+        };
+        self.values.contains_key(&cell)
+    }
+
+    /// Says something about a figure, once.
+    pub(crate) fn note(&mut self, figure: Figure, text: String) {
+        let note = (figure, text);
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
     }
 
     /// Values of a contender divided by those of the yardstick in the same round: with TLS, of the yardstick with TLS.
@@ -67,17 +115,13 @@ impl Report {
         )
     }
 
-    pub(super) fn sizes(&self, figure: Figure) -> Vec<usize> {
-        let mut sizes: Vec<_> = self
-            .values
-            .keys()
-            .filter(|cell| cell.figure == figure)
-            .map(|cell| cell.size)
-            .collect();
-        sizes.dedup();
-        sizes.sort_unstable();
-        sizes.dedup();
-        sizes
+    /// What a figure was taken at, in order.
+    pub(super) fn places(&self, figure: Figure) -> Vec<At> {
+        let cells = self.values.keys().filter(|cell| cell.figure == figure);
+        let mut places: Vec<_> = cells.map(|cell| cell.at).collect();
+        places.sort_unstable();
+        places.dedup();
+        places
     }
 
     /// Looks, before anything is measured, whether the tables can be put there; makes the file where there is none.
@@ -109,8 +153,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n", self.head)?;
         for figure in Figure::ALL {
-            let sizes = self.sizes(figure);
-            if sizes.is_empty() {
+            let places = self.places(figure);
+            if places.is_empty() {
                 continue;
             }
             writeln!(f, "### {}\n", figure.title())?;
@@ -119,42 +163,49 @@ impl fmt::Display for Report {
                 "| at | contender | median | min | max | ratio to {YARDSTICK} | min | max |"
             )?;
             writeln!(f, "|---:|---|---:|---:|---:|---:|---:|---:|")?;
-            for size in sizes {
+            for at in places {
                 for contender in &self.contenders {
-                    let cell = Cell {
-                        figure,
-                        size,
-                        contender: contender.clone(),
-                    };
-                    let Some(values) = self.values.get(&cell) else {
-                        continue;
-                    };
-                    let (low, high) = ends(values);
-                    let size = if size == 0 {
-                        String::new()
-                    } else {
-                        size.to_string()
-                    };
-                    write!(
-                        f,
-                        "| {size} | {contender} | {} | {} | {} |",
-                        show(median(values)),
-                        show(low),
-                        show(high)
-                    )?;
-                    match self.ratios(&cell) {
-                        Some(ratios) => {
-                            let (low, high) = ends(&ratios);
-                            let [middle, low, high] = [median(&ratios), low, high].map(show_ratio);
-                            writeln!(f, " {middle} | {low} | {high} |")?;
-                        }
-                        None => writeln!(f, " | | |")?,
-                    }
+                    self.row(f, figure, at, contender)?;
                 }
             }
             writeln!(f)?;
+            let notes: Vec<_> = self.notes.iter().filter(|(of, _)| *of == figure).collect();
+            for (_, note) in &notes {
+                writeln!(f, "- {note}")?;
+            }
+            if !notes.is_empty() {
+                writeln!(f)?;
+            }
         }
         Ok(())
+    }
+}
+
+impl Report {
+    fn row(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        figure: Figure,
+        at: At,
+        contender: &str,
+    ) -> fmt::Result {
+        let cell = Cell {
+            figure,
+            at,
+            contender: contender.to_owned(),
+        };
+        let Some(values) = self.values.get(&cell) else {
+            return Ok(());
+        };
+        let (low, high) = ends(values);
+        let [middle, low, high] = [median(values), low, high].map(show);
+        write!(f, "| {at} | {contender} | {middle} | {low} | {high} |")?;
+        let Some(ratios) = self.ratios(&cell) else {
+            return writeln!(f, " | | |");
+        };
+        let (low, high) = ends(&ratios);
+        let [middle, low, high] = [median(&ratios), low, high].map(show_ratio);
+        writeln!(f, " {middle} | {low} | {high} |")
     }
 }
 
@@ -193,7 +244,10 @@ fn show_ratio(ratio: f64) -> String {
 }
 
 /// Three digits that matter, thousands apart.
-fn show(value: f64) -> String {
+pub(super) fn show(value: f64) -> String {
+    if value < 10.0 {
+        return format!("{value:.2}");
+    }
     if value < 100.0 {
         return format!("{value:.1}");
     }

@@ -7,11 +7,12 @@ use anyhow::Result;
 use super::contenders::Contender;
 use super::crowd::Held;
 use super::figures::Figure;
+use super::kernel;
 use super::many;
 use super::options::Options;
 use super::procfs::{self, cpu};
-use super::report::Report;
-use super::scenarios::{cell, nanos_each, per};
+use super::report::{At, Report};
+use super::scenarios::{nanos_each, per};
 
 /// Everything of one contender. Sessions that are held grow step by step.
 pub(crate) fn measure(contender: &Contender, options: &Options, report: &mut Report) -> Result<()> {
@@ -20,7 +21,7 @@ pub(crate) fn measure(contender: &Contender, options: &Options, report: &mut Rep
     };
     let start = procfs::resident(pid)?;
     let mib = per(start, 1024.0 * 1024.0);
-    report.add(cell(contender, Figure::StartMiB, 0), mib);
+    report.add(contender, Figure::StartMiB, At::Whole, mib);
     idle(contender, pid, options, report)?;
     procfs::wait_until_few_files(pid);
     subscriptions(contender, pid, report)?;
@@ -31,9 +32,18 @@ pub(crate) fn measure(contender: &Contender, options: &Options, report: &mut Rep
 }
 
 fn idle(contender: &Contender, pid: u32, options: &Options, report: &mut Report) -> Result<()> {
-    let files = usize::try_from(procfs::open_files()?)?;
+    let files = usize::try_from(kernel::open_files()?)?;
     // A session is two open files of the proxy, and one of the generator and of the server.
-    let most = (files.saturating_sub(200) / 2).min(procfs::local_ports()?);
+    let ports = kernel::local_ports()?;
+    let most = (files.saturating_sub(200) / 2).min(ports);
+    for asked in options.scale.iter().filter(|asked| **asked > most) {
+        let note = format!(
+            "{asked} sessions were asked for, {most} held: a process may have {files} open files here, \
+             a proxy {ports} connections to one address"
+        );
+        eprintln!("  {note}");
+        report.note(Figure::ScaleKiB, note);
+    }
     let mut held = Held::none()?;
     // What the first sessions bring in is not the price of one more.
     held.grow(contender, FIRST)?;
@@ -46,12 +56,12 @@ fn idle(contender: &Contender, pid: u32, options: &Options, report: &mut Report)
         let grown = procfs::resident(pid)?.saturating_sub(before);
         let sessions = u64::try_from(held.len().saturating_sub(first))?;
         let each = per(grown, 1024.0) / per(sessions.max(1), 1.0);
-        report.add(cell(contender, Figure::ScaleKiB, count), each);
+        report.add(contender, Figure::ScaleKiB, At::Count(count), each);
         let used = cpu(contender.pid);
         std::thread::sleep(WATCHED);
         let used = cpu(contender.pid).saturating_sub(used);
         let a_second = used.as_secs_f64() * 1e3 / WATCHED.as_secs_f64();
-        report.add(cell(contender, Figure::ScaleIdleCpu, count), a_second);
+        report.add(contender, Figure::ScaleIdleCpu, At::Count(count), a_second);
     }
     Ok(())
 }
@@ -66,17 +76,17 @@ fn subscriptions(contender: &Contender, pid: u32, report: &mut Report) -> Result
     let grown = procfs::resident(pid)?.saturating_sub(before);
     let count = FIRST.saturating_mul(SUBSCRIPTIONS_EACH);
     let each = per(grown, 1.0) / per(u64::try_from(count)?, 1.0);
-    report.add(cell(contender, Figure::SubscriptionBytes, count), each);
+    report.add(contender, Figure::SubscriptionBytes, At::Count(count), each);
     Ok(())
 }
 
 fn busy(contender: &Contender, options: &Options, report: &mut Report) -> Result<()> {
-    let files = usize::try_from(procfs::open_files()?)?;
+    let files = usize::try_from(kernel::open_files()?)?;
     let count = BUSY.min(files.saturating_sub(200) / 2);
     let (came, before, after) =
         many::publishers(contender, count, options.cell, || cpu(contender.pid))?;
     let used = after.saturating_sub(before);
-    let mut add = |figure, value| report.add(cell(contender, figure, count), value);
+    let mut add = |figure, value| report.add(contender, figure, At::Count(count), value);
     add(Figure::CpuManyPublishers, nanos_each(used, came.messages));
     add(
         Figure::ManyPublishersPerSecond,

@@ -24,9 +24,55 @@ struct Shared {
     stop: AtomicBool,
 }
 
+/// How a publisher writes its lines. nats-server reads them all alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lines {
+    /// As nats-server itself writes.
+    Canonical,
+    LowerCase,
+    /// As nats.py does where there is no reply.
+    TwoSpaces,
+}
+
+impl Lines {
+    pub(crate) const ALL: [Self; 3] = [Self::Canonical, Self::LowerCase, Self::TwoSpaces];
+
+    pub(crate) fn publish(self, subject: &str, size: usize) -> String {
+        match self {
+            Self::Canonical => format!("PUB {subject} {size}\r\n"),
+            Self::LowerCase => format!("pub {subject} {size}\r\n"),
+            Self::TwoSpaces => format!("PUB {subject}  {size}\r\n"),
+        }
+    }
+}
+
+/// What a publisher says.
+pub(crate) struct Messages {
+    /// Bytes of payload.
+    pub(crate) size: usize,
+    /// Subjects in turn.
+    pub(crate) subjects: usize,
+    pub(crate) lines: Lines,
+}
+
+impl Messages {
+    /// On one subject, in canonical lines.
+    pub(crate) const fn of(size: usize) -> Self {
+        Self {
+            size,
+            subjects: 1,
+            lines: Lines::Canonical,
+        }
+    }
+}
+
 impl Stream {
-    /// Of messages of `size` bytes, on so many subjects in turn.
-    pub(crate) fn start(contender: &Contender, size: usize, subjects: usize) -> Result<Self> {
+    pub(crate) fn start(contender: &Contender, messages: &Messages) -> Result<Self> {
+        let Messages {
+            size,
+            subjects,
+            lines,
+        } = *messages;
         let mut subscriber = Client::connect(contender, 1)?;
         let subscription = if subjects > 1 {
             "bench.*"
@@ -41,7 +87,7 @@ impl Stream {
             1 => "bench.stream".to_owned(),
             _ => format!("bench.s{n:05}"),
         };
-        let publish = |n: usize| frame(&format!("PUB {} {size}\r\n", subject(n)), size);
+        let publish = |n: usize| frame(&lines.publish(&subject(n), size), size);
         let frames: Vec<_> = (0..subjects).map(publish).collect();
         let msg_frame = frame(&format!("MSG {} 1 {size}\r\n", subject(0)), size);
         Ok(Self {
@@ -64,10 +110,7 @@ impl Stream {
             if self.publisher.is_finished() || self.subscriber.is_finished() {
                 bail!("the connection broke: {:?}", self.received());
             }
-            std::thread::sleep(
-                time.saturating_sub(begun.elapsed())
-                    .min(Duration::from_millis(100)),
-            );
+            std::thread::sleep(time.saturating_sub(begun.elapsed()).min(TICK));
         }
         Ok(begun.elapsed())
     }
@@ -114,10 +157,7 @@ fn blast(mut client: Client, frames: &[Vec<u8>], shared: &Shared) -> Result<()> 
 
 /// Counts messages by the bytes they have. A PING of the server among them is a fraction of one.
 fn count(mut client: Client, each: usize, shared: &Shared) -> Result<()> {
-    client
-        .stream
-        .tcp()
-        .set_read_timeout(Some(Duration::from_millis(100)))?;
+    client.stream.tcp().set_read_timeout(Some(TICK))?;
     let mut buffer = vec![0; 1 << 20];
     let mut bytes = 0_u64;
     let each = u64::try_from(each.max(1))?;
@@ -142,3 +182,6 @@ const BATCH: usize = 256 * 1024;
 
 /// Bytes between publisher and subscriber; nats-server cuts a subscriber 64 MiB behind.
 const WINDOW: usize = 8 * 1024 * 1024;
+
+/// How often threads that wait look whether they should go on.
+const TICK: Duration = Duration::from_millis(25);

@@ -1,11 +1,10 @@
 //! A session that serves, without sockets: what the micro-benchmarks feed.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use natsentry::identity::{Groups, Identity, Kind};
+use natsentry::identity::{Identity, Kind};
 use natsentry::policy::{Circumstances, Document, InboxRegistry, Judge, Policy};
 use natsentry::session::{Admission, Limits, Need, Opening, RoleLimits, Session, SessionId};
 use natsentry::time::Timestamp;
@@ -101,27 +100,15 @@ fn admission(role: &Value, client: SocketAddr, info: ServerInfo) -> Admission {
 
 fn identity() -> Identity {
     Identity {
-        tid: "11111111-2222-3333-4444-555555555555".into(),
-        oid: "aaaaaaaa-0000-4000-8000-000000000001".into(),
-        issuer: "https://login.example/v2.0".into(),
-        sub: None,
-        azp: None,
-        azpacr: None,
-        kind: Kind::App,
         roles: vec!["Bench".into()],
-        groups: Groups::Known(Vec::new()),
-        scopes: Vec::new(),
-        acrs: Vec::new(),
-        amr: Vec::new(),
-        acct: None,
-        auth_time: None,
-        issued_at: NOW,
-        expires_at: NOW.plus(Duration::from_secs(3600)),
-        uti: None,
-        display_name: None,
-        xms_mirid: None,
-        certificate_thumbprint: None,
-        template_claims: BTreeMap::new(),
+        ..Identity::plain(
+            Kind::App,
+            (
+                "11111111-2222-3333-4444-555555555555",
+                "aaaaaaaa-0000-4000-8000-000000000001",
+            ),
+            (NOW, NOW.plus(Duration::from_secs(3600))),
+        )
     }
 }
 

@@ -1,6 +1,5 @@
 //! Lines as they reach the file: fields, sampling, the chain over restarts and rotation, and what failure does.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -14,27 +13,21 @@ use crate::session::{Closed, Connected, Denied, Operation, Traffic};
 
 fn identity() -> Arc<Identity> {
     Arc::new(Identity {
-        tid: "11111111-2222-3333-4444-555555555555".into(),
-        oid: "aaaaaaaa-0000-4000-8000-000000000001".into(),
         issuer: "https://login.microsoftonline.com/t/v2.0".into(),
-        sub: None,
         azp: Some("5b7e92a4-0f5d-4f3f-9b06-6b1c7d3f9e10".into()),
         azpacr: Some(1),
-        kind: Kind::User,
         roles: vec!["Nats.Write".into()],
         groups: Groups::Unknown,
-        scopes: Vec::new(),
-        acrs: Vec::new(),
-        amr: Vec::new(),
-        acct: None,
-        auth_time: None,
-        issued_at: Timestamp::from_secs(1),
-        expires_at: Timestamp::from_secs(2),
         uti: Some("uti-1".into()),
         display_name: Some("Ada \"the Countess\" Lovelace".into()),
-        xms_mirid: None,
-        certificate_thumbprint: None,
-        template_claims: BTreeMap::new(),
+        ..Identity::plain(
+            Kind::User,
+            (
+                "11111111-2222-3333-4444-555555555555",
+                "aaaaaaaa-0000-4000-8000-000000000001",
+            ),
+            (Timestamp::from_secs(1), Timestamp::from_secs(2)),
+        )
     })
 }
 

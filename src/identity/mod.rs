@@ -114,3 +114,38 @@ pub struct Identity {
     /// String claims that the operator listed for templates.
     pub template_claims: BTreeMap<Box<str>, Box<str>>,
 }
+
+impl Identity {
+    /// Somebody of whom no more is known than who it is and for how long: no role, no scope, no optional claim, in no
+    /// group. What else is known is set on top: `Identity { roles, ..Identity::plain(kind, who, times) }`.
+    ///
+    /// `who` is tenant and object id; the issuer is named after the tenant. `times` are issue and expiry.
+    #[must_use]
+    pub fn plain(kind: Kind, who: (&str, &str), times: (Timestamp, Timestamp)) -> Self {
+        let (tid, oid) = who;
+        let (issued_at, expires_at) = times;
+        Self {
+            tid: tid.into(),
+            oid: oid.into(),
+            issuer: tid.into(),
+            sub: None,
+            azp: None,
+            azpacr: None,
+            kind,
+            roles: Vec::new(),
+            groups: Groups::Known(Vec::new()),
+            scopes: Vec::new(),
+            acrs: Vec::new(),
+            amr: Vec::new(),
+            acct: None,
+            auth_time: None,
+            issued_at,
+            expires_at,
+            uti: None,
+            display_name: None,
+            xms_mirid: None,
+            certificate_thumbprint: None,
+            template_claims: BTreeMap::new(),
+        }
+    }
+}

@@ -1,12 +1,11 @@
 //! What holds of every lock, and of every list of them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::identity::{Groups, Identity, Kind};
+use crate::identity::{Identity, Kind};
 use crate::time::Timestamp;
 
 const TID: &str = "11111111-2222-3333-4444-555555555555";
@@ -15,27 +14,14 @@ const NOW: Timestamp = Timestamp::from_secs(1_795_451_820);
 
 fn identity() -> Identity {
     Identity {
-        tid: TID.into(),
-        oid: OID.into(),
         issuer: format!("https://login.microsoftonline.com/{TID}/v2.0").into(),
-        sub: None,
         azp: Some("5b7e92a4-0f5d-4f3f-9b06-6b1c7d3f9e10".into()),
-        azpacr: None,
-        kind: Kind::User,
-        roles: Vec::new(),
-        groups: Groups::Known(Vec::new()),
-        scopes: Vec::new(),
-        acrs: Vec::new(),
-        amr: Vec::new(),
-        acct: None,
-        auth_time: None,
-        issued_at: NOW,
-        expires_at: Timestamp::from_secs(NOW.as_secs() + 3600),
         uti: Some("Zk3nN7uX0k".into()),
-        display_name: None,
-        xms_mirid: None,
-        certificate_thumbprint: None,
-        template_claims: BTreeMap::new(),
+        ..Identity::plain(
+            Kind::User,
+            (TID, OID),
+            (NOW, Timestamp::from_secs(NOW.as_secs() + 3600)),
+        )
     }
 }
 

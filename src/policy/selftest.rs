@@ -15,6 +15,9 @@ use crate::time::Timestamp;
 /// How long a test's token is good for, in seconds. No condition looks at it.
 const TOKEN_SECS: u64 = 3600;
 
+/// Stands where a test names nobody.
+const NO_ID: &str = "00000000-0000-0000-0000-000000000000";
+
 /// One line of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line<'a> {
@@ -172,14 +175,14 @@ fn identity(who: &TestIdentity, now: Timestamp) -> Identity {
         true => Groups::Unknown,
         false => Groups::Known(list(&who.groups)),
     };
+    let tid = who.tid.as_deref().unwrap_or(NO_ID);
+    let oid = who.oid.as_deref().unwrap_or(NO_ID);
+    let end = Timestamp::from_secs(now.as_secs().saturating_add(TOKEN_SECS));
     Identity {
-        tid: boxed(&who.tid).unwrap_or_else(|| "00000000-0000-0000-0000-000000000000".into()),
-        oid: boxed(&who.oid).unwrap_or_else(|| "00000000-0000-0000-0000-000000000000".into()),
         issuer: "tests".into(),
         sub: boxed(&who.sub),
         azp: boxed(&who.azp),
         azpacr: who.azpacr,
-        kind,
         roles: list(&who.app_roles),
         groups,
         scopes: list(&who.scopes),
@@ -187,16 +190,12 @@ fn identity(who: &TestIdentity, now: Timestamp) -> Identity {
         amr: list(&who.amr),
         acct: who.acct,
         auth_time: Some(now),
-        issued_at: now,
-        expires_at: Timestamp::from_secs(now.as_secs().saturating_add(TOKEN_SECS)),
-        uti: None,
-        display_name: None,
         xms_mirid: boxed(&who.xms_mirid),
-        certificate_thumbprint: None,
         template_claims: who
             .claims
             .iter()
             .map(|(name, value)| (name.as_str().into(), value.as_str().into()))
             .collect(),
+        ..Identity::plain(kind, (tid, oid), (now, end))
     }
 }

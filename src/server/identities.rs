@@ -46,35 +46,18 @@ impl Identities {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::identity::{Groups, Kind};
+    use crate::identity::Kind;
     use crate::time::Timestamp;
 
     fn identity(oid: &str, role: &str) -> Identity {
         Identity {
-            tid: "t".into(),
-            oid: oid.into(),
-            issuer: "https://issuer.example".into(),
-            sub: None,
-            azp: None,
-            azpacr: None,
-            kind: Kind::App,
             roles: vec![role.into()],
-            groups: Groups::Known(Vec::new()),
-            scopes: Vec::new(),
-            acrs: Vec::new(),
-            amr: Vec::new(),
-            acct: None,
-            auth_time: None,
-            issued_at: Timestamp::from_secs(0),
-            expires_at: Timestamp::from_secs(1),
-            uti: None,
-            display_name: None,
-            xms_mirid: None,
-            certificate_thumbprint: None,
-            template_claims: BTreeMap::new(),
+            ..Identity::plain(
+                Kind::App,
+                ("t", oid),
+                (Timestamp::from_secs(0), Timestamp::from_secs(1)),
+            )
         }
     }
 

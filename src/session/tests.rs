@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::identity::{Groups, Kind};
+use crate::identity::Kind;
 use crate::policy::{Circumstances, Document, InboxRegistry, Policy};
 
 const NOW: Timestamp = Timestamp::from_secs(1_795_451_820);
@@ -17,27 +17,12 @@ fn client() -> SocketAddr {
 
 fn identity(oid: &str, roles: &[&str]) -> Identity {
     Identity {
-        tid: "11111111-2222-3333-4444-555555555555".into(),
-        oid: oid.into(),
-        issuer: "https://login.example/v2.0".into(),
-        sub: None,
-        azp: None,
-        azpacr: None,
-        kind: Kind::App,
         roles: roles.iter().map(|role| Box::from(*role)).collect(),
-        groups: Groups::Known(Vec::new()),
-        scopes: Vec::new(),
-        acrs: Vec::new(),
-        amr: Vec::new(),
-        acct: None,
-        auth_time: None,
-        issued_at: NOW,
-        expires_at: NOW.plus(std::time::Duration::from_secs(3600)),
-        uti: None,
-        display_name: None,
-        xms_mirid: None,
-        certificate_thumbprint: None,
-        template_claims: std::collections::BTreeMap::new(),
+        ..Identity::plain(
+            Kind::App,
+            ("11111111-2222-3333-4444-555555555555", oid),
+            (NOW, NOW.plus(std::time::Duration::from_secs(3600))),
+        )
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use natsentry::identity::{Groups, Identity, Kind};
+use natsentry::identity::{Identity, Kind};
 use natsentry::policy::{Circumstances, Document, InboxRegistry, Judge, Policy};
 use natsentry::time::Timestamp;
 use serde_json::{Value, json};
@@ -369,26 +369,11 @@ fn drop_at<T>(list: &mut Vec<T>, index: usize) {
 
 fn identity() -> Identity {
     Identity {
-        tid: "11111111-2222-3333-4444-555555555555".into(),
-        oid: OID.into(),
-        issuer: "i".into(),
-        sub: None,
-        azp: None,
-        azpacr: None,
-        kind: Kind::App,
         roles: vec!["R".into()],
-        groups: Groups::Known(Vec::new()),
-        scopes: Vec::new(),
-        acrs: Vec::new(),
-        amr: Vec::new(),
-        acct: None,
-        auth_time: None,
-        issued_at: START,
-        expires_at: START,
-        uti: None,
-        display_name: None,
-        xms_mirid: None,
-        certificate_thumbprint: None,
-        template_claims: std::collections::BTreeMap::new(),
+        ..Identity::plain(
+            Kind::App,
+            ("11111111-2222-3333-4444-555555555555", OID),
+            (START, START),
+        )
     }
 }

@@ -1,10 +1,9 @@
 //! A session that serves, for tests that drive the core in memory.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use natsentry::identity::{Groups, Identity, Kind};
+use natsentry::identity::{Identity, Kind};
 use natsentry::policy::{Circumstances, Document, InboxRegistry, Judge, Permissions, Policy};
 use natsentry::session::{Admission, Limits, Need, Opening, RoleLimits, Session, SessionId};
 use natsentry::time::Timestamp;
@@ -20,27 +19,12 @@ pub(crate) const LIFETIME: Duration = Duration::from_secs(8 * 3600);
 /// Somebody with the one role that there is.
 pub(crate) fn identity(name: &str) -> Identity {
     Identity {
-        tid: "11111111-2222-3333-4444-555555555555".into(),
-        oid: name.into(),
-        issuer: "https://login.example/v2.0".into(),
-        sub: None,
-        azp: None,
-        azpacr: None,
-        kind: Kind::App,
         roles: vec!["Role".into()],
-        groups: Groups::Known(Vec::new()),
-        scopes: Vec::new(),
-        acrs: Vec::new(),
-        amr: Vec::new(),
-        acct: None,
-        auth_time: None,
-        issued_at: START,
-        expires_at: START.plus(LIFETIME),
-        uti: None,
-        display_name: None,
-        xms_mirid: None,
-        certificate_thumbprint: None,
-        template_claims: BTreeMap::new(),
+        ..Identity::plain(
+            Kind::App,
+            ("11111111-2222-3333-4444-555555555555", name),
+            (START, START.plus(LIFETIME)),
+        )
     }
 }
 

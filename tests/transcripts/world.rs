@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use natsentry::identity::{Groups, Identity, Kind};
+use natsentry::identity::{Identity, Kind};
 use natsentry::policy::{Circumstances, Document, InboxRegistry, Judge, Permissions, Policy};
 use natsentry::session::{Admission, CloseReason, Limits, Refusal, RoleLimits};
 use natsentry::time::Timestamp;
@@ -171,27 +171,16 @@ impl World {
         let roles = person.and_then(|person| person.roles.clone());
         let roles = roles.unwrap_or_else(|| self.roles.keys().cloned().collect());
         Identity {
-            tid: "11111111-2222-3333-4444-555555555555".into(),
-            oid: name.into(),
-            issuer: "https://login.example/v2.0".into(),
             sub: Some(format!("sub-of-{name}").into()),
             azp: Some("5b7e92a4-0f5d-4f3f-9b06-6b1c7d3f9e10".into()),
             azpacr: Some(1),
-            kind: Kind::App,
             roles: roles.into_iter().map(Into::into).collect(),
-            groups: Groups::Known(Vec::new()),
-            scopes: Vec::new(),
-            acrs: Vec::new(),
-            amr: Vec::new(),
-            acct: None,
-            auth_time: None,
-            issued_at: START.minus(Duration::from_secs(300)),
-            expires_at: START.plus(LIFETIME),
-            uti: None,
             display_name: Some(name.into()),
-            xms_mirid: None,
-            certificate_thumbprint: None,
-            template_claims: BTreeMap::new(),
+            ..Identity::plain(
+                Kind::App,
+                ("11111111-2222-3333-4444-555555555555", name),
+                (START.minus(Duration::from_secs(300)), START.plus(LIFETIME)),
+            )
         }
     }
 

@@ -38,27 +38,19 @@ pub(super) fn mistakes(value: Value) -> Vec<Mistake> {
 /// A person with the app role `R`.
 pub(super) fn identity() -> Identity {
     Identity {
-        tid: TENANT.into(),
-        oid: OID.into(),
         issuer: format!("https://login.microsoftonline.com/{TENANT}/v2.0").into(),
         sub: Some("hV2y0J0sQx0pairwise0example0aKd81".into()),
         azp: Some("5b7e92a4-0f5d-4f3f-9b06-6b1c7d3f9e10".into()),
         azpacr: Some(1),
-        kind: Kind::User,
         roles: vec!["R".into()],
-        groups: Groups::Known(Vec::new()),
         scopes: vec!["Nats.Connect".into()],
-        acrs: Vec::new(),
-        amr: Vec::new(),
         acct: Some(0),
-        auth_time: None,
-        issued_at: NOW,
-        expires_at: Timestamp::from_secs(NOW.as_secs() + 3600),
-        uti: None,
         display_name: Some("Rosa Quint".into()),
-        xms_mirid: None,
-        certificate_thumbprint: None,
-        template_claims: std::collections::BTreeMap::new(),
+        ..Identity::plain(
+            Kind::User,
+            (TENANT, OID),
+            (NOW, Timestamp::from_secs(NOW.as_secs() + 3600)),
+        )
     }
 }
 

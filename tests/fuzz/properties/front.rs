@@ -1,10 +1,9 @@
 //! A session driven in memory, as the pump of the server drives it: buffers, outboxes, needs and facts.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use natsentry::identity::{Groups, Identity, Kind};
+use natsentry::identity::{Identity, Kind};
 use natsentry::policy::{Circumstances, Document, InboxRegistry, Judge, Permissions, Policy};
 use natsentry::session::{
     Admission, CloseReason, Event, Limits, Need, Opening, Refusal, RoleLimits, Session, SessionId,
@@ -25,27 +24,12 @@ pub const LIFETIME: Duration = Duration::from_secs(3600);
 /// Who connects.
 pub fn identity(oid: &str) -> Identity {
     Identity {
-        tid: "11111111-2222-3333-4444-555555555555".into(),
-        oid: oid.into(),
-        issuer: "https://login.example/v2.0".into(),
-        sub: None,
-        azp: None,
-        azpacr: None,
-        kind: Kind::App,
         roles: vec!["Role".into()],
-        groups: Groups::Known(Vec::new()),
-        scopes: Vec::new(),
-        acrs: Vec::new(),
-        amr: Vec::new(),
-        acct: None,
-        auth_time: None,
-        issued_at: START,
-        expires_at: START.plus(LIFETIME),
-        uti: None,
-        display_name: None,
-        xms_mirid: None,
-        certificate_thumbprint: None,
-        template_claims: BTreeMap::new(),
+        ..Identity::plain(
+            Kind::App,
+            ("11111111-2222-3333-4444-555555555555", oid),
+            (START, START.plus(LIFETIME)),
+        )
     }
 }
 

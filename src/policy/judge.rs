@@ -231,6 +231,12 @@ impl Judge {
         self.forget();
     }
 
+    /// Takes back the leave to answer what was asked before: a second CONNECT puts an end to it (nats-server
+    /// `client.go:setPermissions`).
+    pub fn forget_requests(&mut self) {
+        self.requests = None;
+    }
+
     /// Gives the memory of remembered answers back; for sessions that went idle.
     pub fn forget(&mut self) {
         self.published.clear();

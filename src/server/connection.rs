@@ -265,8 +265,8 @@ impl Connection {
         match judged {
             Ok(Ok(judged)) => {
                 let bound = self.bound_again(&judged.admission, requested_role);
-                pump.session.handle_readmitted(judged.admission, now);
-                if let (None, Some(bound)) = (pump.session.close_reason(), bound) {
+                let goes_on = pump.session.handle_readmitted(judged.admission, now);
+                if let (true, Some(bound)) = (goes_on, bound) {
                     self.entry.handle.bind(bound);
                     // Orders that were given for the rights of before must not have the last word.
                     reload::judge_again(&self.shared, &self.entry.handle, None);

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::event::clip_text;
 use crate::identity::Identity;
 use crate::locks::{Lock, REVOKED};
 use crate::policy::Judge;
 use crate::secret::Secret;
 use crate::time::Timestamp;
-use crate::wire::{Credential, ServerInfo};
+use crate::wire::{Connect, Credential, ServerInfo};
 
 /// Limits on one session. Everything that a peer controls is bounded by one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +71,21 @@ pub struct ClientOptions {
     pub name: Box<str>,
 }
 
+impl ClientOptions {
+    /// Those of a CONNECT.
+    pub(super) fn of(connect: &Connect) -> Self {
+        Self {
+            echo: connect.echo,
+            headers: connect.headers,
+            no_responders: connect.no_responders,
+            protocol: connect.protocol,
+            lang: clip_text(&connect.lang, 32).into(),
+            version: clip_text(&connect.version, 32).into(),
+            name: clip_text(&connect.name, 128).into(),
+        }
+    }
+}
+
 /// Something that the core cannot do itself.
 #[derive(Debug)]
 pub enum Need {
@@ -96,6 +112,17 @@ pub struct ConnectRequest {
 }
 
 impl ConnectRequest {
+    /// None unless there is one token, in one place.
+    pub(super) fn of(connect: &Connect, options: &ClientOptions) -> Option<Self> {
+        let (credential, token) = connect.token().filter(|_| !connect.repeated_credential)?;
+        Some(Self {
+            token: token.clone(),
+            credential,
+            user: connect.user.clone(),
+            options: options.clone(),
+        })
+    }
+
     /// The role that the client asks for by CONNECT `user`, if any.
     pub fn requested_role(&self) -> Option<&str> {
         Some(self.user.as_str()).filter(|user| !user.is_empty())

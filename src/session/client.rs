@@ -7,9 +7,7 @@ use super::fences::Fences;
 use super::rate::Budget;
 use super::subs::Subscriptions;
 use super::timers::Timer;
-use super::{
-    Bounds, CloseReason, Connected, EventKind, Inbound, Phase, Serving, Session, Taken, event,
-};
+use super::{Bounds, CloseReason, Connected, EventKind, Inbound, Phase, Serving, Session, Taken};
 use crate::time::Timestamp;
 use crate::wire::{ClientOp, Connect, Frame, LineFault, LineLimits, decode_client};
 
@@ -63,7 +61,7 @@ impl Session {
                 ..
             }) => {
                 self.inbound = Inbound::Line { searched: 0 };
-                self.connect(json, false, now);
+                self.connect(json, now);
                 Taken {
                     used: len,
                     wants: 0,
@@ -96,90 +94,55 @@ impl Session {
         }
     }
 
-    /// A CONNECT, the first or a later one.
-    pub(super) fn connect(&mut self, json: &[u8], again: bool, now: Timestamp) {
-        let before = if again {
-            self.connected_with()
-        } else {
-            Connect::default()
-        };
-        let Ok(connect) = Connect::parse_onto(before, json) else {
+    /// The first CONNECT.
+    fn connect(&mut self, json: &[u8], now: Timestamp) {
+        let Ok(connect) = Connect::parse(json) else {
             self.end_for_fault(CloseReason::Malformed, now);
             return;
         };
-        self.options.lang = event::clip_text(&connect.lang, 32).into();
-        self.options.version = event::clip_text(&connect.version, 32).into();
-        if connect.account || (connect.inter_server && connect.lang.is_empty()) {
+        self.options = ClientOptions::of(&connect);
+        if self.refuse_account(&connect, now) {
+            return;
+        }
+        if let Some(fault) = Self::fault_of(&connect) {
+            self.end_for_fault(fault, now);
+            return;
+        }
+        self.verbose = connect.verbose;
+        self.pedantic = connect.pedantic;
+        let Some(request) = ConnectRequest::of(&connect, &self.options) else {
+            self.refuse_credentials(&connect, now);
+            return;
+        };
+        self.phase = Phase::Admitting;
+        self.needs.push(Need::Admission(Box::new(request)));
+    }
+
+    /// Refuses a CONNECT of somebody who is no client. Whether it did.
+    pub(super) fn refuse_account(&mut self, connect: &Connect, now: Timestamp) -> bool {
+        let refused = connect.account || (connect.inter_server && connect.lang.is_empty());
+        if refused {
             self.refuse(
                 "connect.account",
                 "CONNECT names an account, or is a route's or leaf node's",
                 now,
             );
-            return;
         }
-        if !(0..=1).contains(&connect.protocol) {
-            self.end_for_fault(CloseReason::InvalidClientProtocol, now);
-            return;
-        }
-        if connect.no_responders && !connect.headers {
-            self.end_for_fault(CloseReason::NoRespondersWithoutHeaders, now);
-            return;
-        }
-        self.verbose = connect.verbose;
-        self.pedantic = connect.pedantic;
-        let options = ClientOptions {
-            echo: connect.echo,
-            headers: connect.headers,
-            no_responders: connect.no_responders,
-            protocol: connect.protocol,
-            lang: self.options.lang.clone(),
-            version: self.options.version.clone(),
-            name: event::clip_text(&connect.name, 128).into(),
-        };
-        if again && connect.tokens_given() == 0 {
-            // The server would authenticate again with the credentials it has, and succeed.
-            self.drop_subscriptions();
-            self.push_ok();
-            return;
-        }
-        let Some((credential, token)) = connect.token().filter(|_| !connect.repeated_credential)
-        else {
-            self.refuse_credentials(&connect, now);
-            return;
-        };
-        let request = Box::new(ConnectRequest {
-            token: token.clone(),
-            credential,
-            user: connect.user,
-            options: options.clone(),
-        });
-        if again {
-            self.phase = Phase::Readmitting;
-            self.needs.push(Need::Readmission(request));
+        refused
+    }
+
+    /// What is wrong with a CONNECT besides its credentials.
+    pub(super) const fn fault_of(connect: &Connect) -> Option<CloseReason> {
+        if connect.protocol < 0 || connect.protocol > 1 {
+            Some(CloseReason::InvalidClientProtocol)
+        } else if connect.no_responders && !connect.headers {
+            Some(CloseReason::NoRespondersWithoutHeaders)
         } else {
-            self.options = options;
-            self.phase = Phase::Admitting;
-            self.needs.push(Need::Admission(request));
+            None
         }
     }
 
-    /// What earlier CONNECTs said: a later one leaves in place what it does not name.
-    fn connected_with(&self) -> Connect {
-        Connect {
-            verbose: self.verbose,
-            pedantic: self.pedantic,
-            echo: self.options.echo,
-            headers: self.options.headers,
-            no_responders: self.options.no_responders,
-            protocol: self.options.protocol,
-            lang: self.options.lang.to_string(),
-            version: self.options.version.to_string(),
-            name: self.options.name.to_string(),
-            ..Connect::default()
-        }
-    }
-
-    fn refuse_credentials(&mut self, connect: &Connect, now: Timestamp) {
+    pub(super) fn refuse_credentials(&mut self, connect: &Connect, now: Timestamp) {
         let looks_like_a_token = connect.user.starts_with("eyJ");
         let (code, sentence) = match connect.tokens_given() {
             0 if looks_like_a_token => (
@@ -198,9 +161,9 @@ impl Session {
         self.refuse(code, sentence, now);
     }
 
-    fn refuse(&mut self, code: &'static str, sentence: &str, now: Timestamp) {
+    pub(super) fn refuse(&mut self, code: &'static str, sentence: &str, now: Timestamp) {
         self.refused(code, sentence.into());
-        self.end_for_fault(CloseReason::Unauthorized, now);
+        self.turn_away(CloseReason::Unauthorized, now);
     }
 
     fn refused(&mut self, code: &'static str, sentence: Box<str>) {
@@ -222,7 +185,7 @@ impl Session {
     pub fn handle_refused(&mut self, refusal: Refusal, now: Timestamp) {
         if matches!(self.phase, Phase::Admitting | Phase::Readmitting) {
             self.refused(refusal.code, refusal.sentence);
-            self.close(CloseReason::Unauthorized, now);
+            self.turn_away(CloseReason::Unauthorized, now);
         }
     }
 
@@ -235,15 +198,21 @@ impl Session {
                 sentence: why.sentence,
                 library,
             });
-            self.close(CloseReason::IdentityUnavailable, now);
+            self.turn_away(CloseReason::IdentityUnavailable, now);
         }
     }
 
     /// Nothing can be said about the token, or no upstream can be had: not a refusal, so no `-ERR`.
     pub fn handle_unavailable(&mut self, reason: CloseReason, now: Timestamp) {
         if matches!(self.phase, Phase::Admitting | Phase::Readmitting) {
-            self.close(reason, now);
+            self.turn_away(reason, now);
         }
+    }
+
+    /// Its CONNECT is not admitted. What came before a second one is answered first.
+    fn turn_away(&mut self, reason: CloseReason, now: Timestamp) {
+        self.give_up_again();
+        self.end_for_fault(reason, now);
     }
 
     /// The token is good, the roles grant something, and an upstream connection is bound to this session.
@@ -292,48 +261,6 @@ impl Session {
         let greeted = &self.opening.greeting;
         let promised = greeted.payload_max().min(self.opening.limits.payload);
         greeted.server_id != admission.info.server_id || promised != payload_max
-    }
-
-    /// The token of a second CONNECT is good. The same identity goes on with its rights and limits judged anew and
-    /// without its subscriptions, as on servers from 2.11.17; another identity is refused, and so are roles of another
-    /// upstream than the one that this session is bound to.
-    pub fn handle_readmitted(&mut self, admission: Admission, now: Timestamp) {
-        if self.phase != Phase::Readmitting {
-            return;
-        }
-        let same = self.serving.as_ref().is_some_and(|serving| {
-            serving.identity.tid == admission.identity.tid
-                && serving.identity.oid == admission.identity.oid
-        });
-        if !same {
-            self.refuse(
-                "connect.other_identity",
-                "a second CONNECT came with another identity",
-                now,
-            );
-            return;
-        }
-        let bound_here = self
-            .serving
-            .as_ref()
-            .is_some_and(|serving| serving.upstream == admission.upstream);
-        if !bound_here {
-            self.refuse(
-                "connect.other_upstream",
-                "a second CONNECT came with roles of another upstream",
-                now,
-            );
-            return;
-        }
-        self.phase = Phase::Serving;
-        self.drop_subscriptions();
-        if let Some(serving) = &mut self.serving {
-            serving.identity = admission.identity;
-            serving.judge = admission.judge;
-        }
-        self.handle_limits(&admission.limits, now);
-        self.lease(admission.ends_at, now);
-        self.push_ok();
     }
 
     /// The limits of the session's roles as they are now, in place of those before.

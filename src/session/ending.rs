@@ -11,9 +11,14 @@ impl Session {
             && let Some(timer) = self.timers.expire(now)
         {
             match timer {
+                // The client is slower than upstream, and has a time of its own.
+                Timer::Handshake if self.again.is_some() && !self.to_client.is_drained() => {
+                    self.allow_for_an_answer(now);
+                }
                 Timer::Handshake => {
                     let reason = match self.phase {
                         Phase::AwaitingConnect => CloseReason::AuthenticationTimeout,
+                        Phase::Readmitting => CloseReason::UpstreamSlow,
                         _ => CloseReason::UpstreamUnavailable,
                     };
                     self.close(reason, now);
@@ -33,7 +38,8 @@ impl Session {
     /// An operator's or the machine's act: end the session, at once or, for [`Farewell::LameDuck`] reasons, after the
     /// notice. Never later than the session would have ended anyway.
     pub fn handle_end(&mut self, reason: CloseReason, now: Timestamp) {
-        if self.phase == Phase::Serving && reason.farewell() == Farewell::LameDuck {
+        let serves = matches!(self.phase, Phase::Serving | Phase::Readmitting);
+        if serves && reason.farewell() == Farewell::LameDuck {
             self.ending = Some(reason);
             self.timers.clear(Timer::Notice);
             self.give_notice();
@@ -95,7 +101,7 @@ impl Session {
 
     /// Whether upstream was told anything that it may still be about: whole messages, which others are to have before the
     /// client hears of its end, subscriptions, or a PING.
-    fn may_be_under_way(&self) -> bool {
+    pub(super) fn may_be_under_way(&self) -> bool {
         let unfinished = u64::from(self.to_upstream.is_mid_frame());
         let serving = self.serving.as_ref();
         self.traffic.messages_in > unfinished

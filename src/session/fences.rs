@@ -162,6 +162,16 @@ impl Fences {
         self.answered < self.sent
     }
 
+    /// PINGs sent upstream so far, whoever's they were.
+    pub(super) const fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// How many of them upstream has answered.
+    pub(super) const fn answered(&self) -> u64 {
+        self.answered
+    }
+
     /// How many stand.
     #[inline]
     pub(super) fn count(&self) -> usize {

@@ -18,6 +18,7 @@
 //! Must never: read a clock, open a socket, or write to upstream anything that has no permit.
 
 mod admission;
+mod again;
 mod bodies;
 mod client;
 mod close;
@@ -53,6 +54,7 @@ use crate::identity::Identity;
 use crate::policy::Judge;
 use crate::time::Timestamp;
 use crate::wire::{ClientInfo, Listener, ServerInfo};
+use again::Again;
 use fences::Fences;
 use rate::Budget;
 use subs::Subscriptions;
@@ -141,6 +143,8 @@ pub struct Session {
     verbose: bool,
     pedantic: bool,
     serving: Option<Box<Serving>>,
+    /// A second CONNECT under way.
+    again: Option<Box<Again>>,
     /// Why the session will end when [`Timer::End`] is due.
     ending: Option<CloseReason>,
     /// The client was told, or will be with its first PONG, that the end is near.
@@ -223,6 +227,7 @@ impl Session {
             verbose: false,
             pedantic: false,
             serving: None,
+            again: None,
             ending: None,
             noticed: false,
             last_words: None,
@@ -428,6 +433,7 @@ impl Session {
     /// The client closed its side: everything it sent was handled before. A session that serves goes on until upstream has
     /// answered that, at most for the write deadline.
     pub fn handle_client_eof(&mut self, now: Timestamp) {
+        self.give_up_again();
         if self.phase == Phase::Serving {
             self.end_after_upstream(CloseReason::ClientClosed, now);
             return;

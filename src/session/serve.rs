@@ -2,7 +2,7 @@
 
 use super::bodies::can_name_a_target;
 use super::timers::Timer;
-use super::{CloseReason, Inbound, Operation, Pulse, Session, Taken};
+use super::{CloseReason, Inbound, Operation, Phase, Pulse, Session, Taken};
 use crate::policy::Permit;
 use crate::subject;
 use crate::time::Timestamp;
@@ -66,9 +66,8 @@ impl Session {
     }
 
     fn may_go_on(&self) -> bool {
-        self.close_reason().is_none()
+        self.phase == Phase::Serving
             && self.last_words.is_none()
-            && self.needs.is_empty()
             && !self.is_held_back()
             && self.is_kept_up_with()
     }

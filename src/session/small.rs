@@ -16,7 +16,7 @@ impl Session {
             ClientOp::Unsubscribe { sid, max } => self.unsubscribe(sid, max),
             ClientOp::Ping => self.pulse(Pulse::Ping),
             ClientOp::Pong => self.pulse(Pulse::Pong),
-            ClientOp::Connect(json) => self.connect(json, true, now),
+            ClientOp::Connect(json) => self.connect_again(json, now),
             ClientOp::Ok => self.pulse(Pulse::Ok),
             // The server parses it and does nothing with it.
             ClientOp::Info(json) => {

@@ -87,7 +87,7 @@ impl Session {
             ServerOp::Ping => self
                 .to_client
                 .push_own(|out| out.extend_from_slice(b"PING\r\n")),
-            ServerOp::Pong => self.pong(),
+            ServerOp::Pong => self.pong(now),
             ServerOp::Info(json) => self.upstream_info(json, now),
             ServerOp::Err(text) => self.upstream_error(text, now),
             // Upstream is never verbose; whatever it means, it is not for the client.
@@ -227,14 +227,15 @@ impl Session {
         Some(here)
     }
 
-    fn pong(&mut self) {
+    fn pong(&mut self, now: Timestamp) {
         let Some(serving) = &mut self.serving else {
             return;
         };
-        if serving.fences.ponged() == Pong::Ours {
-            return;
+        if serving.fences.ponged() == Pong::Clients {
+            self.answer_ping();
+        } else if self.again.is_some() {
+            self.go_on_again(now);
         }
-        self.answer_ping();
     }
 
     /// PONG, and behind the first one the INFO that waits for it.

@@ -78,6 +78,25 @@ impl ServerInfo {
     pub const fn is_at_least_2_12(&self) -> bool {
         self.api_lvl.is_some()
     }
+
+    /// Whether a later CONNECT takes all subscriptions away, as it does since 2.11.17, 2.12.8 and 2.14 (nats-server
+    /// `client.go:clearAccountSubs`). A version that cannot be read counts as a new one.
+    pub fn connect_takes_subscriptions(&self) -> bool {
+        let mut numbers = self.version.split('.').map(|part| {
+            let digits = part.find(|c: char| !c.is_ascii_digit());
+            part.get(..digits.unwrap_or(part.len()))?
+                .parse::<u32>()
+                .ok()
+        });
+        let mut next = || numbers.next().flatten();
+        match (next(), next(), next()) {
+            (Some(2), Some(12), Some(patch)) => patch >= 8,
+            (Some(2), Some(11), Some(patch)) => patch >= 17,
+            (Some(2), Some(minor), Some(_)) => minor > 12,
+            (Some(major), Some(_), Some(_)) => major > 2,
+            _ => true,
+        }
+    }
 }
 
 /// The proxy's own side of an INFO.
@@ -230,6 +249,43 @@ mod tests {
             assert!(text.contains(kept), "{kept} not in {text}");
         }
         assert!(text.starts_with("INFO {") && text.ends_with("} \r\n"));
+    }
+
+    #[test]
+    fn versions_differ_in_what_a_later_connect_takes() {
+        let takes = |version: &str| {
+            let info = ServerInfo {
+                version: version.to_owned(),
+                ..ServerInfo::default()
+            };
+            info.connect_takes_subscriptions()
+        };
+        for version in [
+            "2.9.10",
+            "2.10.29",
+            "2.11.16",
+            "2.12.7",
+            "2.12.0-beta.1",
+            "1.4.1",
+            "0.9.6",
+        ] {
+            assert!(!takes(version), "{version}");
+        }
+        for version in [
+            "2.11.17",
+            "2.12.8",
+            "2.12.12-RC.1",
+            "2.14.0",
+            "2.15.0-dev",
+            "3.0.0",
+            "",
+            "2",
+            "2.9",
+            "x.y.z",
+            "2.9.x",
+        ] {
+            assert!(takes(version), "{version}");
+        }
     }
 
     #[test]

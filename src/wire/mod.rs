@@ -13,6 +13,7 @@ mod headers;
 mod info;
 mod op;
 mod quote;
+mod reconnect;
 mod reply;
 
 pub use connect::{Connect, ConnectFault, Credential, fold_key};
@@ -24,4 +25,5 @@ pub use headers::{SideChannel, rolls_up_everything, side_channels};
 pub use info::{ClientInfo, InfoFault, Listener, ServerInfo};
 pub use op::{ClientOp, Message, Publish, ServerOp};
 pub use quote::push_quoted;
+pub use reconnect::Reconnect;
 pub use reply::{ErrText, PermissionsViolation};

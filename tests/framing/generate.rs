@@ -56,7 +56,7 @@ const HIDDEN: [&[u8]; 8] = [
     b"\n",
 ];
 
-const OTHERS: [&[u8]; 22] = [
+const OTHERS: [&[u8]; 25] = [
     b"PING\r\n",
     b"PING\n",
     b"pInG junk\r\n",
@@ -69,6 +69,9 @@ const OTHERS: [&[u8]; 22] = [
     b"INFO{\"port\":4222}\r\n",
     b"CONNECT {}\r\n",
     b"CONNECT{\"verbose\":true}\n",
+    b"CONNECT {\"echo\":false,\"name\":\"\\r\\nPUB smuggled 0\\r\\n\"}\r\n",
+    b"CONNECT {\"headers\":false}\r\n",
+    b"CONNECT {\"Headers\":true,\"pa\\u017fs\":null,\"protocol\":0}\r\n",
     b"-ERR x\r\n",
     b"HMSG a 1 2 2\r\n\r\n",
     b"MSG a 1 0\r\n\r\n",

@@ -184,7 +184,7 @@ fn send_through(
         let mut published: Vec<Op> = Vec::new();
         for (at, stream) in batch.iter().enumerate() {
             let read = reading::read(stream, world.settings, reading::natsentry);
-            let judged = reading::judge(&world.permissions, true, read, START);
+            let judged = reading::judge(&world.permissions, world.settings, read, START);
             let wanted: Vec<Traced> = judged.ops.iter().filter_map(Traced::of).collect();
             // natsentry's own PING is behind its CONNECT.
             let opening = ["PING", "SUB", "PING"];

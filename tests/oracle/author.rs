@@ -20,27 +20,18 @@ pub(crate) fn script(random: &mut Random, rules: &Rules) -> Script {
             Step::Peer((0..count).map(|_| author.of_peer()).collect())
         } else {
             let count = *author.random.pick(&[1, 1, 2, 4, 7]);
-            let mut ops: Vec<Op> = (0..count).map(|_| author.of_client()).collect();
-            // By itself: what is still under way on a subscription that it takes away is not delivered.
-            if let Some(again) = ops.iter().position(|op| matches!(op, Op::Again { .. })) {
-                ops = vec![ops.swap_remove(again)];
-            }
-            Step::Client(ops, author.random.once_in(8))
+            let ops = (0..count).flat_map(|_| author.of_client_in_full());
+            Step::Client(ops.collect(), author.random.once_in(8))
         };
         steps.push(step);
     }
     if author.random.once_in(12) {
-        let last = author.last();
         // What was said before it is answered before it.
-        let count = match last {
-            Op::Fatal { .. } => author.random.below(4),
-            _ => 0,
-        };
+        let count = author.random.below(4);
         let mut ops: Vec<Op> = (0..count)
-            .map(|_| author.of_client())
-            .filter(|op| !matches!(op, Op::Again { .. }))
+            .flat_map(|_| author.of_client_in_full())
             .collect();
-        ops.push(last);
+        ops.push(author.last());
         steps.push(Step::Client(ops, false));
     }
     Script { options, steps }
@@ -144,7 +135,7 @@ impl<'a> Author<'a> {
                 "+ok x\r\n",
                 "INFO {}\r\n",
             ])),
-            _ if self.random.once_in(6) => Op::Again {
+            _ if self.random.once_in(3) => Op::Again {
                 same: true,
                 options: self.again(),
             },
@@ -152,14 +143,21 @@ impl<'a> Author<'a> {
         }
     }
 
-    /// A second CONNECT. What was told upstream at the first one stays: no client asks for anything else.
-    fn again(&mut self) -> Options {
-        Options {
-            echo: None,
-            protocol: None,
-            ..self.options.clone()
+    /// An operation, and what belongs to it: a second CONNECT may take the inboxes of `inbox: private` away.
+    fn of_client_in_full(&mut self) -> Vec<Op> {
+        let op = self.of_client();
+        let private = self.rules.inbox == Inbox::Private;
+        if private && matches!(op, Op::Again { .. }) {
+            return std::iter::once(op).chain(own_inboxes()).collect();
         }
-        .with_flags(self.random)
+        vec![op]
+    }
+
+    /// A second CONNECT, which leaves some things as they were.
+    fn again(&mut self) -> Options {
+        let options = Options::random(self.random);
+        self.options = options.over(&self.options);
+        options
     }
 
     fn of_peer(&mut self) -> Op {

@@ -40,8 +40,9 @@ pub(crate) fn compare(
         if ended {
             closed = true;
         }
-        let step = index.checked_sub(1).map(|step| &script.steps[step]);
-        reader.take_own_answers(step, &mut frames, &mut got_frames);
+        let number = index.checked_sub(1);
+        reader.take_own_answers(number, &mut frames, &mut got_frames);
+        let step = number.map(|step| &script.steps[step]);
         reader
             .same(&frames, &got_frames, step)
             .map_err(|text| format!("step {index}, client: {text}"))?;
@@ -83,15 +84,9 @@ impl Reader<'_> {
     /// What the server would have said, with each mark read as the answer that it stands for. Whether the session ends there.
     fn unmarked(&mut self, frames: &[Frame], plan: &Plan) -> (Vec<Frame>, bool) {
         let mut all = Vec::new();
-        let mut hidden = false;
         for frame in frames {
             match marked(frame) {
-                Some((_, _, word)) if word == "from" => hidden = true,
-                Some((_, _, word)) if word == "to" => {
-                    hidden = false;
-                    self.seen.push(Difference::SubscriptionsOfBefore);
-                }
-                Some((step, op, _)) => {
+                Some((step, op)) => {
                     if let Part::Marked {
                         because,
                         answer,
@@ -105,7 +100,6 @@ impl Reader<'_> {
                         }
                     }
                 }
-                None if hidden => {}
                 None => all.push(frame.clone()),
             }
         }
@@ -128,11 +122,12 @@ impl Reader<'_> {
     /// server says of a message that it kept back.
     fn take_own_answers(
         &mut self,
-        step: Option<&Step>,
+        number: Option<usize>,
         wanted: &mut Vec<Frame>,
         got: &mut Vec<Frame>,
     ) {
-        let Some(Step::Client(ops, _)) = step else {
+        let Some(number) = number else { return };
+        let Step::Client(ops, _) = &self.script.steps[number] else {
             return;
         };
         // Who could tell it from a message of somebody else's that looks like one?
@@ -155,7 +150,7 @@ impl Reader<'_> {
                 kept.push(frame);
             } else if self.is_answer_about_identity(&frame, ops) {
                 self.seen.push(Difference::UserInfo);
-            } else if self.is_503_of_denied(&frame, ops, wanted) {
+            } else if self.is_503_of_denied(&frame, number, wanted) {
                 self.seen.push(Difference::DeniedRequest503);
             } else {
                 kept.push(frame);
@@ -191,7 +186,7 @@ impl Reader<'_> {
     }
 
     /// A 503 for a request of this step that was refused, on a subscription of the client that can wait for the answer.
-    fn is_503_of_denied(&self, frame: &Frame, ops: &[Op], wanted: &[Frame]) -> bool {
+    fn is_503_of_denied(&self, frame: &Frame, step: usize, wanted: &[Frame]) -> bool {
         let (
             Some(to),
             Frame::Message {
@@ -235,7 +230,9 @@ impl Reader<'_> {
                 .collect();
             reply == to && *header == expected && refused(&names)
         };
-        self.script.options.no_responders && ops.iter().any(of_op) && sid == ANYBODY
+        let in_force = self.script.in_force(step);
+        let mut ops = self.script.steps[step].ops().iter().zip(&in_force);
+        ops.any(|(op, options)| options.no_responders && of_op(op)) && sid == ANYBODY
     }
 
     /// The client or the third party has at some time subscribed, by this sid, to something that contains `subject`.

@@ -37,7 +37,6 @@ differences! {
     LeakBefore2_11_16: "a delivery that older servers let past a deny entry (README 3); not played",
     LoneCarriageReturn: "CR without LF ends the session (README 4)",
     OtherIdentity: "second CONNECT with another identity ends the session (README 5)",
-    SubscriptionsOfBefore: "second CONNECT takes all subscriptions away, as servers from 2.11.17 do (README 5)",
     UserInfo: "$SYS.REQ.USER.INFO is answered for the Entra identity (README 6)",
     HeaderSubject: "a header that names a subject is judged like a publish or a subscribe (README 6)",
     ReplyNotOwn: "inbox: private keeps replies and queue groups out of inboxes (README 7)",

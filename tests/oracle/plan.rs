@@ -8,7 +8,7 @@ use natsentry::demo::servers::Version;
 use super::differences::{Difference, Specified};
 use super::model::{Fate, Model, Ways, matches};
 use super::quote::quoted;
-use super::rules::{Inbox, Rules, START};
+use super::rules::{Inbox, OWN_INBOXES, Rules, START};
 use super::script::{Op, Script, Step};
 use super::subjects::collide;
 
@@ -23,8 +23,6 @@ pub(crate) enum Part {
         answer: Vec<Vec<u8>>,
         closes: bool,
     },
-    /// Said to both, and to the server after it was made to forget all subscriptions.
-    Forgetting,
     /// Said to neither.
     Neither,
 }
@@ -85,16 +83,21 @@ impl Plan {
             let by_client = matches!(step, Step::Client(..));
             planner.published = false;
             planner.asked.clear();
-            step.ops()
-                .iter()
-                .map(|op| planner.part(op, by_client))
-                .collect()
+            let ops = step.ops();
+            let parts = ops.iter().enumerate().map(|(index, op)| {
+                let again = matches!(op, Op::Again { same: true, .. });
+                if again && rules.inbox == Inbox::Private && !regains_inboxes(&ops[index..]) {
+                    return Part::Neither;
+                }
+                planner.part(op, by_client)
+            });
+            parts.collect()
         });
         let mut plan = Self {
             parts: parts.collect(),
         };
         let mut answered = planner.informed;
-        if script.options.no_responders {
+        if script.asks_for_no_responders() {
             answered.extend(planner.refusable);
         }
         plan.count_no_own_answers(script, &answered);
@@ -164,17 +167,9 @@ impl Planner<'_> {
                 same: true,
                 options,
             } => {
-                if self.rules.inbox == Inbox::Private {
-                    // It gives the inboxes up, too, of which the plan does not keep count.
-                    return Part::Neither;
-                }
                 self.verbose = options.verbose.unwrap_or(self.verbose);
                 self.pedantic = options.pedantic.unwrap_or(self.pedantic);
-                if self.version < Version::V2_12_8 {
-                    Part::Forgetting
-                } else {
-                    Part::Both
-                }
+                Part::Both
             }
             Op::Again { same: false, .. } => marked(
                 Difference::OtherIdentity,
@@ -376,6 +371,15 @@ impl Planner<'_> {
             .into_iter()
             .collect()
     }
+}
+
+/// Whether a session of `inbox: private` makes inboxes its own again, of which it may have none after a second CONNECT.
+fn regains_inboxes(ops: &[Op]) -> bool {
+    OWN_INBOXES.iter().all(|token| {
+        let inbox = format!("_INBOX.{token}.>").into_bytes();
+        let listens = |op: &Op| matches!(op, Op::Subscribe { subject, .. } if *subject == inbox);
+        ops.iter().any(listens)
+    })
 }
 
 const fn marked(because: Difference, answer: Vec<Vec<u8>>, closes: bool) -> Part {

@@ -168,24 +168,20 @@ impl Peer {
 }
 
 /// What every server refuses to everybody, in words of its own (`client.go:processSubEx`).
-fn mark(step: usize, op: usize, word: &str) -> Vec<u8> {
-    format!("SUB _mark_.{step}.{op}.{word} _sys_ 0\r\n").into_bytes()
+fn mark(step: usize, op: usize) -> Vec<u8> {
+    format!("SUB _mark_.{step}.{op} _sys_ 0\r\n").into_bytes()
 }
 
-/// Place and word of the mark that a line speaks of.
-pub(crate) fn marked(frame: &Frame) -> Option<(usize, usize, String)> {
+/// Step and operation of the mark that a line speaks of.
+pub(crate) fn marked(frame: &Frame) -> Option<(usize, usize)> {
     let Frame::Line(line) = frame else {
         return None;
     };
     let text = std::str::from_utf8(line).ok()?;
     let rest = text.strip_prefix("-ERR 'Permissions Violation for Subscription to \"_mark_.")?;
     let (place, _) = rest.split_once('"')?;
-    let mut parts = place.split('.');
-    Some((
-        parts.next()?.parse().ok()?,
-        parts.next()?.parse().ok()?,
-        parts.next()?.to_owned(),
-    ))
+    let (step, op) = place.split_once('.')?;
+    Some((step.parse().ok()?, op.parse().ok()?))
 }
 
 /// Plays a script. The account is as quiet afterwards as it was before.
@@ -213,11 +209,7 @@ pub(crate) fn play(side: &Side, peer: &mut Peer, script: &Script, plan: &Plan) -
             let bytes = op.bytes([own, other]);
             pieces.push(match part {
                 Part::Neither => continue,
-                Part::Marked { .. } if side.is_server => mark(number, index, "instead"),
-                Part::Forgetting if side.is_server => {
-                    let (from, to) = (mark(number, index, "from"), mark(number, index, "to"));
-                    [from, forget.clone(), to, bytes].concat()
-                }
+                Part::Marked { .. } if side.is_server => mark(number, index),
                 _ => bytes,
             });
             pongs += usize::from(matches!(op, Op::Ping(_)));

@@ -31,14 +31,14 @@ impl Options {
         }
     }
 
-    pub(crate) fn with_flags(self, random: &mut Random) -> Self {
-        let Self {
-            verbose, pedantic, ..
-        } = Self::random(random);
+    /// What holds after a second CONNECT with these, where `before` held.
+    pub(crate) fn over(&self, before: &Self) -> Self {
         Self {
-            verbose,
-            pedantic,
-            ..self
+            verbose: self.verbose.or(before.verbose),
+            pedantic: self.pedantic.or(before.pedantic),
+            echo: self.echo.or(before.echo),
+            protocol: self.protocol.or(before.protocol),
+            ..self.clone()
         }
     }
 
@@ -280,6 +280,29 @@ impl Script {
             });
         }
         all
+    }
+
+    /// What holds for each operation of the client in a step.
+    pub(crate) fn in_force(&self, step: usize) -> Vec<Options> {
+        let mut options = self.options.clone();
+        let mut all = Vec::new();
+        for step in self.steps.iter().take(step + 1) {
+            all.clear();
+            for op in step.ops() {
+                if let Op::Again { options: later, .. } = op {
+                    options = later.over(&options);
+                }
+                all.push(options.clone());
+            }
+        }
+        all
+    }
+
+    /// Whether the client wants to hear of requests that nobody answers at some time.
+    pub(crate) fn asks_for_no_responders(&self) -> bool {
+        let mut ops = self.steps.iter().flat_map(Step::ops);
+        let later = |op: &Op| matches!(op, Op::Again { options, .. } if options.no_responders);
+        self.options.no_responders || ops.any(later)
     }
 
     /// Every sid that the client names.

@@ -24,6 +24,7 @@ pub static WORLDS: LazyLock<Vec<World>> = LazyLock::new(|| {
         headers: true,
         max_payload: 64,
         max_control_line: 200,
+        takes_subscriptions: true,
     };
     let headless = Settings {
         headers: false,
@@ -91,6 +92,7 @@ pub fn through(world: &World, pieces: &[&[u8]]) -> Outcome {
     let mut front = Front::serving(world);
     for piece in pieces {
         front.client(piece);
+        front.upstream_answers();
         front.refuse();
     }
     front.upstream_ends_too();
@@ -115,7 +117,7 @@ pub fn check(
     let got = through(world, pieces);
     let read = reading::read(stream, world.settings, decode);
     let (fault, rest) = (read.fault, read.rest);
-    let judged = reading::judge(&world.permissions, world.settings.headers, read, START);
+    let judged = reading::judge(&world.permissions, world.settings, read, START);
     let upstream = upstream_reads(world, &got.upstream, stream.len() as u64)?;
     let same = if judged.counts_itself {
         published(&upstream).eq(published(&judged.ops))
@@ -163,15 +165,16 @@ pub struct Seen {
 
 /// How a server reads what natsentry sent it; it must not find fault with it.
 fn upstream_reads(world: &World, bytes: &[u8], cuts: u64) -> Result<Vec<Op>, String> {
-    let mut server = Parser::new(Settings {
-        headers: true,
-        ..world.settings
-    });
+    let mut server = Parser::new(world.settings);
     for piece in cut(bytes, cuts % 7) {
         server.read(piece);
     }
+    let ops = server.ops().iter().map(|op| match op {
+        Op::Connect(json) => reading::in_order_of_keys(json),
+        op => op.clone(),
+    });
     match server.end() {
-        None => Ok(server.ops().to_vec()),
+        None => Ok(ops.collect()),
         Some(end) => Err(format!(
             "upstream closes, {end:?}, on \"{}\"",
             bytes.escape_ascii()
@@ -180,25 +183,34 @@ fn upstream_reads(world: &World, bytes: &[u8], cuts: u64) -> Result<Vec<Op>, Str
 }
 
 /// Whether upstream reads what was judged, and besides only natsentry's own PINGs, whose PONG tells when a sid may be used
-/// again: behind an UNSUB, or before a SUB on a sid that had one.
+/// again: behind an UNSUB, or before a SUB on a sid that had one; or that everything is answered before a second CONNECT.
 fn but_for_own_pings(upstream: &[Op], judged: &[Op]) -> bool {
     let mut judged = judged.iter().peekable();
     let mut gone: BTreeSet<&[u8]> = BTreeSet::new();
     let mut ended = false;
+    let asks = Op::Connect(Vec::new());
+    let mut asked = 0_usize;
     for (at, op) in upstream.iter().enumerate() {
         if let Op::Unsubscribe { sid, .. } = op {
             gone.insert(sid);
         }
+        if *op != Op::Ping {
+            asked = 0;
+        }
+        while judged.next_if_eq(&&asks).is_some() {
+            asked += 1;
+        }
         if judged.next_if_eq(&op).is_none() {
             let next = upstream[at..].iter().find(|op| **op != Op::Ping);
             let again = matches!(next, Some(Op::Subscribe { sid, .. }) if gone.contains(&**sid));
-            if *op != Op::Ping || !(ended || again) {
+            if *op != Op::Ping || !(ended || again || asked > 0) {
                 return false;
             }
+            asked = asked.saturating_sub(1);
         }
         ended = matches!(op, Op::Unsubscribe { .. }) || ended && *op == Op::Ping;
     }
-    judged.next().is_none()
+    judged.all(|op| *op == asks)
 }
 
 fn published(ops: &[Op]) -> impl Iterator<Item = &Op> {
@@ -241,7 +253,7 @@ fn as_with_the_server(
         fault,
         rest: 0,
     };
-    let servers = reading::judge(&world.permissions, world.settings.headers, read, START);
+    let servers = reading::judge(&world.permissions, world.settings, read, START);
     if unlucky {
         return if servers.ops.starts_with(&judged.ops) {
             Ok(())

@@ -69,6 +69,11 @@ impl World {
         let info = ServerInfo {
             headers: true,
             max_payload: i64::try_from(settings.max_payload).expect("small"),
+            version: if settings.takes_subscriptions {
+                "2.15.1".to_owned()
+            } else {
+                "2.9.10".to_owned()
+            },
             ..ServerInfo::unknown()
         };
         let limits = Limits {
@@ -229,6 +234,19 @@ impl Front {
             self.session.handle_upstream_eof(self.now);
             self.run();
         }
+    }
+
+    /// An upstream that has nothing to say answers PINGs, where the session waits for that.
+    pub fn upstream_answers(&mut self) {
+        for _ in 0..1_000_000 {
+            let waits =
+                self.close().is_none() && self.need.is_none() && !self.session.ends_upstream();
+            if !waits || self.session.wants_client() {
+                return;
+            }
+            self.upstream(b"PONG\r\n");
+        }
+        panic!("the session waits for nothing");
     }
 
     /// Says no to whatever is asked.

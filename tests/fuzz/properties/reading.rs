@@ -1,10 +1,11 @@
 //! What natsentry makes of a client's stream, worked out beside the session: the operations that it reads, by the decoder
 //! that the session uses, and those of them that it lets go upstream, by a judge of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use natsentry::policy::{InboxRegistry, Judge, Permissions};
+use natsentry::secret::Secret;
 use natsentry::session::CloseReason;
 use natsentry::subject::is_valid_subject;
 use natsentry::time::Timestamp;
@@ -12,6 +13,7 @@ use natsentry::wire::{
     ClientOp, Connect, Frame, LineFault, LineLimits, decode_client, is_info_taken, side_channels,
     skip_tail,
 };
+use serde_json::{Value, json};
 
 use super::server::{Op, Settings};
 
@@ -59,6 +61,7 @@ pub fn read(stream: &[u8], settings: Settings, decode: Decode) -> Read {
         connect: settings.max_control_line,
     };
     let (mut ops, mut rest) = (Vec::new(), 0);
+    let mut told = first_connect(settings.headers);
     let fault = loop {
         let input = &stream[rest..];
         if input.is_empty() {
@@ -71,7 +74,7 @@ pub fn read(stream: &[u8], settings: Settings, decode: Decode) -> Read {
         };
         match op {
             ClientOp::Publish(publish) => {
-                if publish.header_len.is_some() && !settings.headers {
+                if publish.header_len.is_some() && !told.headers {
                     break Some(CloseReason::HeadersNotSupported);
                 }
                 let size = publish.size as usize;
@@ -109,13 +112,12 @@ pub fn read(stream: &[u8], settings: Settings, decode: Decode) -> Read {
             ClientOp::Ping => ops.push(Op::Ping),
             ClientOp::Pong => ops.push(Op::Pong),
             ClientOp::Ok => {}
-            ClientOp::Connect(json)
-                if connected_again(json, settings.headers, &mut String::new())
-                    == Some(CloseReason::Malformed) =>
-            {
-                break Some(CloseReason::Malformed);
+            ClientOp::Connect(json) => {
+                if connected_again(json, &mut told) == Some(CloseReason::Malformed) {
+                    break Some(CloseReason::Malformed);
+                }
+                ops.push(Op::Connect(json.to_vec()));
             }
-            ClientOp::Connect(json) => ops.push(Op::Connect(json.to_vec())),
             ClientOp::Info(json) if is_info_taken(json) => ops.push(Op::Info(json.to_vec())),
             ClientOp::Info(_) => break Some(CloseReason::Malformed),
             ClientOp::Err => break Some(CloseReason::Malformed),
@@ -128,6 +130,8 @@ pub fn read(stream: &[u8], settings: Settings, decode: Decode) -> Read {
 /// What goes upstream of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Judged {
+    /// A CONNECT without arguments is no operation: there a PING of natsentry's own may stand, which asks whether upstream
+    /// has answered everything.
     pub ops: Vec<Op>,
     /// How the session ends; none while it lives.
     pub close: Option<CloseReason>,
@@ -136,15 +140,20 @@ pub struct Judged {
     pub counts_itself: bool,
 }
 
-/// Judges operations one after the other.
-pub fn judge(permissions: &Arc<Permissions>, headers: bool, read: Read, now: Timestamp) -> Judged {
+/// Judges operations one after the other, of a client that has said at its CONNECT what `settings` say.
+pub fn judge(
+    permissions: &Arc<Permissions>,
+    settings: Settings,
+    read: Read,
+    now: Timestamp,
+) -> Judged {
     let mut judge = Judge::new(
         Arc::clone(permissions),
         Arc::new(InboxRegistry::default()),
         9,
     );
     let (mut ops, mut counts_itself) = (Vec::new(), false);
-    let mut lang = "fuzz".to_owned();
+    let mut told = first_connect(settings.headers);
     let mut live: BTreeSet<Vec<u8>> = BTreeSet::new();
     for op in read.ops {
         let passes = match &op {
@@ -174,19 +183,25 @@ pub fn judge(permissions: &Arc<Permissions>, headers: bool, read: Read, now: Tim
             Op::Unsubscribe { sid, max: Some(_) } => live.contains(sid),
             Op::Ping | Op::Pong => true,
             Op::Connect(json) => {
-                if let Some(close) = connected_again(json, headers, &mut lang) {
+                let before = told.clone();
+                let close = connected_again(json, &mut told);
+                if close.is_none() || told.tokens_given() > 0 {
+                    ops.push(Op::Connect(Vec::new()));
+                }
+                if close.is_some() {
                     return Judged {
                         ops,
-                        close: Some(close),
+                        close,
                         counts_itself,
                     };
                 }
-                if !live.is_empty() {
-                    let gone = std::mem::take(&mut live);
-                    ops.extend(
-                        gone.into_iter()
-                            .map(|sid| Op::Unsubscribe { sid, max: None }),
-                    );
+                if settings.takes_subscriptions && !live.is_empty() {
+                    let gone = std::mem::take(&mut live).into_iter();
+                    ops.extend(gone.map(|sid| Op::Unsubscribe { sid, max: None }));
+                    ops.push(Op::Ping);
+                }
+                if for_upstream(&before) != for_upstream(&told) {
+                    ops.push(for_upstream(&told));
                     ops.push(Op::Ping);
                 }
                 false
@@ -204,27 +219,68 @@ pub fn judge(permissions: &Arc<Permissions>, headers: bool, read: Read, now: Tim
     }
 }
 
-/// A second CONNECT, where none is admitted: how it ends the session. `headers` is what the
-/// first one said of them and of `no_responders`, `lang` what earlier ones said.
-fn connected_again(json: &[u8], headers: bool, lang: &mut String) -> Option<CloseReason> {
-    let before = Connect {
+/// What sessions say of themselves first.
+fn first_connect(headers: bool) -> Connect {
+    Connect {
         headers,
-        no_responders: false,
         protocol: 1,
-        lang: lang.clone(),
+        lang: "fuzz".to_owned(),
         ..Connect::default()
+    }
+}
+
+/// What upstream is to know of a client, with the keys in the order of the alphabet.
+fn for_upstream(connect: &Connect) -> Op {
+    let mut json = json!({
+        "verbose": false, "pedantic": false, "protocol": 1, "echo": connect.echo,
+        "headers": connect.headers, "no_responders": connect.no_responders,
+    });
+    let texts = [
+        ("lang", &connect.lang, 32),
+        ("version", &connect.version, 32),
+        ("name", &connect.name, 128),
+    ];
+    for (key, text, most) in texts {
+        let cut = (0..=most.min(text.len())).rev();
+        let text = cut.filter_map(|end| text.get(..end)).next();
+        let text = text.expect("the empty text, at least");
+        let ends_line = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+        let text = text.replace(ends_line, "?");
+        if !text.is_empty() {
+            json[key] = text.into();
+        }
+    }
+    in_order_of_keys(json.to_string().as_bytes())
+}
+
+/// A CONNECT as [`for_upstream`] writes it.
+pub fn in_order_of_keys(json: &[u8]) -> Op {
+    let json: BTreeMap<String, Value> = serde_json::from_slice(json).expect("an object");
+    Op::Connect(serde_json::to_vec(&json).expect("JSON"))
+}
+
+/// A later CONNECT, where no token is admitted: how it ends the session. What it says goes over what was `told` before.
+fn connected_again(json: &[u8], told: &mut Connect) -> Option<CloseReason> {
+    let before = Connect {
+        user: String::new(),
+        ..told.clone()
     };
     let Ok(connect) = Connect::parse_onto(before, json) else {
         return Some(CloseReason::Malformed);
     };
-    lang.clone_from(&connect.lang);
+    told.clone_from(&connect);
     if connect.account || (connect.inter_server && connect.lang.is_empty()) {
+        told.auth_token = Secret::default();
+        told.pass = Secret::default();
+        told.jwt = Secret::default();
+        Some(CloseReason::Unauthorized)
+    } else if connect.tokens_given() > 0 {
         Some(CloseReason::Unauthorized)
     } else if !(0..=1).contains(&connect.protocol) {
         Some(CloseReason::InvalidClientProtocol)
     } else if connect.no_responders && !connect.headers {
         Some(CloseReason::NoRespondersWithoutHeaders)
     } else {
-        (connect.tokens_given() > 0).then_some(CloseReason::Unauthorized)
+        None
     }
 }

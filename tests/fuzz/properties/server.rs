@@ -3,6 +3,8 @@
 //!
 //! It knows the parser of a client connection after CONNECT and nothing else: no permissions, no subscriptions.
 
+use natsentry::wire::Connect;
+
 /// What the server was told before, and its limits.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -12,6 +14,8 @@ pub struct Settings {
     pub max_payload: usize,
     /// Longest argument part in bytes.
     pub max_control_line: usize,
+    /// A later CONNECT takes all subscriptions away (2.11.17).
+    pub takes_subscriptions: bool,
 }
 
 impl Default for Settings {
@@ -20,6 +24,7 @@ impl Default for Settings {
             headers: true,
             max_payload: 1024 * 1024,
             max_control_line: 4096,
+            takes_subscriptions: false,
         }
     }
 }
@@ -383,7 +388,17 @@ impl Parser {
                 let sid = sid.to_vec();
                 self.ops.push(Op::Unsubscribe { sid, max });
             }
-            Verb::Connect => self.ops.push(Op::Connect(arguments)),
+            Verb::Connect => {
+                // It goes over what was said before. What it says at all is for other properties to look at.
+                let before = Connect {
+                    headers: self.settings.headers,
+                    ..Connect::default()
+                };
+                if let Ok(connect) = Connect::parse_onto(before, &arguments) {
+                    self.settings.headers = connect.headers;
+                }
+                self.ops.push(Op::Connect(arguments));
+            }
             Verb::Info => {
                 // Into a Go struct goes an object or null.
                 match serde_json::from_slice(&arguments) {

@@ -75,7 +75,10 @@ impl AnswerCache {
         if let Some(key) = slot.key.get_mut(..subject.len()) {
             key.copy_from_slice(subject);
         }
-        let [first, _] = self.places(mixed);
+        let [mut first, second] = self.places(mixed);
+        if self.is_taken(first) && !self.is_taken(second) {
+            first = second;
+        }
         let Some(displaced) = self.put(first, slot) else {
             return;
         };
@@ -89,6 +92,10 @@ impl AnswerCache {
         if other == first || self.put(other, displaced).is_some() {
             self.evicted = self.evicted.saturating_add(1);
         }
+    }
+
+    fn is_taken(&self, at: usize) -> bool {
+        self.slots.get(at).is_some_and(|slot| slot.len > 0)
     }
 
     /// Writes a slot, and returns what was there.

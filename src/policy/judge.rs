@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::cache::AnswerCache;
 use super::inbox::{Claim, HeldInboxes, InboxRegistry};
+use super::open::OpenGround;
 use super::reserved::{is_reserved_reply, is_reserved_subject};
 use super::responses::OpenRequests;
 use super::rights::{Permissions, RuleId, Verdict};
@@ -63,15 +64,19 @@ impl Judge {
         Ok(Permit { subject, reply })
     }
 
-    /// Leave for a publish without a reply that needs no thought: its subject was granted before. None says nothing;
-    /// [`Self::publish`] does.
+    /// Leave for a publish without a reply by the grants alone. None says nothing; [`Self::publish`] does.
     #[inline]
-    pub fn recall<'a>(&self, subject: &'a [u8]) -> Option<Permit<'a>> {
-        let granted = self.published.recall(subject) == Some(true);
-        granted.then_some(Permit {
+    pub fn grant<'a>(&mut self, subject: &'a [u8]) -> Option<Permit<'a>> {
+        self.may_publish(subject).then_some(Permit {
             subject,
             reply: None,
         })
+    }
+
+    /// The open ground around a subject, if it has any, on which further subjects are granted without a question. Not to be
+    /// kept beyond the pass under way.
+    pub fn open<'a>(&self, subject: &'a [u8]) -> Option<OpenGround<'a>> {
+        OpenGround::around(subject, self.permissions.reach(subject)?)
     }
 
     /// Leave for the same publish with a reply: it lies in an inbox that is held, or was granted before or is not judged,

@@ -13,16 +13,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::queues::{QueueSet, QueueSetBuilder};
 use super::reserved::is_reserved_subject;
 use super::verdict::DenialReason;
-use crate::subject::{Pattern, PatternSet, PatternSetBuilder, has_wildcard};
+use crate::subject::{Below, Pattern, PatternSet, PatternSetBuilder, Reach, has_wildcard};
 
 /// The queue group of the server's own, refused to everybody.
 const SYSTEM_QUEUE: &[u8] = b"_sys_";
 
 /// Marks a rule of the identity's own layer.
 const OWN: u32 = 1 << 31;
+
+/// Tokens of a subject that are tried for a beginning below which nothing is denied.
+const NARROWINGS: usize = 8;
 
 /// Place of a rule's text in one of the two layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,6 +226,47 @@ impl Permissions {
             Some(rule) => Verdict::Refused(DenialReason::Denied, Some(rule)),
             None => Verdict::Granted(rule),
         }
+    }
+
+    /// How far around a granted subject every other one is granted, too: the reach of a grant, narrowed token by token of
+    /// the subject until no deny entry overlaps. Without wildcards in it.
+    pub(super) fn reach(&self, subject: &[u8]) -> Option<Reach> {
+        if is_reserved_subject(subject) || has_wildcard(subject) {
+            return None;
+        }
+        let mut reaches = self
+            .layers()
+            .filter_map(|(layer, _)| layer.publish.reach(subject));
+        let mut reach = reaches.next()?;
+        reach = reaches.fold(reach, std::cmp::min);
+        let reserved = matches!(subject.first(), Some(b'$' | b'_'));
+        for _ in 0..NARROWINGS {
+            let beginning = subject.get(..reach.prefix)?;
+            if !(reserved && beginning.is_empty()) && !self.denies_below(beginning, reach.below) {
+                return Some(reach);
+            }
+            let token = memchr::memchr(b'.', subject.get(reach.prefix..)?)?;
+            reach.prefix = reach.prefix.saturating_add(token).saturating_add(1);
+        }
+        None
+    }
+
+    /// Whether some deny entry matches a subject with this beginning.
+    fn denies_below(&self, beginning: &[u8], below: Below) -> bool {
+        let mut denied = self
+            .layers()
+            .map(|(layer, _)| &layer.deny_publish)
+            .filter(|set| !set.is_empty())
+            .peekable();
+        if denied.peek().is_none() {
+            return false;
+        }
+        let mut pattern: SmallVec<[u8; 128]> = SmallVec::from_slice(beginning);
+        pattern.push(match below {
+            Below::Anything => b'>',
+            Below::OneToken => b'*',
+        });
+        denied.any(|set| set.overlaps(&pattern).is_some())
     }
 
     /// Whether the subject may be subscribed to, inboxes of the session's own aside.

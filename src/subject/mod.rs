@@ -7,14 +7,16 @@
 mod build;
 mod pattern;
 mod set;
+mod words;
 
 #[cfg(test)]
 mod tests;
 
 pub use build::PatternSetBuilder;
 pub use pattern::{Pattern, PatternError, TokenGlob};
-pub use set::PatternSet;
 pub(crate) use set::mix_bytes;
+pub use set::{Below, PatternSet, Reach};
+pub(crate) use words::{are_plain_tokens, begins_with, is_plain_token, is_word};
 
 /// The byte between two tokens.
 const DOT: u8 = b'.';

@@ -92,6 +92,25 @@ enum Reading {
     Covered,
 }
 
+/// What may stand behind a beginning that a pattern leaves open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Below {
+    /// One or more tokens.
+    Anything,
+    /// One token.
+    OneToken,
+}
+
+/// How far around a subject the pattern goes that it matches: every subject that begins with the same bytes and goes on
+/// with literal tokens matches it, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reach {
+    /// Length of the beginning, with the dot behind its last token; 0 where there is none.
+    pub prefix: usize,
+    /// What may stand behind it.
+    pub below: Below,
+}
+
 type Branches = SmallVec<[(u32, usize); INLINE_BRANCHES]>;
 
 impl Default for PatternSet {
@@ -115,16 +134,30 @@ impl PatternSet {
     /// nats-server's `Sublist.Match`. A subject with an empty token matches nothing.
     pub fn matches(&self, subject: &[u8]) -> Option<u32> {
         let mut found = None;
-        self.walk(subject, Reading::Literal, |value| {
+        self.walk(subject, Reading::Literal, |value, _| {
             found = Some(value);
             true
         });
         found
     }
 
+    /// The widest reach of the patterns that the subject matches, wildcards in it counted as literal tokens. None where
+    /// it matches none, or only those that end with a literal token or with a glob.
+    pub fn reach(&self, subject: &[u8]) -> Option<Reach> {
+        let mut widest = None;
+        self.walk(subject, Reading::Literal, |_, reach| {
+            widest = match (widest, reach) {
+                (Some(one), Some(other)) => Some(std::cmp::min::<Reach>(one, other)),
+                (one, other) => one.or(other),
+            };
+            false
+        });
+        widest
+    }
+
     /// Calls `visit` with the value of every pattern that [`Self::matches`] could have answered with.
     pub fn each_match(&self, subject: &[u8], mut visit: impl FnMut(u32)) {
-        self.walk(subject, Reading::Literal, |value| {
+        self.walk(subject, Reading::Literal, |value, _| {
             visit(value);
             false
         });
@@ -133,7 +166,7 @@ impl PatternSet {
     /// The value of a pattern that contains every subject of the given pattern.
     pub fn covers(&self, pattern: &[u8]) -> Option<u32> {
         let mut found = None;
-        self.walk(pattern, Reading::Covered, |value| {
+        self.walk(pattern, Reading::Covered, |value, _| {
             found = Some(value);
             true
         });
@@ -142,7 +175,7 @@ impl PatternSet {
 
     /// Calls `visit` with the value of every pattern that [`Self::covers`] could have answered with.
     pub fn each_cover(&self, pattern: &[u8], mut visit: impl FnMut(u32)) {
-        self.walk(pattern, Reading::Covered, |value| {
+        self.walk(pattern, Reading::Covered, |value, _| {
             visit(value);
             false
         });
@@ -210,9 +243,15 @@ impl PatternSet {
         }
     }
 
-    /// The walk behind `matches` and `covers`: calls `visit` for each pattern that fits, until it says stop.
+    /// The walk behind `matches` and `covers`: calls `visit` for each pattern that fits, and with its reach if it ends with
+    /// a wildcard, until it says stop.
     #[inline]
-    fn walk(&self, subject: &[u8], reading: Reading, mut visit: impl FnMut(u32) -> bool) {
+    fn walk(
+        &self,
+        subject: &[u8],
+        reading: Reading,
+        mut visit: impl FnMut(u32, Option<Reach>) -> bool,
+    ) {
         if self.is_empty() {
             return;
         }
@@ -224,9 +263,11 @@ impl PatternSet {
                 if token.is_empty() {
                     return;
                 }
+                let from_here = |below| Some(Reach { prefix: at, below });
                 if node.rest != NONE {
                     let tail = next.and_then(|next| subject.get(next..));
-                    if tail.is_some_and(has_empty_token) || visit(node.rest) {
+                    let empty = tail.is_some_and(has_empty_token);
+                    if empty || visit(node.rest, from_here(Below::Anything)) {
                         return;
                     }
                 }
@@ -235,8 +276,13 @@ impl PatternSet {
                 if node.star != NONE && fits_one {
                     match next {
                         Some(next) => branches.push((node.star, next)),
-                        None if self.value_of(node.star).is_some_and(&mut visit) => return,
-                        None => {}
+                        None => {
+                            let reach = from_here(Below::OneToken);
+                            let value = self.value_of(node.star);
+                            if value.is_some_and(|value| visit(value, reach)) {
+                                return;
+                            }
+                        }
                     }
                 }
                 for edge in self.globs_of(node) {
@@ -245,7 +291,12 @@ impl PatternSet {
                     }
                     match next {
                         Some(next) => branches.push((edge.child, next)),
-                        None if self.value_of(edge.child).is_some_and(&mut visit) => return,
+                        None if self
+                            .value_of(edge.child)
+                            .is_some_and(|value| visit(value, None)) =>
+                        {
+                            return;
+                        }
                         None => {}
                     }
                 }
@@ -255,7 +306,9 @@ impl PatternSet {
                             (index, at) = (child, next);
                             continue;
                         }
-                        None if self.value_of(child).is_some_and(&mut visit) => return,
+                        None if self.value_of(child).is_some_and(|value| visit(value, None)) => {
+                            return;
+                        }
                         None => {}
                     }
                 }

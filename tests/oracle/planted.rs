@@ -24,9 +24,15 @@ struct Broken {
 }
 
 impl Decides for Broken {
-    fn publish(&mut self, subject: &[u8], reply: Option<&[u8]>, now: Timestamp) -> Fate {
-        let right = Decides::publish(&mut self.judge, subject, reply, now);
-        let other = Decides::publish(&mut self.without, subject, reply, now);
+    fn publish(
+        &mut self,
+        before: &[u8],
+        subject: &[u8],
+        reply: Option<&[u8]>,
+        now: Timestamp,
+    ) -> Fate {
+        let right = Decides::publish(&mut self.judge, before, subject, reply, now);
+        let other = Decides::publish(&mut self.without, before, subject, reply, now);
         if self.weak && matches(WEAK.as_bytes(), subject) {
             other
         } else {

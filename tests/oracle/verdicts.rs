@@ -17,20 +17,35 @@ const QUESTIONS: usize = 500;
 
 /// Who decides: natsentry, or a broken copy of it.
 pub(crate) trait Decides {
-    fn publish(&mut self, subject: &[u8], reply: Option<&[u8]>, now: Timestamp) -> Fate;
+    /// `before` is the subject of the publish before this one.
+    fn publish(
+        &mut self,
+        before: &[u8],
+        subject: &[u8],
+        reply: Option<&[u8]>,
+        now: Timestamp,
+    ) -> Fate;
     fn subscribe(&mut self, subject: &[u8], queue: Option<&[u8]>) -> bool;
     fn delivers(&mut self, subject: &[u8]) -> bool;
     fn delivered(&mut self, reply: &[u8], now: Timestamp);
 }
 
 impl Decides for Judge {
-    fn publish(&mut self, subject: &[u8], reply: Option<&[u8]>, now: Timestamp) -> Fate {
-        // As a session asks: what is remembered first.
-        let recalled = self.recall(subject).and_then(|permit| match reply {
+    fn publish(
+        &mut self,
+        before: &[u8],
+        subject: &[u8],
+        reply: Option<&[u8]>,
+        now: Timestamp,
+    ) -> Fate {
+        // As a session asks: the ground that the publish before lies on, then what is remembered.
+        let open = self.open(before).and_then(|open| open.permit(subject));
+        let granted = open.or_else(|| self.grant(subject));
+        let quick = granted.and_then(|permit| match reply {
             Some(reply) => self.recall_reply(permit, reply),
             None => Some(permit),
         });
-        if recalled.is_some() {
+        if quick.is_some() {
             return Fate::Passed;
         }
         match Self::publish(self, subject, reply, now) {
@@ -197,6 +212,7 @@ impl Case {
         let mut specified = Specified::new(&self.rules, &model);
         let mut now = START;
         let mut verdicts = 0;
+        let mut before: &[u8] = b"";
         for (at, question) in self.questions.iter().enumerate() {
             let (found, server, wanted, because) = match question {
                 Question::Wait(millis) => {
@@ -213,7 +229,8 @@ impl Case {
                     let reply = reply.as_deref();
                     let server = model.publish(subject, reply, now);
                     let wanted = specified.publish(&model, server, subject, reply, now);
-                    let found = decides.publish(subject, reply, now);
+                    let found = decides.publish(before, subject, reply, now);
+                    before = subject;
                     (found, server, wanted.verdict, wanted.because)
                 }
                 Question::Subscribe(subject, queue) => {

@@ -16,6 +16,21 @@ fn patterns(most: usize) -> impl Strategy<Value = Vec<String>> {
     prop::collection::vec(pattern(), 0..most)
 }
 
+/// Also subjects that nobody may publish to, and that servers keep for themselves.
+fn odd_subject() -> impl Strategy<Value = String> {
+    let first = prop::sample::select(vec![
+        "_GR_", "$GR", "$NRG", "$LDS", "_GR", "$JS", "_a", "OID", "*",
+    ]);
+    let token = prop_oneof![
+        12 => "[ab]", 2 => Just("a*".to_owned()), 1 => Just("*".to_owned()), 1 => Just(">".to_owned()), 1 => Just(String::new()),
+    ];
+    let rest = prop::collection::vec(token, 1..5).prop_map(|tokens| tokens.join("."));
+    (prop::option::weighted(0.3, first), rest).prop_map(|(first, rest)| match first {
+        Some(first) => format!("{first}.{rest}"),
+        None => rest,
+    })
+}
+
 fn role(publish: &[String], subscribe: &[String], deny: &[String]) -> Value {
     json!({
         "publish": publish, "subscribe": subscribe, "respond": {}, "inbox": "off", "broad": true,
@@ -71,6 +86,31 @@ proptest! {
     }
 
     #[test]
+    fn what_lies_on_open_ground_is_granted(
+        allow in patterns(5),
+        deny in patterns(4),
+        own in patterns(2),
+        around in odd_subject(),
+        asked in prop::collection::vec(odd_subject(), 1..8),
+    ) {
+        let mut publish = allow;
+        publish.extend(own.iter().map(|text| format!("{{oid}}.{text}")));
+        let mut judge = judge_of(role(&publish, &[], &deny));
+        let around = around.replace("OID", OID);
+        let Some(open) = judge.open(around.as_bytes()) else {
+            return Ok(());
+        };
+        // A subject with a `*` inside a token is left to a question.
+        prop_assert!(open.permit(around.as_bytes()).is_some() || around.contains('*'));
+        for asked in asked.iter().map(|asked| asked.replace("OID", OID)) {
+            if let Some(permit) = open.permit(asked.as_bytes()) {
+                prop_assert_eq!((permit.subject(), permit.reply()), (asked.as_bytes(), None));
+                prop_assert!(may_publish(&mut judge, &asked), "{asked} beside {around}");
+            }
+        }
+    }
+
+    #[test]
     fn layers_do_not_change_the_verdict(allow in patterns(5), deny in patterns(4), asked in pattern()) {
         // The same entries once shared and once as entries of the identity's own layer.
         let own = |list: &[String]| -> Vec<String> {
@@ -86,4 +126,31 @@ proptest! {
         prop_assert_eq!(may_subscribe(&mut one, &asked, None), may_subscribe(&mut other, &asked, None));
         prop_assert_eq!(may_subscribe(&mut one, &asked, Some("q")), may_subscribe(&mut other, &asked, Some("q")));
     }
+}
+
+#[test]
+fn open_ground_is_as_wide_as_a_grant_and_no_wider_than_what_is_denied() {
+    let open = |publish: &[&str], deny: &[&str], around: &str, asked: &str| {
+        let list = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let judge = judge_of(role(&list(publish), &[], &list(deny)));
+        let open = judge.open(around.as_bytes());
+        open.is_some_and(|open| open.permit(asked.as_bytes()).is_some())
+    };
+    assert!(open(&[">"], &[], "a.b", "c"));
+    assert!(!open(&[">"], &[], "a.b", "_x.y"));
+    assert!(open(&[">"], &[], "_INBOX.b.1", "_INBOX.c.2"));
+    assert!(open(&["t.*.>"], &[], "t.a.b", "t.a.c.d"));
+    assert!(!open(&["t.*.>"], &[], "t.a.b", "t.b.b"));
+    assert!(open(&["t.*"], &[], "t.a", "t.bcd"));
+    assert!(!open(&["t.*"], &[], "t.a", "t.b.c"));
+    assert!(!open(&["t.a"], &[], "t.a", "t.a"));
+    // A deny entry leaves what lies beside it.
+    assert!(open(&[">"], &["admin.>"], "a.b", "a.c"));
+    assert!(!open(&[">"], &["admin.>"], "a.b", "b.c"));
+    assert!(!open(&["t.*"], &["t.secret"], "t.a", "t.a"));
+    assert!(!open(&[">"], &["*.secret"], "a.b", "a.b"));
+    assert!(open(&[">"], &["*.secret"], "a.b.c", "a.b.d"));
+    assert!(!open(&[">"], &[">"], "a.b", "a.b"));
+    assert!(!open(&[">"], &[], "a.*", "a.*"));
+    assert!(!open(&[">"], &[], "$GR.x.y", "$GR.x.y"));
 }

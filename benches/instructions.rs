@@ -27,7 +27,7 @@ type Case = (&'static str, fn(u64) -> u64);
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const CASES: [Case; 16] = [
+const CASES: [Case; 20] = [
     ("publish, canonical", |n| {
         publish(n, "PUB bench.{} 16\r\nxxxxxxxxxxxxxxxx\r\n", 1)
     }),
@@ -43,6 +43,19 @@ const CASES: [Case; 16] = [
     }),
     ("publish, 64 subjects", |n| {
         publish(n, "PUB bench.{} 16\r\nxxxxxxxxxxxxxxxx\r\n", 64)
+    }),
+    ("publish, 64 subjects, two spaces", |n| {
+        publish(n, "PUB bench.{}  16\r\nxxxxxxxxxxxxxxxx\r\n", 64)
+    }),
+    // More than are remembered, the third token under a `*` that is not the last one.
+    ("publish, 2000 subjects", |n| {
+        publish(n, "PUB bench.{} 16\r\nxxxxxxxxxxxxxxxx\r\n", 2000)
+    }),
+    ("publish, 64 subjects apart", |n| {
+        publish(n, "PUB plant.3.{}.state 16\r\nxxxxxxxxxxxxxxxx\r\n", 64)
+    }),
+    ("publish, 1000 subjects apart", |n| {
+        publish(n, "PUB plant.3.{}.state 16\r\nxxxxxxxxxxxxxxxx\r\n", 1000)
     }),
     ("publish with reply", |n| {
         publish(n, "PUB bench.{} bench.r 16\r\nxxxxxxxxxxxxxxxx\r\n", 1)

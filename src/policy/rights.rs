@@ -242,7 +242,8 @@ impl Permissions {
         let reserved = matches!(subject.first(), Some(b'$' | b'_'));
         for _ in 0..NARROWINGS {
             let beginning = subject.get(..reach.prefix)?;
-            if !(reserved && beginning.is_empty()) && !self.denies_below(beginning, reach.below) {
+            let may_be_reserved = reserved && beginning.is_empty();
+            if !may_be_reserved && !self.denies_below(beginning, reach.below) {
                 return Some(reach);
             }
             let token = memchr::memchr(b'.', subject.get(reach.prefix..)?)?;

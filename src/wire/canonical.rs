@@ -63,22 +63,24 @@ pub(crate) fn last_size(line: &[u8], at: usize) -> Option<LastSize> {
     let digits = word ^ ONES.wrapping_mul(b'0' as u64);
     // The top bit of each byte that is no digit: 10 to 127 reach it by the sum, others have it.
     let others = (digits.wrapping_add(ONES.wrapping_mul(0x76)) | digits) & (ONES << 7);
-    let count = bytes_below(others);
-    let stop = word.checked_shr(u32::try_from(count).ok()?.wrapping_mul(8))?;
+    let bits = others.trailing_zeros() & !7;
+    if bits == 0 || bits > 48 || (digits & 0xFF == 0 && bits > 8) {
+        return None;
+    }
+    let stop = word.wrapping_shr(bits);
     let crlf = stop & 0xFFFF == u64::from(u16::from_le_bytes(*b"\r\n"));
-    let lf = stop & 0xFF == u64::from(b'\n');
-    if !(crlf || lf) || count == 0 || count > 6 || (digits & 0xFF == 0 && count > 1) {
+    if !crlf && stop & 0xFF != u64::from(b'\n') {
         return None;
     }
     // The digits to the top, most significant first, and summed in pairs, fours and all.
-    let mut sum = digits << (64_u32.wrapping_sub(u32::try_from(count).ok()?.wrapping_mul(8)));
+    let mut sum = digits.wrapping_shl(64_u32.wrapping_sub(bits));
     sum = sum.wrapping_mul(10).wrapping_add(sum >> 8) & 0x00FF_00FF_00FF_00FF;
     sum = sum.wrapping_mul(100).wrapping_add(sum >> 16) & 0x0000_FFFF_0000_FFFF;
     sum = sum.wrapping_mul(10_000).wrapping_add(sum >> 32) & 0xFFFF_FFFF;
     Some(LastSize {
         size: u32::try_from(sum).ok()?,
         end: at
-            .wrapping_add(count)
+            .wrapping_add(bytes_below(others))
             .wrapping_add(usize::from(crlf))
             .wrapping_add(1),
         crlf,

@@ -1,9 +1,13 @@
 //! Runs of ordinary deliveries: on subscriptions that no number of them ends, while nothing is under way that would have to
 //! be kept back.
 
+use std::ops::Range;
+
 use super::super::serve::bytes;
 use super::super::{Inbound, Session};
-use super::{Tally, begins_with, is_ended, repeats};
+use super::shape::Shape;
+use super::{Tally, is_ended, repeats};
+use crate::subject::{begins_with, is_word};
 use crate::wire::SERVER_LINE_MAX;
 use crate::wire::canonical;
 
@@ -19,8 +23,6 @@ struct Source<'a> {
     sid: &'a [u8],
     /// Slot of its subscription.
     subscription: usize,
-    /// Deliveries that are not counted yet.
-    delivered: u64,
 }
 
 impl Session {
@@ -35,57 +37,60 @@ impl Session {
         }
         let filters = serving.judge.filters_deliveries();
         let mut source: Option<Source<'_>> = None;
+        // With the slot of its subscription.
+        let mut kin: Option<(Shape<'_>, usize)> = None;
         let mut passed = Tally::default();
         while let Some(rest) = input.get(passed.used..) {
-            let mut known = source.as_ref().and_then(|source| source.size(rest));
-            let again = known.is_some();
-            if known.is_none() {
-                let Some((head, sizes)) = Delivered::read(rest) else {
-                    break;
-                };
+            if let Some((shape, slot)) = &kin {
+                let count = shape.count(rest, is_word);
+                if count > 0 {
+                    passed.add_all(count, shape.whole, shape.size);
+                    serving.subs.add(*slot, count as u64);
+                    continue;
+                }
+            }
+            let (sizes, read) = match source.as_ref().and_then(|source| source.size(rest)) {
+                Some(sizes) => (sizes, None),
+                None => match Delivered::read(rest) {
+                    Some((head, sizes)) => (sizes, Some(head)),
+                    None => break,
+                },
+            };
+            let changed = read.is_some() && source.is_some();
+            if let Some(head) = &read {
                 if filters && !serving.judge.delivers(head.subject) {
                     break;
                 }
-                let subscription = match &mut source {
-                    Some(before) if is_same(before.sid, head.sid) => before.subscription,
-                    before => {
-                        let Some(slot) = serving.subs.endless(head.sid) else {
-                            break;
-                        };
-                        if let Some(before) = before {
-                            serving.subs.add(before.subscription, before.delivered);
-                            before.delivered = 0;
-                        }
-                        slot
-                    }
+                let subscription = match &source {
+                    Some(before) if is_same(before.sid, head.sid) => Some(before.subscription),
+                    _ => serving.subs.endless(head.sid),
+                };
+                let Some(subscription) = subscription else {
+                    break;
                 };
                 source = Some(Source {
                     text: head.text,
                     sid: head.sid,
                     subscription,
-                    delivered: source.map_or(0, |before| before.delivered),
                 });
-                known = Some(sizes);
             }
-            let (Some(source), Some((size, line))) = (&mut source, known) else {
+            let Some(source) = &source else {
                 break;
             };
+            let (size, line) = sizes;
             let whole = line.wrapping_add(bytes(size)).wrapping_add(2);
             if !is_ended(rest, whole) {
                 break;
             }
-            passed.add(whole, size);
-            source.delivered = source.delivered.wrapping_add(1);
-            if again {
-                let more = repeats(rest, line, whole);
-                if more > 0 {
-                    passed.add_all(more, whole, size);
-                    source.delivered = source.delivered.wrapping_add(more as u64);
-                }
+            let mut count = 1;
+            if !changed {
+                count = repeats(rest, line, whole).wrapping_add(1);
+            } else if !filters && let Some(subject) = read.and_then(|head| head.subject_at()) {
+                let shape = Shape::of(rest, subject, (line, whole, size));
+                kin = shape.map(|shape| (shape, source.subscription));
             }
-        }
-        if let Some(source) = source {
-            serving.subs.add(source.subscription, source.delivered);
+            passed.add_all(count, whole, size);
+            serving.subs.add(source.subscription, count as u64);
         }
         if passed.used > 0 {
             self.to_client.push_input(at, at.wrapping_add(passed.used));
@@ -113,11 +118,20 @@ impl Source<'_> {
 /// The beginning of a line, read.
 struct Delivered<'a> {
     text: &'a [u8],
+    /// Where the subject stands; 0 where that was not asked.
+    subject_at: usize,
     subject: &'a [u8],
     sid: &'a [u8],
 }
 
 impl<'a> Delivered<'a> {
+    /// Where the subject stands, if that was asked.
+    #[inline(always)]
+    fn subject_at(&self) -> Option<Range<usize>> {
+        let end = self.subject_at.wrapping_add(self.subject.len());
+        (self.subject_at > 0).then_some(self.subject_at..end)
+    }
+
     /// The beginning of the line at the start of `input`; size of the message, and length of the line.
     #[inline(always)]
     fn read(input: &'a [u8]) -> Option<(Self, (u32, usize))> {
@@ -145,6 +159,7 @@ impl<'a> Delivered<'a> {
         }
         Some(Self {
             text: input.get(..next)?,
+            subject_at: start,
             subject: input.get(start..subject_end)?,
             sid: input.get(sid..sid_end)?,
         })
@@ -160,6 +175,7 @@ impl<'a> Delivered<'a> {
         }
         let head = Self {
             text: input.get(..read.head)?,
+            subject_at: 0,
             subject: message.subject,
             sid: message.sid,
         };

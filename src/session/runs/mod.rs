@@ -4,21 +4,37 @@
 //!
 //! The beginning of a line up to its sizes or its reply is the same in message after message of a stream. Where it is
 //! the same bytes as in the message before, within one buffer, its subject is the same and the permit for it holds. Where
-//! the whole line is the same bytes, everything that was found out about the message before holds.
+//! the whole line is the same bytes, everything that was found out about the message before holds. Where it is the same
+//! but for the subject, which is as long, nothing but the subject is to be judged ([`shape`]).
 //!
 //! Must never: change anything but the way of the messages that it passes; whatever is not ordinary is left to the
 //! careful way, one message at a time, and the run goes on behind it.
 
 mod deliveries;
+mod edits;
 mod publishes;
+mod shape;
+
+use crate::subject::begins_with;
 
 /// How many more messages of `whole` bytes stand behind the first one of `input` that begin with the very same `line` bytes:
 /// whatever holds for that one holds for them.
 ///
 /// Streams often have payloads of one length. Where the next message begins is then known without reading the line before
 /// it, so that the processor looks at several at once.
-#[inline(never)]
+#[inline(always)]
 fn repeats(input: &[u8], line: usize, whole: usize) -> usize {
+    // Mostly it is the size that differs, which stands at the end of the line.
+    let end_of_line = |at: usize| input.get(..at.wrapping_add(line))?.last_chunk::<8>();
+    if end_of_line(whole) == end_of_line(0) {
+        count_repeats(input, line, whole)
+    } else {
+        0
+    }
+}
+
+#[inline(never)]
+fn count_repeats(input: &[u8], line: usize, whole: usize) -> usize {
     let line = input.get(..line).unwrap_or_default();
     let mut count = 0_usize;
     let mut at = whole;
@@ -43,15 +59,7 @@ struct Tally {
 }
 
 impl Tally {
-    /// One message of `whole` bytes and `size` of payload.
-    #[inline(always)]
-    fn add(&mut self, whole: usize, size: u32) {
-        self.used = self.used.wrapping_add(whole);
-        self.messages = self.messages.wrapping_add(1);
-        self.volume = self.volume.wrapping_add(u64::from(size));
-    }
-
-    /// So many of them.
+    /// So many messages of `whole` bytes, and `size` of payload each.
     #[inline(always)]
     fn add_all(&mut self, count: usize, whole: usize, size: u32) {
         self.used = self.used.wrapping_add(whole.wrapping_mul(count));
@@ -67,23 +75,6 @@ impl Tally {
 fn is_ended(input: &[u8], whole: usize) -> bool {
     let message = input.get(..whole).unwrap_or_default();
     message.last_chunk() == Some(b"\r\n")
-}
-
-/// Whether `input` begins with `text`: eight bytes at a time, since heads are short and a call costs as much.
-#[inline(always)]
-fn begins_with(input: &[u8], text: &[u8]) -> bool {
-    let Some(input) = input.get(..text.len()) else {
-        return false;
-    };
-    let (Some(one), Some(other)) = (input.last_chunk::<8>(), text.last_chunk::<8>()) else {
-        return input.iter().eq(text);
-    };
-    // Lines of two subjects mostly differ near the end.
-    let words = input.as_chunks::<8>().0.iter().zip(text.as_chunks::<8>().0);
-    one == other
-        && words.fold(0, |unlike, (one, other)| {
-            unlike | (u64::from_ne_bytes(*one) ^ u64::from_ne_bytes(*other))
-        }) == 0
 }
 
 #[cfg(test)]

@@ -1,35 +1,56 @@
 //! Runs of ordinary publishes: permitted ones without headers, canonical or in any other form that servers take.
 
-use std::ops::Range;
-
 use super::super::outbox::Outbox;
-use super::super::serve::{COPY_MAX, bytes};
+use super::super::serve::bytes;
 use super::super::{Inbound, Session};
-use super::{Tally, begins_with, is_ended, repeats};
-use crate::policy::{Judge, Permit};
+use super::edits::{Edits, Run};
+use super::shape::Shape;
+use super::{Tally, is_ended, repeats};
+use crate::policy::{Judge, OpenGround, Permit};
+use crate::subject::begins_with;
 use crate::wire::canonical::{self, LastSize};
 use crate::wire::encode;
 
 /// Behind `PUB `.
 const SUBJECT_AT: usize = 4;
 
+/// How often a run asks for open ground: one question costs as much as a dozen messages.
+const QUESTIONS: u32 = 8;
+
+/// How the subjects of a run are judged.
+struct Subjects<'a, 'j> {
+    judge: &'j mut Judge,
+    open: Option<OpenGround<'a>>,
+    questions: u32,
+}
+
+impl<'a> Subjects<'a, '_> {
+    /// Leave for a publish on this subject, which is not the one before. Once subjects change, open ground is looked for.
+    #[inline(always)]
+    fn permit(&mut self, subject: &'a [u8], changed: bool) -> Option<Permit<'a>> {
+        if let Some(open) = &self.open
+            && let Some(permit) = open.permit(subject)
+        {
+            return Some(permit);
+        }
+        if changed && let Some(questions) = self.questions.checked_sub(1) {
+            self.questions = questions;
+            if let Some(open) = self.judge.open(subject) {
+                self.open = Some(open);
+                if let Some(permit) = open.permit(subject) {
+                    return Some(permit);
+                }
+            }
+        }
+        self.judge.grant(subject)
+    }
+}
+
 /// The beginning of the lines of one subject, up to what differs from message to message.
 struct Head<'a> {
     text: &'a [u8],
     permit: Permit<'a>,
-    /// Its canonical encoding, where it is not that itself.
-    instead: Option<Short>,
-}
-
-/// How a publish goes upstream.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
-    /// As it came.
-    Canonical,
-    /// With another head; the line ends with CR LF or, if not `crlf`, with LF, and is canonical otherwise.
-    Headed { crlf: bool },
-    /// With another line.
-    Other,
+    edits: Edits,
 }
 
 /// One whole publish that is permitted.
@@ -38,14 +59,17 @@ struct Passed<'a> {
     size: u32,
     /// Length of its line.
     line: usize,
-    form: Form,
+    /// What makes it canonical; none when another line has to.
+    edits: Option<Edits>,
 }
 
 impl<'a> Head<'a> {
-    /// The head of a canonical line, up to the blank behind a subject that was granted before.
+    /// The head of a line that is canonical or nearly so: up to the last blank behind a subject that is granted.
     #[inline(always)]
-    fn of_canonical(input: &'a [u8], judge: &Judge) -> Option<Self> {
-        if input.first_chunk()? != b"PUB " {
+    fn of(input: &'a [u8], subjects: &mut Subjects<'a, '_>, changed: bool) -> Option<Self> {
+        let verb = u32::from_le_bytes(*input.first_chunk()?);
+        let upper = verb == u32::from_le_bytes(*b"PUB ");
+        if !upper && verb | LOWER != u32::from_le_bytes(*b"pub ") {
             return None;
         }
         let end = canonical::word_end(input, SUBJECT_AT)?;
@@ -53,36 +77,40 @@ impl<'a> Head<'a> {
         if subject.first() == Some(&b'$') {
             return None;
         }
-        let next = end.wrapping_add(1);
-        if matches!(input.get(next)?, b' ' | b'\t') {
-            return None;
+        let first = end.wrapping_add(1);
+        let mut next = first;
+        while let b' ' | b'\t' = input.get(next)? {
+            if input.get(next) == Some(&b'\t') {
+                return None;
+            }
+            next = next.wrapping_add(1);
         }
         Some(Self {
             text: input.get(..next)?,
-            permit: judge.recall(subject)?,
-            instead: None,
+            permit: subjects.permit(subject, changed)?,
+            edits: Edits {
+                verb: !upper,
+                blanks: if first < next { (first, next) } else { (0, 0) },
+                lf: None,
+            },
         })
     }
 
-    /// What a line that begins with this head says, where only the size follows.
+    /// The size that ends a line that begins with this head.
     #[inline(always)]
-    fn with_size(&self, input: &[u8], limit: usize) -> Option<Passed<'a>> {
+    fn size(&self, input: &[u8], limit: usize) -> Option<LastSize> {
         let last = canonical::last_size(input, self.text.len())?;
-        (last.end <= limit).then_some(self.passed(self.permit, last))
+        (last.end <= limit).then_some(last)
     }
 
+    /// What makes a line canonical that begins with this head and ends like that.
     #[inline(always)]
-    const fn passed(&self, permit: Permit<'a>, last: LastSize) -> Passed<'a> {
-        Passed {
-            permit,
-            size: last.size,
-            line: last.end,
-            form: if last.crlf && self.instead.is_none() {
-                Form::Canonical
-            } else {
-                Form::Headed { crlf: last.crlf }
-            },
+    const fn edits(&self, last: LastSize) -> Edits {
+        let mut edits = self.edits;
+        if !last.crlf {
+            edits.lf = Some(last.end.wrapping_sub(1));
         }
+        edits
     }
 
     /// What a line that begins with this head says, where a reply and the size follow.
@@ -91,17 +119,21 @@ impl<'a> Head<'a> {
         let reply_end = canonical::word_end(input, head)?;
         let last = canonical::last_size(input, reply_end.wrapping_add(1))?;
         let permit = judge.recall_reply(self.permit, input.get(head..reply_end)?)?;
-        (last.end <= limit).then_some(self.passed(permit, last))
+        (last.end <= limit).then_some(Passed {
+            permit,
+            size: last.size,
+            line: last.end,
+            edits: Some(self.edits(last)),
+        })
     }
 
-    /// The publish at the start of `input` in any form. `head`, if there is one, is what its line begins with, and becomes the
-    /// one for those that follow it.
+    /// The publish at the start of `input` in any form. `head`, if there is one, is what its line begins with.
     #[inline(never)]
     fn any(
-        head: &mut Option<Self>,
+        head: Option<&Self>,
         input: &'a [u8],
         limit: usize,
-        judge: &Judge,
+        judge: &mut Judge,
     ) -> Option<Passed<'a>> {
         if let Some(known) = head
             && let Some(passed) = known.with_reply(input, limit, judge)
@@ -113,14 +145,7 @@ impl<'a> Head<'a> {
         if publish.header_len.is_some() || publish.subject.first() == Some(&b'$') {
             return None;
         }
-        let permit = judge.recall(publish.subject)?;
-        let text = input.get(..read.head)?;
-        let instead = Short::head(publish.subject)?;
-        *head = Some(Self {
-            text,
-            permit,
-            instead: (instead.as_slice() != text).then_some(instead),
-        });
+        let permit = judge.grant(publish.subject)?;
         Some(Passed {
             permit: match publish.reply {
                 Some(reply) => judge.recall_reply(permit, reply)?,
@@ -128,140 +153,26 @@ impl<'a> Head<'a> {
             },
             size: publish.size,
             line: read.len,
-            form: if read.canonical {
-                Form::Canonical
-            } else {
-                Form::Other
-            },
+            edits: read.canonical.then(Edits::default),
         })
     }
 }
 
-impl Passed<'_> {
-    /// Writes the canonical line of `message`, which begins with `head` where it is of that form.
+/// What makes the letters of `pub ` lower case.
+const LOWER: u32 = 0x0020_2020;
+
+/// A shape in which nothing but the subject is to be judged, on open ground.
+struct Kin<'a> {
+    shape: Shape<'a>,
+    open: OpenGround<'a>,
+    edits: Edits,
+}
+
+impl<'a> Kin<'a> {
+    /// How many of its kin stand at the start of `input`.
     #[inline(always)]
-    fn write_line(&self, out: &mut Vec<u8>, head: Option<&Head<'_>>, message: &[u8]) {
-        let (Form::Headed { crlf }, Some(head)) = (self.form, head) else {
-            return encode::publish(
-                out,
-                self.permit.subject(),
-                self.permit.reply(),
-                None,
-                self.size,
-            );
-        };
-        let old = head.text.len();
-        out.extend_from_slice(head.instead.as_ref().map_or(head.text, Short::as_slice));
-        if crlf {
-            out.extend_from_slice(message.get(old..self.line).unwrap_or_default());
-        } else {
-            let lf = self.line.wrapping_sub(1);
-            out.extend_from_slice(message.get(old..lf).unwrap_or_default());
-            out.extend_from_slice(b"\r\n");
-        }
-    }
-}
-
-/// A canonical head. A subject that is remembered as granted is not longer than a line of the memory of answers, so that
-/// all of them fit.
-struct Short {
-    bytes: [u8; SHORT],
-    len: usize,
-}
-
-/// `PUB `, the longest subject that is remembered, and a blank.
-const SHORT: usize = 64;
-
-impl Short {
-    fn head(subject: &[u8]) -> Option<Self> {
-        let mut bytes = [0; SHORT];
-        let (verb, rest) = bytes.split_first_chunk_mut()?;
-        *verb = *b"PUB ";
-        rest.get_mut(..subject.len())?.copy_from_slice(subject);
-        *rest.get_mut(subject.len())? = b' ';
-        let len = subject.len().wrapping_add(SUBJECT_AT + 1);
-        Some(Self { bytes, len })
-    }
-
-    fn as_slice(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
-    }
-}
-
-/// The messages of a run, and how far they are pushed.
-struct Run<'a> {
-    input: &'a [u8],
-    /// Where the input stands in the buffer.
-    at: usize,
-    /// What is not pushed begins here.
-    unpushed: usize,
-}
-
-impl Run<'_> {
-    /// Pushes what comes before `end` as it came. Little is copied where a piece of our own stands beside it, which is cheaper
-    /// than one more piece in the vectored write.
-    fn push(&mut self, to_upstream: &mut Outbox, end: usize, beside_own: bool) {
-        let start = self.unpushed;
-        self.unpushed = end;
-        if beside_own && end.wrapping_sub(start) <= COPY_MAX {
-            let piece = self.input.get(start..end).unwrap_or_default();
-            to_upstream.push_own(|out| out.extend_from_slice(piece));
-        } else {
-            to_upstream.push_input(self.at.wrapping_add(start), self.at.wrapping_add(end));
-        }
-    }
-
-    /// Pushes the canonical encoding of the messages at `place`, all of one length, which begin with the same line.
-    #[inline(never)]
-    fn encode(
-        &mut self,
-        to_upstream: &mut Outbox,
-        head: Option<&Head<'_>>,
-        publish: &Passed<'_>,
-        place: Range<usize>,
-    ) {
-        if self.unpushed < place.start {
-            self.push(to_upstream, place.start, true);
-        }
-        self.unpushed = place.end;
-        let line = publish.line;
-        let whole = line.wrapping_add(bytes(publish.size)).wrapping_add(2);
-        let messages = self.input.get(place.clone()).unwrap_or_default();
-        let small = whole.wrapping_sub(line) <= COPY_MAX;
-        if small
-            && publish.form == (Form::Headed { crlf: true })
-            && let Some(head) = head
-            && let Some(instead) = &head.instead
-        {
-            // Two pieces a message where the rest of the line is as it should be: two blanks, a lower-case verb.
-            let old = head.text.len();
-            to_upstream.push_own(|out| {
-                let mut rest = messages;
-                while let Some((message, next)) = rest.split_at_checked(whole) {
-                    rest = next;
-                    out.extend_from_slice(instead.as_slice());
-                    out.extend_from_slice(message.get(old..).unwrap_or_default());
-                }
-            });
-            return;
-        }
-        let messages = messages.chunks_exact(whole);
-        if small {
-            to_upstream.push_own(|out| {
-                for message in messages {
-                    publish.write_line(out, head, message);
-                    out.extend_from_slice(message.get(line..).unwrap_or_default());
-                }
-            });
-            return;
-        }
-        let mut body = self.at.wrapping_add(place.start).wrapping_add(line);
-        for message in messages {
-            to_upstream.push_own(|out| publish.write_line(out, head, message));
-            let end = body.wrapping_add(whole).wrapping_sub(line);
-            to_upstream.push_input(body, end);
-            body = body.wrapping_add(whole);
-        }
+    fn count(&self, input: &[u8]) -> usize {
+        self.shape.count(input, |below| self.open.holds(below))
     }
 }
 
@@ -280,49 +191,141 @@ impl Session {
         if self.verbose || self.pedantic || serving.is_metered() {
             return 0;
         }
-        let limit = self.opening.limits.control_line;
-        let mut run = Run {
-            input,
-            at,
-            unpushed: 0,
+        let mut pass = Pass {
+            subjects: Subjects {
+                judge: &mut serving.judge,
+                open: None,
+                questions: QUESTIONS,
+            },
+            to_upstream,
+            run: Run::new(input, at),
+            passed: Tally::default(),
+            head: None,
+            kin: None,
+            control_line: self.opening.limits.control_line,
+            payload_max: serving.payload_max,
         };
-        let mut passed = Tally::default();
-        let mut head: Option<Head<'_>> = None;
-        while let Some(rest) = input.get(passed.used..) {
-            let again = matches!(&head, Some(head) if begins_with(rest, head.text));
-            if !again {
-                head = Head::of_canonical(rest, &serving.judge);
-            }
-            let quick = head.as_ref().and_then(|head| head.with_size(rest, limit));
-            let Some(publish) = quick.or_else(|| Head::any(&mut head, rest, limit, &serving.judge))
-            else {
-                break;
-            };
-            let size = publish.size;
-            let whole = publish.line.wrapping_add(bytes(size)).wrapping_add(2);
-            if size > serving.payload_max || !is_ended(rest, whole) {
-                break;
-            }
-            let begin = passed.used;
-            passed.add(whole, size);
-            if again {
-                let more = repeats(rest, publish.line, whole);
-                if more > 0 {
-                    passed.add_all(more, whole, size);
-                }
-            }
-            if publish.form != Form::Canonical {
-                run.encode(to_upstream, head.as_ref(), &publish, begin..passed.used);
-            }
-        }
+        pass.run(input);
+        let Pass { run, passed, .. } = pass;
         if passed.used > 0 {
-            let beside_own = run.unpushed > 0;
-            run.push(to_upstream, passed.used, beside_own);
+            run.finish(to_upstream, passed.used);
             self.inbound = Inbound::Line { searched: 0 };
             let traffic = &mut self.traffic;
             traffic.messages_in = traffic.messages_in.saturating_add(passed.messages);
             traffic.bytes_in = traffic.bytes_in.saturating_add(passed.volume);
         }
         passed.used
+    }
+}
+
+/// The run under way.
+struct Pass<'a, 'j> {
+    subjects: Subjects<'a, 'j>,
+    to_upstream: &'j mut Outbox,
+    run: Run<'a>,
+    passed: Tally,
+    head: Option<Head<'a>>,
+    kin: Option<Kin<'a>>,
+    control_line: usize,
+    payload_max: u32,
+}
+
+impl<'a> Pass<'a, '_> {
+    /// Passes messages until one is none of its business.
+    fn run(&mut self, input: &'a [u8]) {
+        while let Some(rest) = input.get(self.passed.used..) {
+            if let Some(kin) = &self.kin {
+                let count = kin.count(rest);
+                if count > 0 {
+                    let (whole, edits) = (kin.shape.whole, kin.edits);
+                    self.add(count, whole, kin.shape.size, edits);
+                    continue;
+                }
+            }
+            let again = matches!(&self.head, Some(head) if begins_with(rest, head.text));
+            if !again {
+                self.head = Head::of(rest, &mut self.subjects, self.head.is_some());
+            }
+            let quick = self.head.as_ref().and_then(|head| {
+                let last = head.size(rest, self.control_line)?;
+                Some((last, head.edits(last)))
+            });
+            let Some((last, edits)) = quick else {
+                if self.pass_any(rest).is_none() {
+                    break;
+                }
+                continue;
+            };
+            let Some(whole) = self.whole(rest, last.end, last.size) else {
+                break;
+            };
+            let more = if again {
+                repeats(rest, last.end, whole)
+            } else {
+                self.kin = self.kin(rest, last, whole);
+                0
+            };
+            self.add(more.wrapping_add(1), whole, last.size, edits);
+        }
+    }
+
+    /// Length of a publish with such a line and size, if all of it is there and no more than may be sent.
+    #[inline(always)]
+    fn whole(&self, input: &[u8], line: usize, size: u32) -> Option<usize> {
+        let whole = line.wrapping_add(bytes(size)).wrapping_add(2);
+        (size <= self.payload_max && is_ended(input, whole)).then_some(whole)
+    }
+
+    /// So many messages are passed.
+    #[inline(always)]
+    fn add(&mut self, count: usize, whole: usize, size: u32, edits: Edits) {
+        let begin = self.passed.used;
+        self.passed.add_all(count, whole, size);
+        if !edits.is_none() {
+            let place = begin..self.passed.used;
+            self.run.edit(self.to_upstream, edits, place, whole);
+        }
+    }
+
+    /// The kin of the publish at the start of `input`, of `whole` bytes, which is one of the head with nothing but a size.
+    #[inline(always)]
+    fn kin(&self, input: &'a [u8], last: LastSize, whole: usize) -> Option<Kin<'a>> {
+        let (head, open) = (self.head.as_ref()?, self.subjects.open?);
+        let subject = head.permit.subject();
+        let beginning = open.beginning();
+        let here = begins_with(subject, beginning);
+        let at = |place: usize| place.wrapping_add(SUBJECT_AT);
+        let varies = at(beginning.len())..at(subject.len());
+        Some(Kin {
+            shape: here.then(|| Shape::of(input, varies, (last.end, whole, last.size)))??,
+            open,
+            edits: head.edits(last),
+        })
+    }
+
+    /// Passes the publish at the start of `input`, in whatever form, and those behind it that are the same.
+    #[inline(never)]
+    fn pass_any(&mut self, input: &'a [u8]) -> Option<()> {
+        let head = self.head.as_ref();
+        let publish = Head::any(head, input, self.control_line, self.subjects.judge)?;
+        let whole = self.whole(input, publish.line, publish.size)?;
+        let count = repeats(input, publish.line, whole).wrapping_add(1);
+        let begin = self.passed.used;
+        self.add(
+            count,
+            whole,
+            publish.size,
+            publish.edits.unwrap_or_default(),
+        );
+        if publish.edits.is_none() {
+            let permit = publish.permit;
+            for at in (begin..self.passed.used).step_by(whole) {
+                let line = at..at.wrapping_add(publish.line);
+                self.run.replace(self.to_upstream, line, |out| {
+                    encode::publish(out, permit.subject(), permit.reply(), None, publish.size);
+                });
+            }
+        }
+        Some(())
     }
 }

@@ -16,7 +16,7 @@ fn session(respond: bool) -> Session {
     let mut role = json!({
         "bind": [{ "app_role": "R" }],
         "upstream": "a",
-        "publish": ["a.*", "b.>"],
+        "publish": ["a.*", "b.>", "w.>", "{oid}.*.x"],
         "subscribe": ["a.*", "b.>"],
         "deny": { "publish": ["b.no"], "subscribe": ["b.no"] },
     });
@@ -74,6 +74,10 @@ fn subject() -> impl Strategy<Value = &'static str> {
     prop_oneof![
         6 => Just("a.1"), 3 => Just("a.2"), 2 => Just("b.some.where.longer.than.the.others"), 1 => Just("b.no"),
         1 => Just("c"), 1 => Just("a"), 1 => Just("a.1x"), 1 => Just("b.*"), 1 => Just("$JS.API.x"), 1 => Just("a..b"),
+        // Of one length, on open ground and beside it.
+        6 => prop::sample::select(vec![
+            "w.1234567", "w.7654321", "w.abc.def", "w.abc..ef", "w.*.abcde", "w.12345.>", "w.ab\x0bcd.", "x.1234567", "w.1.2.3.4",
+        ]),
     ]
 }
 

@@ -1,21 +1,13 @@
 //! What is down is told apart from what is refused, and everything comes back by itself.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use natsentry::demo::servers::{NatsServer, Version};
 
 use crate::support::proxy::{self, Proxy, STATIC_USER, Setup};
 use crate::support::servers;
+use crate::support::until::until_told;
 use crate::support::wire::{Wire, connect_line};
-
-async fn until<F: AsyncFnMut() -> bool>(what: &str, within: Duration, mut holds: F) -> Duration {
-    let started = Instant::now();
-    while !holds().await {
-        assert!(started.elapsed() < within, "{what} not within {within:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    started.elapsed()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upstream_that_is_down_closes_clients_without_a_word_and_is_back_within_two_seconds() {
@@ -33,7 +25,7 @@ async fn an_upstream_that_is_down_closes_clients_without_a_word_and_is_back_with
             .all(|line| line.starts_with("INFO ")),
         "no -ERR"
     );
-    until("not ready", Duration::from_secs(5), async || {
+    until_told("not ready", Duration::from_secs(5), async || {
         proxy.get("/readyz").await.0 == 503
     })
     .await;
@@ -45,7 +37,7 @@ async fn an_upstream_that_is_down_closes_clients_without_a_word_and_is_back_with
     assert_eq!(wire.rest().await, Vec::<String>::new(), "silence");
     let binary = natsentry::demo::servers::find_or_install(Version::V2_15_1).expect("a server");
     let _back = NatsServer::start_at(&binary, STATIC_USER, port).expect("the same port");
-    until("back", Duration::from_secs(2), async || {
+    until_told("back", Duration::from_secs(2), async || {
         let mut wire = Wire::connect(proxy.address).await;
         wire.line().await.expect("INFO");
         wire.send(&connect_line(&token, "")).await;
@@ -53,7 +45,7 @@ async fn an_upstream_that_is_down_closes_clients_without_a_word_and_is_back_with
         wire.line().await.as_deref() == Some("PONG")
     })
     .await;
-    until("ready", Duration::from_secs(2), async || {
+    until_told("ready", Duration::from_secs(2), async || {
         proxy.get("/readyz").await.0 == 200
     })
     .await;
@@ -67,7 +59,7 @@ async fn an_identity_provider_that_is_down_at_start_is_waited_for() {
     let token = proxy::token(&idp, "alice");
     idp.set_down(true);
     let proxy = Proxy::start(&idp, &Setup::to(nats.port())).await;
-    until("told", Duration::from_secs(5), async || {
+    until_told("told", Duration::from_secs(5), async || {
         let (status, body) = proxy.get("/readyz").await;
         status == 503 && body.contains("issuer")
     })
@@ -77,7 +69,7 @@ async fn an_identity_provider_that_is_down_at_start_is_waited_for() {
     wire.send(&connect_line(&token, "")).await;
     assert_eq!(wire.rest().await, Vec::<String>::new(), "not now is not no");
     idp.set_down(false);
-    until("back", Duration::from_secs(3), async || {
+    until_told("back", Duration::from_secs(3), async || {
         proxy.get("/readyz").await.0 == 200
     })
     .await;

@@ -11,6 +11,7 @@ use natsentry::server::Server;
 
 use crate::support::proxy::{self, Proxy, Setup};
 use crate::support::servers;
+use crate::support::until::until_told;
 use crate::support::wire::Wire;
 use crate::tls::certificates;
 
@@ -20,6 +21,9 @@ const USERS: &str = r#"authorization { users: [
   { user: svc-next, password: "two", permissions: { publish: "new.>" } }
 ] }
 "#;
+
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const READER: &str = "{ client_secret: { client_id: 4e475300-0000-4000-8000-000000000008, secret: file:own-secret } }";
 
@@ -55,14 +59,6 @@ async fn may_publish(wire: &mut Wire, subject: &str) -> bool {
     !lines.iter().any(|line| line.starts_with("-ERR"))
 }
 
-async fn until<F: AsyncFnMut() -> bool>(what: &str, mut holds: F) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !holds().await {
-        assert!(Instant::now() < deadline, "never {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotated_secret_is_used_for_new_connections_and_live_ones_stay() {
     let idp = proxy::idp().await;
@@ -78,7 +74,7 @@ async fn a_rotated_secret_is_used_for_new_connections_and_live_ones_stay() {
 
     // A vault that does not answer costs nothing.
     idp.fail(Endpoint::Vault, Fault::Status(503, None));
-    until("failed", async || {
+    until_told("failed", PATIENCE, async || {
         proxy
             .metric("natsentry_keyvault_reads_total", "failed")
             .await
@@ -95,7 +91,7 @@ async fn a_rotated_secret_is_used_for_new_connections_and_live_ones_stay() {
 
     idp.mend_all();
     set(&idp, "svc-next", "two");
-    until("rotated", async || {
+    until_told("rotated", PATIENCE, async || {
         proxy
             .audit()
             .iter()
@@ -103,7 +99,7 @@ async fn a_rotated_secret_is_used_for_new_connections_and_live_ones_stay() {
     })
     .await;
     // Both secrets may have been read between one change and the other; the next reading has both.
-    until("the new user", async || {
+    until_told("the new user", PATIENCE, async || {
         let (mut after, _) = Wire::admitted(proxy.address, &token).await;
         may_publish(&mut after, "new.x").await
     })
@@ -169,12 +165,15 @@ async fn a_rotated_certificate_is_shown_to_new_clients_once_its_key_fits() {
     put("tls-cert", &new, "server.pem");
     let reads = async || proxy.metric("natsentry_keyvault_reads_total", "ok").await;
     let before = reads().await;
-    until("read twice", async || reads().await >= before + 2.0).await;
+    until_told("read twice", PATIENCE, async || {
+        reads().await >= before + 2.0
+    })
+    .await;
     assert!(tls(&proxy, &token, old.path()).await.is_some());
     assert!(tls(&proxy, &token, new.path()).await.is_none());
 
     put("tls-key", &new, "server.key");
-    until("the new certificate", async || {
+    until_told("the new certificate", PATIENCE, async || {
         tls(&proxy, &token, new.path()).await.is_some()
     })
     .await;

@@ -33,6 +33,7 @@ use tokio::task::JoinSet;
 use crate::hostile_tokens::world::{Heard, say};
 use crate::rollover::{address_of, hello, load, strict};
 use crate::support::binary::Binary;
+use crate::support::plant;
 use crate::support::proxy::{self, STATIC_USER};
 use crate::support::servers;
 
@@ -174,27 +175,11 @@ impl Flood {
 }
 
 async fn start(idp: &DevIdp, port: u16) -> Binary {
-    let directory = idp.directory();
-    let configuration = json!({
-        "version": 1,
-        "listen": { "client": "127.0.0.1:0" },
-        "entra": {
-            "cloud": { "authority": idp.base() },
-            "tenants": [directory.tid],
-            "audiences": [directory.api],
-        },
-        "keys": { "cache": "keys" },
-        "upstreams": { "plant": {
-            "servers": [format!("nats://127.0.0.1:{port}")],
-            "auth": { "user": "svc", "password": "env:PLANT_PASSWORD" },
-        } },
-        "roles": { "operator": {
-            "bind": [{ "app_role": "Nats.Operator" }], "upstream": "plant", "publish": ["a.>"],
-        } },
-        "audit": { "file": "audit.jsonl" },
-    });
-    let secret = [("PLANT_PASSWORD", "correct horse battery")];
-    let start = move || Binary::start(&configuration, &secret);
+    let roles = json!({ "operator": {
+        "bind": [{ "app_role": "Nats.Operator" }], "upstream": "plant", "publish": ["a.>"],
+    } });
+    let configuration = plant::configuration(idp, port, &roles);
+    let start = move || Binary::start(&configuration, &[plant::SECRET]);
     tokio::task::spawn_blocking(start).await.expect("it starts")
 }
 

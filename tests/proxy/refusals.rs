@@ -13,42 +13,28 @@ use serde_json::{Value, json};
 use crate::hostile_tokens::world::{Heard, say};
 use crate::support::binary::Binary;
 use crate::support::cli::{natsentry, run};
+use crate::support::plant;
 use crate::support::proxy::{self, STATIC_USER};
 use crate::support::servers;
 use crate::support::wire::connect_line;
 
 fn configuration(idp: &DevIdp, nats: &NatsServer) -> Value {
-    let directory = idp.directory();
-    json!({
-        "version": 1,
-        "listen": { "client": "127.0.0.1:0" },
-        "entra": {
-            "cloud": { "authority": idp.base() },
-            "tenants": [directory.tid],
-            "audiences": [directory.api],
+    let roles = json!({
+        "operator": { "bind": [{ "app_role": "Nats.Operator" }], "upstream": "plant", "publish": ["a.>"] },
+        "careful": {
+            "bind": [{ "app_role": "Nats.Careful" }], "require": { "acrs": "c7" },
+            "upstream": "plant", "publish": ["c.>"],
         },
-        "keys": { "cache": "keys" },
-        "upstreams": { "plant": {
-            "servers": [format!("nats://127.0.0.1:{}", nats.port())],
-            "auth": { "user": "svc", "password": "env:PLANT_PASSWORD" },
-        } },
-        "roles": {
-            "operator": { "bind": [{ "app_role": "Nats.Operator" }], "upstream": "plant", "publish": ["a.>"] },
-            "careful": {
-                "bind": [{ "app_role": "Nats.Careful" }], "require": { "acrs": "c7" },
-                "upstream": "plant", "publish": ["c.>"],
-            },
-            "yesterday": {
-                "bind": [{ "app_role": "Nats.Past" }], "valid": { "until": "2026-01-01" },
-                "upstream": "plant", "publish": ["d.>"],
-            },
-            "grouped": {
-                "bind": [{ "group": "77777777-0000-4000-8000-000000000001" }],
-                "upstream": "plant", "publish": ["b.>"],
-            },
+        "yesterday": {
+            "bind": [{ "app_role": "Nats.Past" }], "valid": { "until": "2026-01-01" },
+            "upstream": "plant", "publish": ["d.>"],
         },
-        "audit": { "file": "audit.jsonl" },
-    })
+        "grouped": {
+            "bind": [{ "group": "77777777-0000-4000-8000-000000000001" }],
+            "upstream": "plant", "publish": ["b.>"],
+        },
+    });
+    plant::configuration(idp, nats.port(), &roles)
 }
 
 /// Code, what its sentence must say (what was seen, what is wanted, what to change), and a token that is refused with it.
@@ -323,12 +309,8 @@ async fn a_refusal_says_the_same_in_log_audit_and_explain_and_nothing_to_the_cli
     let idp = proxy::idp().await;
     let nats = servers::start(Version::V2_15_1, STATIC_USER);
     let configuration = configuration(&idp, &nats);
-    let proxy = tokio::task::spawn_blocking(move || {
-        Binary::start(
-            &configuration,
-            &[("PLANT_PASSWORD", "correct horse battery")],
-        )
-    });
+    let proxy =
+        tokio::task::spawn_blocking(move || Binary::start(&configuration, &[plant::SECRET]));
     let proxy = proxy.await.expect("it starts");
     lock_gateway(&proxy).await;
     for (n, (code, words, token)) in cases(&idp).into_iter().enumerate() {
@@ -439,7 +421,7 @@ async fn explain(proxy: &Binary, token: &str) -> String {
             "json",
         ])
         .current_dir(proxy.dir())
-        .env("PLANT_PASSWORD", "correct horse battery")
+        .envs([plant::SECRET])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod documents;
 pub mod gate;
 pub mod issuer;
+pub mod plant;
 pub mod proxy;
 pub mod relay;
 pub mod servers;

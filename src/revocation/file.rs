@@ -3,9 +3,11 @@
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use rustix::fs::OFlags;
 
 use super::Settings;
 use crate::locks::{Document, DocumentError};
@@ -242,21 +244,29 @@ impl LockFile {
     }
 
     /// Waits for other commands. They wait for us until the returned file is dropped.
+    ///
+    /// Root comes here for a service whose folder this is, and gives the file to it: no link that the service could have
+    /// laid may make that another file.
     fn turn(&self) -> Result<fs::File, LocksError> {
         let mut name = self.path.clone().into_os_string();
         name.push(".turn");
+        let beside = |error| self.io("open the file .turn beside it", error);
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = fs::OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
+            .custom_flags(flags.bits().cast_signed())
             .open(&name)
-            .map_err(|error| self.io("write beside it", error))?;
-        if rustix::process::geteuid().is_root() {
-            let folder = self.folder_facts()?;
-            chown(&name, Some(folder.uid()), Some(folder.gid()))
-                .map_err(|error| self.io("write beside it", error))?;
+            .map_err(beside)?;
+        let facts = file.metadata().map_err(beside)?;
+        if !facts.is_file() || facts.nlink() != 1 {
+            return Err(beside(io::Error::other(
+                "it is a link, or no file; remove it",
+            )));
         }
+        self.give_away(&file).map_err(beside)?;
         for _ in 0..TURNS.0 {
             match file.try_lock() {
                 Ok(()) => return Ok(file),
@@ -267,6 +277,15 @@ impl LockFile {
         Err(LocksError::Busy {
             path: self.path.clone(),
         })
+    }
+
+    /// Gives a file of root to whom the folder belongs to.
+    fn give_away(&self, file: &fs::File) -> io::Result<()> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(());
+        }
+        let folder = fs::metadata(self.folder())?;
+        fchown(file, Some(folder.uid()), Some(folder.gid()))
     }
 
     fn folder(&self) -> &Path {
@@ -296,9 +315,7 @@ impl LockFile {
                 .mode(0o600)
                 .open(&beside)?;
             file.write_all(bytes)?;
-            if rustix::process::geteuid().is_root() {
-                chown(&beside, Some(folder.uid()), Some(folder.gid()))?;
-            }
+            self.give_away(&file)?;
             let readable = 0o600 | (folder.mode() & 0o044);
             file.set_permissions(fs::Permissions::from_mode(readable))?;
             file.sync_all()?;

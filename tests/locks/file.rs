@@ -329,3 +329,44 @@ async fn the_file_belongs_to_whom_its_folder_belongs_and_is_readable_for_whom_th
     }
     assert_eq!(listed(folder.path()).await.len(), 3);
 }
+
+#[tokio::test]
+async fn a_link_laid_beside_the_file_leads_a_command_nowhere() {
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = json!({
+        "version": 1,
+        "listen": { "client": "127.0.0.1:0" },
+        "entra": { "tenants": ["11111111-2222-3333-4444-555555555555"], "audiences": ["api://x"] },
+        "upstreams": {},
+        "locks": { "file": "state/locks.json" },
+    });
+    fs::write(folder.path().join("natsentry.yaml"), text.to_string()).expect("a file");
+    let state = folder.path().join("state");
+    fs::create_dir(&state).expect("a folder");
+    // Where tests run as root this is the folder of a service, which may lay links in it; root's files are not its own.
+    let given = std::os::unix::fs::chown(&state, Some(65_534), Some(65_534)).is_ok();
+    let others = folder.path().join("of-root");
+    fs::write(&others, "secret").expect("a file");
+    let (turn, new) = (state.join("locks.json.turn"), state.join("locks.json.new"));
+    let owner = || fs::metadata(&others).expect("the file").uid();
+    let before = owner();
+    for lay in [
+        |from: &Path, to: &Path| symlink(from, to),
+        |from: &Path, to: &Path| fs::hard_link(from, to),
+    ] {
+        lay(&others, &turn).expect("a link");
+        let ran = run_in(folder.path(), &["lock", "--oid", ALICE]).await;
+        assert_eq!(ran.code, Some(1), "{}", ran.out);
+        assert!(ran.err.contains("the file .turn beside it"), "{}", ran.err);
+        assert_eq!(owner(), before);
+        fs::remove_file(&turn).expect("the link");
+    }
+    symlink(&others, &new).expect("a link");
+    let ran = run_in(folder.path(), &["lock", "--oid", ALICE]).await;
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert_eq!(owner(), before);
+    assert_eq!(fs::read_to_string(&others).expect("the file"), "secret");
+    assert_eq!(listed(folder.path()).await.len(), 1);
+    assert!(!given || fs::metadata(&turn).expect("the file").uid() == 65_534);
+}

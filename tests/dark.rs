@@ -115,6 +115,20 @@ async fn an_issuer_that_is_dark_for_a_day_costs_nobody_a_no() {
     .await;
     drop(Wire::admitted(proxy.address, &proxy::token(&idp, "alice")).await);
     drop(before);
+
+    // A machine that was suspended for a day, or whose clock was set: timers have not noticed, and nobody has to ask.
+    let fetched = proxy
+        .metric("natsentry_jwks_fetches_total", "result=\"ok\"")
+        .await;
+    virtual_time::advance(25 * HOUR);
+    until("keys of before are fetched anew", async || {
+        let metric = "natsentry_jwks_fetches_total";
+        proxy.metric(metric, "result=\"ok\"").await > fetched
+    })
+    .await;
+    assert_eq!(proxy.get("/readyz").await.0, 200);
+    drop(Wire::admitted(proxy.address, &proxy::token(&idp, "alice")).await);
+
     let folder = proxy.stop().await;
     let audit = std::fs::read_to_string(folder.path().join("audit.jsonl")).expect("the audit");
     let lines: Vec<serde_json::Value> = audit

@@ -149,16 +149,25 @@ impl Source {
         }
     }
 
-    /// Until the next fetch is due: after the usual pause, at once for a connection that may ask, and when the bucket has
-    /// grown back for those that asked too early. So a flood of invented names cannot keep the name of a new key unknown
-    /// for longer than it takes one token of the bucket to grow.
+    /// Until the next fetch is due: after the usual pause, at once for a connection that may ask, when the bucket has
+    /// grown back for those that asked too early, and when the wall clock has left the timers behind. So a flood of
+    /// invented names cannot keep the name of a new key unknown for longer than it takes one token of the bucket to grow.
     async fn due(&self) {
         let usual = Instant::now() + self.pause();
+        // After a good fetch they are, unless the clock was set during it.
+        let were_in_order = self.desk().facts.failures_in_a_row == 0 || self.is_in_order();
         loop {
             let owed = self.desk().owed;
             let at = owed.map_or(usual, |owed| owed.min(usual));
+            let glance = Instant::now() + GLANCE;
             tokio::select! {
-                () = tokio::time::sleep_until(at) => {
+                () = tokio::time::sleep_until(at.min(glance)) => {
+                    if at > glance {
+                        if were_in_order && !self.is_in_order() {
+                            return;
+                        }
+                        continue;
+                    }
                     if owed == Some(at) {
                         // It may be gone to a connection that came just now, whose fetch this then is.
                         let _ = self.desk().bucket.take(Instant::now());
@@ -173,6 +182,15 @@ impl Source {
                 }
             }
         }
+    }
+
+    /// Whether there are keys whose age is known and not too old. Timers stand still while a machine is suspended, and do
+    /// not notice when its clock is set: what was to be fetched within the hour may then be a day old.
+    fn is_in_order(&self) -> bool {
+        let now = clock::now();
+        let ring = self.ring.borrow();
+        ring.held(self.index)
+            .is_some_and(|held| now < held.good_until && held.fetched_at <= now.plus(AHEAD))
     }
 
     /// One fetch from beginning to end.
@@ -430,6 +448,12 @@ fn jittered(pause: Duration) -> Duration {
 }
 
 const MOST_ABSENT: usize = 1024;
+
+/// How often the wall clock is looked at between fetches.
+const GLANCE: Duration = Duration::from_secs(1);
+
+/// How far ahead of the clock keys may have been fetched: more is a clock that was set back.
+const AHEAD: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

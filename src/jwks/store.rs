@@ -4,11 +4,12 @@
 //! and not read when others could have written them.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -52,7 +53,9 @@ pub(super) struct Kept {
 pub(super) enum StoreError {
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    #[error("others than its owner may write it, or its owner is somebody else")]
+    #[error(
+        "others than its owner may write it, or it or its folder belongs to neither root nor the user of this process"
+    )]
     Ownership,
     #[error("not a key file of this source")]
     Content,
@@ -75,19 +78,29 @@ impl Store {
 
     /// The last good set; `Ok(None)` where there is no file.
     pub(super) fn load(&self) -> Result<Option<Kept>, StoreError> {
-        let facts = match fs::symlink_metadata(&self.path) {
-            Ok(facts) => facts,
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let opened = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(flags.bits().cast_signed())
+            .open(&self.path);
+        let file = match opened {
+            Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         };
+        let facts = file.metadata()?;
         let folder = fs::metadata(self.path.parent().unwrap_or(&self.path))?;
-        if !facts.is_file() || facts.mode() & 0o022 != 0 || facts.uid() != folder.uid() {
+        // Who owns the folder decides what lies in it.
+        let ours = [0, rustix::process::geteuid().as_raw()];
+        let is_ours = |facts: &fs::Metadata| ours.contains(&facts.uid());
+        if !facts.is_file() || facts.mode() & 0o022 != 0 || !is_ours(&facts) || !is_ours(&folder) {
             return Err(StoreError::Ownership);
         }
-        if facts.len() > MOST_BYTES {
+        let mut bytes = Vec::new();
+        file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MOST_BYTES {
             return Err(StoreError::Content);
         }
-        let bytes = fs::read(&self.path)?;
         let written: Written = serde_json::from_slice(&bytes).map_err(|_| StoreError::Content)?;
         if written.version != VERSION
             || written.location != self.location

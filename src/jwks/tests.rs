@@ -381,10 +381,46 @@ async fn a_restart_during_an_outage_still_admits() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
     assert!(!rig.jwks(&settings).is_ready());
 
-    // Not what we wrote.
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    std::fs::write(&path, b"{\"version\":1}").unwrap();
+    assert!(rig.jwks(&settings).is_ready());
+
+    // Its folder, or both, belong to a stranger, who could lay there what he likes; where tests may give files away.
+    let stranger = Some(65_534);
+    for (what, also) in [(&cache, None), (&cache, Some(&path)), (&path, None)] {
+        let given = std::os::unix::fs::chown(what, stranger, None).is_ok()
+            && also.is_none_or(|also| std::os::unix::fs::chown(also, stranger, None).is_ok());
+        assert!(
+            !given || !rig.jwks(&settings).is_ready(),
+            "{what:?} {also:?}"
+        );
+        for what in [&cache, &path] {
+            let back = given.then(|| std::os::unix::fs::chown(what, Some(0), None));
+            assert!(back.is_none_or(|back| back.is_ok()));
+        }
+    }
+    assert!(rig.jwks(&settings).is_ready());
+
+    // A link to a good one.
+    let elsewhere = folder.path().join("elsewhere");
+    std::fs::rename(&path, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
     assert!(!rig.jwks(&settings).is_ready());
+    std::fs::rename(&elsewhere, &path).unwrap();
+
+    // Cut short anywhere, altered, or not what we wrote.
+    let whole = std::fs::read(&path).unwrap();
+    let altered = String::from_utf8(whole.clone())
+        .unwrap()
+        .replace("\"location\":\"http", "\"location\":\"https");
+    let cut = (0..whole.len())
+        .step_by(97)
+        .map(|end| whole[..end].to_vec());
+    for bad in cut.chain([altered.into_bytes(), b"{\"version\":1}".to_vec()]) {
+        std::fs::write(&path, &bad).unwrap();
+        assert!(!rig.jwks(&settings).is_ready(), "{} bytes", bad.len());
+    }
+    std::fs::write(&path, whole).unwrap();
+    assert!(rig.jwks(&settings).is_ready());
 }
 
 #[tokio::test]

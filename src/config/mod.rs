@@ -40,7 +40,7 @@ pub use document::{Document, GraphOutage, GroupsOverage, Limits};
 pub use mistake::{Mistake, Mistakes, Path, Position, show_path};
 pub use resolve::{
     ApiConfig, GraphConfig, ListenConfig, ListenTls, LockConfig, ProxyProtocolConfig, TrustConfig,
-    VaultConfig, VaultSecrets,
+    VaultConfig, VaultSecrets, VaultUser,
 };
 pub use schema::json_schema;
 pub use source::Source;

@@ -3,6 +3,7 @@
 //!
 //! Must never: go on with a secret missing, or drop a good one because the vault does not answer.
 
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::{Shared, act, reload};
 use crate::audit::ActKind;
 use crate::clock;
-use crate::config::{Config, VaultConfig, VaultSecrets};
+use crate::config::{Config, VaultConfig, VaultSecrets, VaultUser};
 use crate::entra::{Environment, Tools, Vault, VaultError};
 use crate::http::Http;
 use crate::time::Timestamp;
@@ -133,10 +134,24 @@ fn open(
 
 async fn read_all(vault: &Vault, wanted: &VaultConfig) -> Result<VaultSecrets, VaultError> {
     let mut secrets = VaultSecrets::new();
-    for secret in &wanted.secrets {
-        secrets.insert(secret.to_string(), vault.read(secret).await?);
+    for user in &wanted.users {
+        read_for(vault, user, &mut secrets).await?;
     }
     Ok(secrets)
+}
+
+/// All secrets of one user, beside those that were read for others.
+async fn read_for(
+    vault: &Vault,
+    user: &VaultUser,
+    secrets: &mut VaultSecrets,
+) -> Result<(), VaultError> {
+    for secret in &user.secrets {
+        if let Entry::Vacant(unread) = secrets.entry(secret.to_string()) {
+            unread.insert(vault.read(secret).await?);
+        }
+    }
+    Ok(())
 }
 
 /// Reads the vault on the schedule of the configuration in force, until `stop`.
@@ -190,34 +205,43 @@ fn jitter() -> f64 {
     0.9 + f64::from(u32::try_from(dice).unwrap_or(1000)) / 10_000.0
 }
 
+/// Reads everything again, and puts in force what has changed, one user of secrets at a time: one of which a secret cannot
+/// be read, or does not fit, goes on with those that it has, and keeps nobody else from going on to new ones.
 async fn read_again(shared: &Shared, running: &Arc<Config>, vault: &Vault, wanted: &VaultConfig) {
-    let secrets = match read_all(vault, wanted).await {
-        Ok(secrets) => secrets,
-        Err(error) => {
+    let mut read = VaultSecrets::new();
+    let mut rotated: Option<Config> = None;
+    let mut failed = None;
+    for user in &wanted.users {
+        if let Err(error) = read_for(vault, user, &mut read).await {
             tracing::warn!(
-                "a secret could not be read again, the one at hand stays in use: {error}"
+                "{}: a secret could not be read again, the one at hand stays in use: {error}",
+                user.name
             );
-            shared.rotation.note(Some(&error));
-            return;
+            failed = Some(error);
+            continue;
         }
-    };
-    shared.rotation.note(None);
-    if secrets == running.secrets {
-        return;
+        let base = rotated.as_ref().unwrap_or(running);
+        let mut secrets = base.secrets.clone();
+        for secret in user.secrets.iter().map(ToString::to_string) {
+            let value = read.get(&secret).cloned();
+            secrets.extend(value.map(|value| (secret, value)));
+        }
+        if secrets == base.secrets {
+            continue;
+        }
+        match base.with_secrets(&secrets, clock::now()) {
+            Ok(config) => rotated = Some(config),
+            Err(mistakes) => tracing::error!(
+                "{}: a secret was rotated to one that does not fit; the old one stays in use\n{mistakes}",
+                user.name
+            ),
+        }
     }
-    let config = match running.with_secrets(&secrets, clock::now()) {
-        Ok(config) => config,
-        Err(mistakes) => {
-            tracing::error!(
-                "a secret was rotated to one that does not fit; the old one stays in use\n{mistakes}"
-            );
-            return;
-        }
-    };
+    shared.rotation.note(failed.as_ref());
     // A new file in the meantime was read with secrets of its own.
-    if !Arc::ptr_eq(&shared.running.load(), running) {
+    let Some(config) = rotated.filter(|_| Arc::ptr_eq(&shared.running.load(), running)) else {
         return;
-    }
+    };
     reload::exchange(shared, &config);
     shared.running.store(Arc::new(config));
     act(shared, ActKind::SecretsRotated, "keyvault", "").await;

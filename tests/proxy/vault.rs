@@ -122,6 +122,43 @@ async fn a_rotated_secret_is_used_for_new_connections_and_live_ones_stay() {
     drop(proxy.stop().await);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_cannot_be_read_holds_up_its_own_upstream_alone() {
+    let idp = proxy::idp().await;
+    let nats = servers::start(Version::V2_15_1, USERS);
+    set(&idp, "svc", "one");
+    idp.set_secret("ash-token", Secret::new("t"));
+    let mut setup = setup(&idp, nats.port());
+    setup.upstream = format!(
+        "  ash:\n    servers: [\"nats://127.0.0.1:1\"]\n    auth: {{ token: \"keyvault:{}\" }}\n",
+        idp.secret_address("ash-token"),
+    );
+    let proxy = Proxy::start_in(folder(), &idp, &setup).await;
+    let token = proxy::token(&idp, "alice");
+    let ready = async |words: &str| proxy.get("/readyz").await.1.contains(words);
+
+    // Of a pair, one half is there and the other is not: both stay as they were.
+    idp.disable_secret("nats-password");
+    idp.set_secret("nats-user", Secret::new("svc-next"));
+    until_told("refused", PATIENCE, async || {
+        ready("/secrets/nats-password: the vault refused").await
+    })
+    .await;
+    let (mut wire, _) = Wire::admitted(proxy.address, &token).await;
+    assert!(may_publish(&mut wire, "old.x").await);
+
+    // Another upstream's secret has gone, which is none of this one's business.
+    idp.remove_secret("ash-token");
+    idp.set_secret("nats-password", Secret::new("two"));
+    until_told("the new user", PATIENCE, async || {
+        let (mut after, _) = Wire::admitted(proxy.address, &token).await;
+        may_publish(&mut after, "new.x").await
+    })
+    .await;
+    assert!(ready("/secrets/ash-token: the vault has no such secret").await);
+    drop(proxy.stop().await);
+}
+
 /// Whether a TLS session with these certificates of ours comes about.
 async fn tls(proxy: &Proxy, token: &str, files: &std::path::Path) -> Option<async_nats::Client> {
     let options = async_nats::ConnectOptions::with_token(token.to_owned())

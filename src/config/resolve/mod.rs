@@ -37,7 +37,7 @@ pub use listen::{ListenConfig, ListenTls, ProxyProtocolConfig};
 pub use locks::LockConfig;
 pub(super) use locks::of_document as locks_of;
 pub use trust::TrustConfig;
-pub use vault::VaultConfig;
+pub use vault::{VaultConfig, VaultUser};
 
 /// Checks and resolves. `touched` are the paths that an earlier step reported already; `now` is for roles with a
 /// beginning or an end. The list of mistakes is empty when everything that is wrong was reported already.
@@ -59,7 +59,6 @@ pub(super) fn resolve(
         authority: authority(document),
         vault,
         vault_secrets: Vec::new(),
-        vault_paths: Vec::new(),
         in_vault: 0,
     };
     context.version(document);
@@ -119,9 +118,8 @@ struct Context<'a> {
     authority: Box<str>,
     /// Secrets that were read from the vault, by reference.
     vault: &'a VaultSecrets,
-    /// References into the vault so far, and where they stand.
-    vault_secrets: Vec<VaultSecret>,
-    vault_paths: Vec<Path>,
+    /// Where references into the vault stand so far, and what they lead to.
+    vault_secrets: Vec<(Path, VaultSecret)>,
     /// How many of them nobody has read.
     in_vault: usize,
 }
@@ -211,11 +209,8 @@ impl Context<'_> {
         if known.is_none() {
             self.in_vault = self.in_vault.saturating_add(1);
         }
-        if !self.vault_secrets.contains(&secret) {
-            self.vault_secrets.push(secret);
-        }
-        self.vault_paths
-            .push(path.iter().map(|segment| (*segment).into()).collect());
+        let path = path.iter().map(|segment| (*segment).into()).collect();
+        self.vault_secrets.push((path, secret));
         known.map(|secret| Resolved { secret, origin })
     }
 

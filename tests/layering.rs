@@ -37,7 +37,7 @@ const LAYERS: [(&str, u8); 22] = [
 ];
 
 /// Imports inside one layer that are allowed: who, whom, why.
-const SIDEWAYS: [(&str, &str, &str); 19] = [
+const SIDEWAYS: [(&str, &str, &str); 20] = [
     ("wire", "secret", "CONNECT carries a token"),
     ("policy", "identity", "roles bind to identities"),
     ("locks", "identity", "locks select identities"),
@@ -47,6 +47,7 @@ const SIDEWAYS: [(&str, &str, &str); 19] = [
         "points in time are written as in the policy",
     ),
     ("audit", "clock", "the one reader of time"),
+    ("http", "clock", "the one reader of time"),
     ("jwks", "clock", "the one reader of time"),
     ("jwks", "http", "the one HTTP client"),
     ("entra", "clock", "the one reader of time"),

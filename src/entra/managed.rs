@@ -73,10 +73,11 @@ impl Managed {
                 _ => false,
             };
             let wait = answer.retry_after();
-            if !again {
+            // Asked to wait for longer than anybody would here: whoever asks next is told so.
+            if !again || wait.is_some_and(|wait| wait > LONGEST_PAUSE) {
                 return Err(self.refused(answer.status).after(wait));
             }
-            tokio::time::sleep(wait.unwrap_or(pause).min(LONGEST_PAUSE)).await;
+            tokio::time::sleep(wait.unwrap_or(pause)).await;
             pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
         }
     }

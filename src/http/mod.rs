@@ -10,7 +10,7 @@ pub use address::{Address, Unfit};
 use std::error::Error as _;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
@@ -18,6 +18,8 @@ use reqwest::{Client, Method};
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
+
+use crate::clock;
 
 /// No HTTP client can be made.
 #[derive(Debug, thiserror::Error)]
@@ -218,11 +220,18 @@ impl Answer {
         first.to_str().ok()
     }
 
-    /// `Retry-After` in seconds. A date (RFC 9110 section 10.2.3 allows one) counts as absent: the services that are
-    /// asked here state seconds.
+    /// `Retry-After`: seconds, or a date (RFC 9110 section 10.2.3), which counts from the answer's own `Date` where it has
+    /// one, since the clock there may not be ours. A date that has passed is no wait at all.
     pub fn retry_after(&self) -> Option<Duration> {
-        let seconds = self.header("retry-after")?.trim().parse().ok()?;
-        Some(Duration::from_secs(seconds))
+        let text = self.header("retry-after")?.trim();
+        if let Ok(seconds) = text.parse() {
+            return Some(Duration::from_secs(seconds));
+        }
+        let date = |text: &str| httpdate::parse_http_date(text).ok();
+        let at = date(text)?;
+        let ours = UNIX_EPOCH + Duration::from_millis(clock::now().as_millis());
+        let now = self.header("date").and_then(date).unwrap_or(ours);
+        Some(at.duration_since(now).unwrap_or_default())
     }
 }
 
@@ -323,6 +332,50 @@ mod tests {
         assert_eq!(answer.status, 302);
         assert_eq!(answer.retry_after(), Some(Duration::from_secs(7)));
         assert!(served.await.unwrap().contains("authorization: Bearer x"));
+    }
+
+    #[tokio::test]
+    async fn a_wait_is_stated_in_seconds_or_by_a_date() {
+        for (headers, wanted) in [
+            ("retry-after: 120", Some(120)),
+            ("retry-after: 0", Some(0)),
+            (
+                "date: Sat, 28 Nov 2026 07:00:00 GMT\r\nretry-after: Sat, 28 Nov 2026 07:01:30 GMT",
+                Some(90),
+            ),
+            // The two old forms.
+            (
+                "date: Sat, 28 Nov 2026 07:00:00 GMT\r\nretry-after: Saturday, 28-Nov-26 07:00:07 GMT",
+                Some(7),
+            ),
+            (
+                "date: Sat, 28 Nov 2026 07:00:00 GMT\r\nretry-after: Sat Nov 28 07:00:08 2026",
+                Some(8),
+            ),
+            ("retry-after: Thu, 01 Jan 1970 00:00:09 GMT", Some(0)),
+            ("retry-after: -1", None),
+            ("retry-after: 1.5", None),
+            ("retry-after: soon", None),
+            ("retry-after: 1\r\nretry-after: 2", None),
+            ("x: 1", None),
+        ] {
+            let head = format!("HTTP/1.1 429 Slow\r\n{headers}\r\ncontent-length: 0\r\n\r\n");
+            let (address, _served) = answering(head).await;
+            let answer = client().send(Request::get(&address, 10)).await.unwrap();
+            let wanted = wanted.map(Duration::from_secs);
+            assert_eq!(answer.retry_after(), wanted, "{headers}");
+        }
+        // Without a date of its own, from our clock.
+        let at =
+            UNIX_EPOCH + Duration::from_millis(clock::now().as_millis()) + Duration::from_secs(600);
+        let head = format!(
+            "HTTP/1.1 429 Slow\r\nretry-after: {}\r\ncontent-length: 0\r\n\r\n",
+            httpdate::fmt_http_date(at)
+        );
+        let (address, _served) = answering(head).await;
+        let answer = client().send(Request::get(&address, 10)).await.unwrap();
+        let wait = answer.retry_after().unwrap().as_secs();
+        assert!((500..=600).contains(&wait), "{wait}");
     }
 
     #[tokio::test]

@@ -244,9 +244,19 @@ async fn while_graph_cannot_be_asked_it_is_not_now_and_never_no() {
     let rig = Rig::start(", timeout: 2s, cache: { fresh: 0s }", &roles()).await;
     let omar = rig.token("omar");
     let page = "<html>".to_owned();
-    let rows: [(Fault, &str); 9] = [
+    let part = format!(
+        r#"{{"value":[],"@odata.nextLink":"{}/v1.0/users/next"}}"#,
+        rig.idp.base()
+    );
+    let rows: [(Fault, &str); 13] = [
         (Fault::Status(429, Some(60)), "graph.throttled"),
         (Fault::Status(503, None), "graph.unavailable"),
+        (Fault::Status(503, Some(60)), "graph.unavailable"),
+        (Fault::Status(410, None), "graph.unavailable"),
+        // A page of whoever stands on the way says nothing of the person.
+        (Fault::Body(404, page.clone()), "graph.unavailable"),
+        // A part of an answer is none.
+        (Fault::Body(200, part), "graph.unavailable"),
         (Fault::Status(400, None), "graph.unavailable"),
         (Fault::Hang, "graph.unavailable"),
         (Fault::Reset, "graph.unavailable"),
@@ -276,6 +286,11 @@ async fn while_graph_cannot_be_asked_it_is_not_now_and_never_no() {
         let line = audited(&proxy, "postponed", because(code)).await;
         assert_eq!(line["verdict"], "not_now");
         assert!(proxy.metric("natsentry_postponements_total", code).await >= 1.0);
+        if let Fault::Status(_, Some(_)) = fault {
+            // As long as Graph said.
+            let paused = proxy.metric("natsentry_graph_paused_seconds", "").await;
+            assert!((40.0..=60.0).contains(&paused), "{fault:?}: {paused}");
+        }
         rig.idp.mend(Endpoint::Graph);
         drop(proxy.stop().await);
     }

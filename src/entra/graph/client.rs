@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -47,10 +48,29 @@ struct Question<'a> {
     group_ids: &'a [Box<str>],
 }
 
-/// Anything else in it is annotation.
+/// Anything else in it is annotation. An answer has no more ids than the question, so that there is no next page.
 #[derive(Deserialize)]
 struct Found {
     value: Vec<String>,
+    #[serde(rename = "@odata.nextLink")]
+    next: Option<IgnoredAny>,
+}
+
+/// An error of Graph's own. Whatever stands on the way answers 404, too, and knows nothing of anybody.
+#[derive(Deserialize)]
+struct Failed {
+    #[serde(rename = "error")]
+    _error: FailedCode,
+}
+
+#[derive(Deserialize)]
+struct FailedCode {
+    #[serde(rename = "code")]
+    _code: String,
+}
+
+fn is_of_graph(answer: &Answer) -> bool {
+    serde_json::from_slice::<Failed>(&answer.body).is_ok()
 }
 
 /// How often what was tried already.
@@ -182,6 +202,12 @@ impl Client {
                 "Graph answered 200 with something that is no list of groups",
             ));
         };
+        if found.next.is_some() {
+            self.count("failed");
+            return Err(GraphError::unavailable(
+                "Graph answered with a part of the groups and an address for the rest, which is not followed",
+            ));
+        }
         self.count("ok");
         let ids: BTreeSet<String> = found
             .value
@@ -221,7 +247,7 @@ impl Client {
                 let missing = permissions::missing(&own.roles, people, applications);
                 Err(GraphError::denied(&missing, own.oid.as_deref()))
             }
-            404 => {
+            404 if is_of_graph(answer) => {
                 self.count("not_found");
                 let pause = AFTER_404.get(tries.not_found).copied();
                 tries.not_found = tries.not_found.saturating_add(1);
@@ -251,6 +277,7 @@ impl Client {
                 tries.failed = tries.failed.saturating_add(1);
                 pause.ok_or_else(|| {
                     GraphError::unavailable(format!("Graph answered with status {status}"))
+                        .after(answer.retry_after())
                 })
             }
         }

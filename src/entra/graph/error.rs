@@ -66,6 +66,12 @@ impl GraphError {
         Self::new(UNAVAILABLE, sentence)
     }
 
+    /// The same, when Graph says how long to leave it alone.
+    pub(super) fn after(mut self, retry_after: Option<Duration>) -> Self {
+        self.retry_after = retry_after;
+        self
+    }
+
     pub(super) fn denied(missing: &[&str], oid: Option<&str>) -> Self {
         let who = oid.map_or_else(String::new, |oid| format!(" (identity {oid})"));
         let sentence = match missing {
@@ -81,7 +87,9 @@ impl GraphError {
     }
 
     pub(super) fn throttled(retry_after: Option<Duration>) -> Self {
+        // No wait at all would be another request for each connection.
         let wait = retry_after.unwrap_or(Duration::from_secs(10));
+        let wait = wait.max(Duration::from_secs(1));
         let mut error = Self::new(THROTTLED, throttled_sentence(wait));
         error.retry_after = Some(wait);
         error

@@ -82,6 +82,11 @@ pub struct Membership {
 }
 
 impl Membership {
+    /// Whether it is not older than `age`. One from ahead of the clock, which was set back, is of an age that nobody knows.
+    fn is_within(&self, age: Duration, now: Timestamp) -> bool {
+        self.at <= now && now < self.at.plus(age)
+    }
+
     fn covers(&self, asked: &[Box<str>]) -> bool {
         asked.iter().all(|id| self.asked.binary_search(id).is_ok())
     }
@@ -216,8 +221,7 @@ impl Memberships {
         age: Duration,
     ) -> Option<Arc<Membership>> {
         let known = lock(&self.0.cache).get(principal)?;
-        let young = clock::now() < known.at.plus(age);
-        (young && known.covers(asked)).then_some(known)
+        (known.is_within(age, clock::now()) && known.covers(asked)).then_some(known)
     }
 
     /// Whether and as whom Graph may be asked for a tenant: gets a token and reads it.
@@ -349,5 +353,31 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl fmt::Debug for Memberships {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Memberships({})", self.0.settings.host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_counts_for_its_time_and_not_before_it() {
+        let answer = Membership {
+            asked: Arc::new([]),
+            member: Vec::new(),
+            at: Timestamp::from_secs(1000),
+        };
+        let minute = Duration::from_secs(60);
+        for (now, counts) in [
+            (1000, true),
+            (1059, true),
+            (1060, false),
+            (999, false),
+            (0, false),
+        ] {
+            let now = Timestamp::from_secs(now);
+            assert_eq!(answer.is_within(minute, now), counts, "{now}");
+        }
+        assert!(!answer.is_within(Duration::ZERO, answer.at));
     }
 }

@@ -59,8 +59,6 @@ pub struct Config {
     pub trust: TrustConfig,
     /// Looking up groups in Graph; none: Graph is never asked.
     pub graph: Option<GraphConfig>,
-    /// Where clients get tokens; none: no Entra.
-    pub api: Option<ApiConfig>,
     /// Secrets that lie in a vault; none: there are none.
     pub vault: Option<VaultConfig>,
     /// How many references lead into the vault and were not read: what depends on them is not there yet.
@@ -121,6 +119,25 @@ impl Config {
     /// # Errors
     /// When the file cannot be read as a configuration at all, or what it says of `locks` is wrong.
     pub fn load_locks(path: &FilePath) -> Result<LockConfig, Mistakes> {
+        Self::load_part(path, "locks", |part| Ok(resolve::locks_of(part)))
+    }
+
+    /// What commands that get a token have to know; none without `entra`. Nothing else of the file has to be right, and no
+    /// secret has to be at hand: whoever needs a token has neither the certificate nor the passwords of the server.
+    ///
+    /// # Errors
+    /// When the file cannot be read as a configuration at all, or what it says of `entra` is wrong.
+    pub fn load_api(path: &FilePath) -> Result<Option<ApiConfig>, Mistakes> {
+        Self::load_part(path, "entra", resolve::api_of)
+    }
+
+    /// One section of a file, whatever may be wrong elsewhere. A default in the place of what was meant would be another
+    /// file of locks, or another API: what is wrong with the section itself is always said.
+    fn load_part<T>(
+        path: &FilePath,
+        section: &str,
+        resolve: impl FnOnce(&resolve::Part<'_>) -> Result<T, Vec<Mistake>>,
+    ) -> Result<T, Mistakes> {
         let (text, shown, folder) = open(path)?;
         let (tree, flaws) = tree::parse(&text);
         let mut mistakes: Vec<Mistake> = flaws.into_iter().map(Into::into).collect();
@@ -129,14 +146,19 @@ impl Config {
         };
         let reading = recover::read::<Document>(&tree);
         mistakes.extend(reading.mistakes);
-        // A default in the place of what was meant would be another file, which nobody reads.
-        let of_locks = |path: &Path| path.first().is_some_and(|first| **first == *"locks");
-        let doubtful = mistakes.iter().any(|mistake| of_locks(&mistake.path))
-            || reading.touched.iter().any(of_locks);
-        match reading.value {
-            Some(document) if !doubtful => Ok(resolve::locks_of(&document, folder)),
-            _ => Err(Mistakes::new(&shown, &text, mistakes)),
-        }
+        let of_section = |path: &Path| path.first().is_some_and(|first| **first == *section);
+        let doubtful = mistakes.iter().any(|mistake| of_section(&mistake.path))
+            || reading.touched.iter().any(of_section);
+        let document = match reading.value {
+            Some(document) if !doubtful => document,
+            _ => return Err(Mistakes::new(&shown, &text, mistakes)),
+        };
+        let part = resolve::Part {
+            document: &document,
+            tree: &tree,
+            folder,
+        };
+        resolve(&part).map_err(|wrong| Mistakes::new(&shown, &text, wrong))
     }
 
     /// Checks and resolves the text of a file; nothing is read from a vault. `name` is what mistakes call it, `folder` is where relative paths begin.

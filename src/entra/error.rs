@@ -127,7 +127,7 @@ fn word(text: &str) -> Option<&str> {
 }
 
 /// What to do about the numbers that operators meet. Source: Microsoft's list of AADSTS error codes.
-const ADVICE: [(u64, &str); 17] = [
+const ADVICE: [(u64, &str); 21] = [
     (
         7_000_215,
         "the client secret is wrong; configure the secret's value, not its id",
@@ -191,6 +191,22 @@ const ADVICE: [(u64, &str); 17] = [
     (
         7_000_112,
         "the application is disabled; enable its service principal",
+    ),
+    (
+        65_001,
+        "nobody has consented to this client application; in the API's registration, Expose an API, add it as a client application (the Azure CLI is 04b07795-8ddb-461a-bbee-02f9e1bf7b46), or consent to it",
+    ),
+    (
+        50_105,
+        "the account is not assigned to a role of the API; assign one under Enterprise applications, Users and groups",
+    ),
+    (
+        50_076,
+        "Conditional Access asks for another sign-in; sign in again, for az with az login --tenant TENANT --scope SCOPE",
+    ),
+    (
+        50_020,
+        "the account is not of this tenant and no guest of it; sign in with another account, or check the tenant id",
     ),
     (
         53_003,

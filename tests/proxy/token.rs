@@ -562,3 +562,72 @@ async fn a_failure_says_what_was_tried_and_what_to_do() {
             .is_empty()
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_configuration_of_a_server_whose_secrets_are_elsewhere_names_the_api() {
+    let idp = proxy::idp().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    // As on the desk of somebody who has the file and nothing else; what is wrong elsewhere is none of his business.
+    let text = |entra: &str| {
+        format!(
+            "version: 1\nlisten: {{ client: 0.0.0.0:4222, tls: {{ cert: file:tls.crt, key: file:tls.key }} }}\n{entra}\
+             upstreams:\n  plant: {{ servers: [\"nats://10.0.0.1:4222\"], auth: {{ user: env:SURELY_UNSET, password: file:pw }} }}\n\
+             roles: {{ x: {{ bind: [], upstream: nowhere }} }}\nunknown: 1\n"
+        )
+    };
+    let entra = format!(
+        "entra:\n  cloud: {{ authority: \"{}\" }}\n  tenants: [{}]\n  audiences: [\"{API}\"]\n",
+        idp.base(),
+        idp.directory().tid
+    );
+    let ask = async |config: &str, more: &[&str]| {
+        fs::write(at.join("natsentry.yaml"), config).expect("a file");
+        let mut command = cli::natsentry(at);
+        command
+            .args([
+                "token",
+                "-c",
+                "natsentry.yaml",
+                "--from",
+                "managed-identity",
+            ])
+            .args(["--client-id", GATEWAY])
+            .args(more)
+            .env("AZURE_POD_IDENTITY_AUTHORITY_HOST", idp.base());
+        run(command).await
+    };
+    alone(&ask(&text(&entra), &[]).await);
+
+    // What it says of Entra has to be right: a token for something else would be of no use.
+    for (wrong, told) in [
+        (
+            entra.replace("audiences", "audience"),
+            "natsentry.yaml:6:3: entra.audience: unknown key `audience`",
+        ),
+        (
+            entra.replace(&*idp.directory().tid, "common"),
+            "natsentry.yaml:5:13: entra.tenants[0]: iss.alias",
+        ),
+        (
+            entra.replace("http://127.0.0.1", "http://login.example.com"),
+            "entra.cloud.authority: 'http://login.example.com",
+        ),
+    ] {
+        let ran = ask(&text(&wrong), &[]).await;
+        assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
+        assert!(ran.err.contains(told), "{told}: {}", ran.err);
+    }
+    let ran = ask(&text(""), &[]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""));
+    assert!(ran.err.contains("no `entra`"), "{}", ran.err);
+    let elsewhere = [
+        "--scope",
+        API,
+        "--cloud",
+        idp.base(),
+        "--tenant",
+        &idp.directory().tid,
+    ];
+    alone(&ask(&text(""), &elsewhere).await);
+}

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::super::{Output, output};
 use super::cache::Cache;
 use super::ways::{self, Got, Wanted, Way};
-use crate::config::Config;
+use crate::config::{ApiConfig, Config};
 use crate::entra::{Environment, ManagedId, Scope, Tools};
 use crate::http::Http;
 use crate::identity::Cloud;
@@ -75,16 +75,16 @@ pub(super) struct GetOptions {
 struct Usage(String);
 
 pub(super) fn get(options: &GetOptions, format: Output) -> anyhow::Result<ExitCode> {
-    let config = match options.config.as_deref().map(Config::load) {
+    let api = match options.config.as_deref().map(Config::load_api) {
         None => None,
-        Some(Ok(config)) => Some(config),
+        Some(Ok(api)) => api,
         Some(Err(mistakes)) => {
             output::complain(&mistakes.to_string());
             return Ok(ExitCode::FAILURE);
         }
     };
     let environment = Environment::of_process();
-    let wanted = match wanted(options, config.as_ref(), environment) {
+    let wanted = match wanted(options, api.as_ref(), environment) {
         Ok(wanted) => wanted,
         Err(Usage(text)) => {
             output::complain(&format!("natsentry: {text}"));
@@ -141,11 +141,10 @@ fn print(got: &Got, format: Output) -> anyhow::Result<()> {
 
 fn wanted(
     options: &GetOptions,
-    config: Option<&Config>,
+    api: Option<&ApiConfig>,
     environment: Environment,
 ) -> Result<Wanted, Usage> {
-    let api = config.and_then(|config| config.api.as_ref());
-    if config.is_some() && api.is_none() && options.scope.is_none() {
+    if options.config.is_some() && api.is_none() && options.scope.is_none() {
         let text = "the configuration has no `entra`, so it names no API; give --scope, --tenant and --cloud";
         return Err(Usage(text.into()));
     }

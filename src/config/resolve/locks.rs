@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::Path as FilePath;
 
-use super::super::document::{Document, Locks};
-use super::Context;
+use super::super::document::Locks;
+use super::{Context, Part};
 use crate::revocation::Settings;
 
 /// What commands that change locks have to know. It needs no secret, so that whoever runs them need not have any.
@@ -52,7 +52,8 @@ fn settings(folder: &FilePath, written: &Locks) -> Settings {
 }
 
 /// The part of a document that commands need.
-pub(in crate::config) fn of_document(document: &Document, folder: &FilePath) -> LockConfig {
+pub(in crate::config) fn of_document(part: &Part<'_>) -> LockConfig {
+    let (document, folder) = (part.document, part.folder);
     let entra = document.entra.iter().flat_map(|entra| entra.tenants.iter());
     let issuers = document
         .issuers

@@ -50,17 +50,7 @@ pub(super) fn resolve(
     vault: &VaultSecrets,
 ) -> Result<Config, Vec<Mistake>> {
     let tree = source.tree.clone();
-    let mut context = Context {
-        tree: &tree,
-        touched,
-        folder,
-        mistakes: Vec::new(),
-        warnings: Vec::new(),
-        authority: authority(document),
-        vault,
-        vault_secrets: Vec::new(),
-        in_vault: 0,
-    };
+    let mut context = Context::new(document, &tree, touched, folder, vault);
     context.version(document);
     let listen = listen::resolve(&mut context, document);
     let trust = trust::resolve(&mut context, document);
@@ -89,7 +79,6 @@ pub(super) fn resolve(
         admin: document.admin.as_ref().map(|admin| admin.listen.0),
         trust,
         graph,
-        api: api::resolve(document),
         vault,
         unread: in_vault,
         secrets: VaultSecrets::new(),
@@ -105,6 +94,31 @@ pub(super) fn resolve(
         source,
         written: Arc::default(),
     })
+}
+
+/// A document of which one section is wanted.
+pub(super) struct Part<'a> {
+    pub(super) document: &'a Document,
+    pub(super) tree: &'a Node,
+    pub(super) folder: &'a FilePath,
+}
+
+/// Where clients get tokens, if all that is said of Entra's tokens is right.
+pub(super) fn api_of(part: &Part<'_>) -> Result<Option<ApiConfig>, Vec<Mistake>> {
+    let vault = VaultSecrets::new();
+    let mut context = Context::new(part.document, part.tree, &[], part.folder, &vault);
+    trust::resolve(&mut context, part.document);
+    let mut wrong = context.mistakes;
+    wrong.retain(|mistake| {
+        mistake
+            .path
+            .first()
+            .is_some_and(|first| **first == *"entra")
+    });
+    match wrong.as_slice() {
+        [] => Ok(api::resolve(part.document)),
+        _ => Err(wrong),
+    }
 }
 
 /// What all checks share.
@@ -132,6 +146,28 @@ fn authority(document: &Document) -> Box<str> {
     match &document.entra {
         Some(entra) => trust::cloud(&entra.cloud).authority,
         None => crate::identity::Cloud::public().authority,
+    }
+}
+
+impl<'a> Context<'a> {
+    fn new(
+        document: &Document,
+        tree: &'a Node,
+        touched: &'a [Path],
+        folder: &'a FilePath,
+        vault: &'a VaultSecrets,
+    ) -> Self {
+        Self {
+            tree,
+            touched,
+            folder,
+            mistakes: Vec::new(),
+            warnings: Vec::new(),
+            authority: authority(document),
+            vault,
+            vault_secrets: Vec::new(),
+            in_vault: 0,
+        }
     }
 }
 

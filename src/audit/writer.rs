@@ -123,6 +123,7 @@ impl Writer {
     async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         let mut batch = Vec::with_capacity(BATCH);
         let mut looked = clock::now();
+        let gathers = orders.max_capacity() >= GATHERING;
         loop {
             let received = orders.recv_many(&mut batch, BATCH);
             if let Ok(0) = tokio::time::timeout(TICK, received).await {
@@ -153,6 +154,9 @@ impl Writer {
                 }
             }
             self.write_out().await;
+            if gathers && orders.len() < orders.max_capacity() / 2 {
+                tokio::time::sleep(GATHER).await;
+            }
         }
         let over = self.shared.sampler().end_all();
         self.summaries(&over);
@@ -206,6 +210,13 @@ impl Writer {
 
 /// How often ended spans are looked for while nothing else happens.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How long lines gather after some were written, unless they are many. To wake this thread costs a session more than to
+/// compose its line; this way it is woken for the first line after silence and then for none.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// Lines that the queue must hold for that: a short one would be full before the time is over.
+const GATHERING: usize = 1024;
 
 /// Orders taken at a time.
 const BATCH: usize = 256;

@@ -9,6 +9,7 @@ mod check;
 mod demo;
 mod explain;
 mod lock;
+mod log;
 mod output;
 mod run;
 mod token;

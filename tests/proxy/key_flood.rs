@@ -5,8 +5,8 @@
 //! whatever else happens on the machine happens to all four:
 //!
 //! - `quiet`: nothing;
-//! - `elsewhere`: the same flood, byte for byte and at the same pace, against a listener that says INFO, reads what is said
-//!   and closes: what the flood takes from the machine before natsentry does anything;
+//! - `elsewhere`: the same flood, byte for byte and at the same pace, against a listener that says the same INFO, reads what is
+//!   said and closes, in a process of its own: what the flood takes from the machine before natsentry does anything;
 //! - `refused`: the same flood against natsentry, with an algorithm that is refused without a look at any key;
 //! - `names`: the same flood against natsentry, with made-up key names.
 //!
@@ -16,7 +16,9 @@
 //! `NATSENTRY_LOAD_SECONDS` makes the runs longer (4 by default), and `NATSENTRY_LOAD_STRICT=1` turns the ratio into an
 //! assertion, for a quiet machine and a release build.
 
+use std::io::{BufRead as _, Read as _};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -26,9 +28,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use natsentry::demo::idp::DevIdp;
 use natsentry::demo::servers::Version;
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::hostile_tokens::world::{Heard, say};
 use crate::rollover::{address_of, hello, load, strict};
@@ -47,24 +49,79 @@ fn renamed(token: &str, alg: &str, n: u32) -> String {
     format!("{}.{rest}", URL_SAFE_NO_PAD.encode(header))
 }
 
-/// A listener that does the least that can be done: INFO, and the end after what the client says.
-async fn elsewhere() -> SocketAddr {
+/// A listener that does the least that can be done, in a process of its own as natsentry is in one: the INFO of `proxy`, and
+/// the end after what the client says.
+struct Elsewhere {
+    child: Child,
+    _said: std::io::BufReader<ChildStdout>,
+    address: SocketAddr,
+}
+
+/// The INFO that this program shall say, as the one of [`Elsewhere`], rather than test anything.
+const INFO: &str = "NATSENTRY_TEST_LEAST_LISTENER";
+
+impl Elsewhere {
+    async fn start(proxy: SocketAddr) -> Self {
+        let mut info = String::new();
+        let mut tcp = BufReader::new(TcpStream::connect(proxy).await.expect("a connection"));
+        tcp.read_line(&mut info).await.expect("INFO");
+        let mut child = Command::new(std::env::current_exe().expect("this program"))
+            .args([
+                "--exact",
+                "key_flood::a_flood_of_made_up_key_names_costs_two_fetches_and_valid_clients_next_to_nothing",
+                "--nocapture",
+            ])
+            .env(INFO, info)
+            // It ends with its standard input, and so with this process, however that ends.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this program can be run");
+        let mut said = std::io::BufReader::new(child.stdout.take().expect("piped"));
+        let address = said
+            .by_ref()
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("listening: ")?.parse().ok())
+            .expect("an address");
+        Self {
+            child,
+            _said: said,
+            address,
+        }
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// What the program of [`Elsewhere`] does.
+async fn the_least_that_can_be_done(info: Arc<str>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
         .expect("a port");
-    let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move {
+    // A line of its own, whatever the harness has printed before.
+    println!(
+        "\nlistening: {}",
+        listener.local_addr().expect("an address")
+    );
+    let serving = tokio::spawn(async move {
         while let Ok((tcp, _)) = listener.accept().await {
-            tokio::spawn(said_and_done(tcp));
+            tokio::spawn(said_and_done(tcp, Arc::clone(&info)));
         }
     });
-    address
+    let ended = || std::io::stdin().read_to_end(&mut Vec::new());
+    let _ = tokio::task::spawn_blocking(ended).await;
+    serving.abort();
 }
 
-async fn said_and_done(mut tcp: TcpStream) {
-    let info = b"INFO {\"server_id\":\"elsewhere\",\"version\":\"2.15.1\",\"proto\":1,\"headers\":true,\"auth_required\":true,\"max_payload\":1048576}\r\n";
+async fn said_and_done(mut tcp: TcpStream, info: Arc<str>) {
     let mut heard = Vec::with_capacity(4096);
-    if tcp.write_all(info).await.is_ok() {
+    if tcp.write_all(info.as_bytes()).await.is_ok() {
         while !heard.ends_with(b"PING\r\n") && tcp.read_buf(&mut heard).await.is_ok_and(|n| n > 0) {
         }
     }
@@ -128,8 +185,7 @@ impl Stage {
         let running = flood.map(|(address, flood)| flood.start(address));
         let times = self.valid_until(Instant::now() + SLICE).await;
         if let Some(running) = running {
-            let sent = running.join_all().await;
-            beside.connects += sent.iter().sum::<u32>();
+            beside.connects += running.await.expect("it was sent");
         }
         beside.times.extend(times);
         beside.cpu += self.cpu().saturating_sub(before);
@@ -150,27 +206,26 @@ impl Flood {
         }
     }
 
-    /// One slice of it: eight clients, each one connect after the other, evenly spread.
-    fn start(&self, address: SocketAddr) -> JoinSet<u32> {
-        let mut clients = JoinSet::new();
-        let each = u32::try_from(SLICE.as_millis()).expect("short") / 8;
-        for client in 0..8 {
-            let (texts, next) = (Arc::clone(&self.texts), Arc::clone(&self.next));
-            let start = tokio::time::Instant::now() + Duration::from_millis(client);
-            clients.spawn(async move {
-                let mut pace = tokio::time::interval_at(start, Duration::from_millis(8));
-                pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-                for _ in 0..each {
-                    pace.tick().await;
-                    let n = next.fetch_add(1, Ordering::Relaxed);
+    /// One slice of it: a client each millisecond, whether or not those before have been answered.
+    fn start(&self, address: SocketAddr) -> JoinHandle<u32> {
+        let (texts, next) = (Arc::clone(&self.texts), Arc::clone(&self.next));
+        let count = u32::try_from(SLICE.as_millis()).expect("short");
+        tokio::spawn(async move {
+            let mut clients = JoinSet::new();
+            let mut pace = tokio::time::interval(Duration::from_millis(1));
+            for _ in 0..count {
+                pace.tick().await;
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                let texts = Arc::clone(&texts);
+                clients.spawn(async move {
                     let text = &texts[n as usize];
                     let heard = say(address, address_of(n), None, text).await;
                     assert_ne!(heard, Heard::Admitted);
-                }
-                each
-            });
-        }
-        clients
+                });
+            }
+            clients.join_all().await;
+            count
+        })
     }
 }
 
@@ -185,6 +240,9 @@ async fn start(idp: &DevIdp, port: u16) -> Binary {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_made_up_key_names_costs_two_fetches_and_valid_clients_next_to_nothing() {
+    if let Ok(info) = std::env::var(INFO) {
+        return the_least_that_can_be_done(info.into()).await;
+    }
     let idp = proxy::idp().await;
     let nats = servers::start(Version::V2_15_1, STATIC_USER);
     let token = proxy::token(&idp, "alice");
@@ -203,14 +261,14 @@ async fn a_flood_of_made_up_key_names_costs_two_fetches_and_valid_clients_next_t
     let names = Flood::new(each, |n| renamed(&token, "RS256", n));
     let other_names = Flood::new(each, |n| renamed(&token, "RS256", n));
     let algorithms = Flood::new(each, |n| renamed(&token, "RS512", n));
-    let decoy = elsewhere().await;
+    let decoy = Elsewhere::start(proxy).await;
     let before = (idp.metadata_fetches(), idp.key_fetches());
     let [mut quiet, mut elsewhere, mut refused, mut made_up] =
         std::array::from_fn(|_| Beside::default());
     for _ in 0..rounds {
         stage.slice(&mut quiet, None).await;
         stage
-            .slice(&mut elsewhere, Some((decoy, &other_names)))
+            .slice(&mut elsewhere, Some((decoy.address, &other_names)))
             .await;
         stage.slice(&mut refused, Some((proxy, &algorithms))).await;
         stage.slice(&mut made_up, Some((proxy, &names))).await;

@@ -39,12 +39,10 @@ impl Lines {
         // The thread holds the other end; nothing is ever sent, its going away tells that all is written.
         let (ending, ended) = mpsc::channel();
         let lines = queue.clone();
-        thread::Builder::new()
-            .name("log".into())
-            .spawn(move || {
-                lines.write_to(out);
-                drop(ending);
-            })?;
+        thread::Builder::new().name("log".into()).spawn(move || {
+            lines.write_to(out);
+            drop(ending);
+        })?;
         Ok(Self { queue, ended })
     }
 

@@ -1,6 +1,7 @@
 //! The rows that are more than one token: documents of an issuer, forms of CONNECT, sequences.
 
 use std::collections::BTreeMap;
+use tokio::io::{AsyncWriteExt as _, BufReader};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -263,8 +264,8 @@ async fn second(world: &mut World, scene: &Scene, wanted: &mut Wanted) {
     let address = world.proxy("usual").await.address;
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
     socket.bind((from, 0).into()).expect("an address");
-    let mut tcp = socket.connect(address).await.expect("a connection");
-    use tokio::io::AsyncWriteExt as _;
+    let tcp = socket.connect(address).await.expect("a connection");
+    let mut tcp = BufReader::new(tcp);
     tcp.write_all(first.as_bytes()).await.expect("sent");
     while line(&mut tcp).await != "PONG\r\n" {}
     tcp.write_all(again.as_bytes()).await.expect("sent");

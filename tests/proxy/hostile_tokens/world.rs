@@ -11,7 +11,7 @@ use natsentry::demo::servers::{NatsServer, Version};
 use natsentry::tls::{ClientIdentity, Pem, client_config, thumbprint_s256};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
 
@@ -290,16 +290,18 @@ pub(crate) async fn say(
     socket
         .bind((from, 0).into())
         .expect("an address of loopback");
-    let mut tcp = socket.connect(address).await.expect("a connection");
+    let tcp = socket.connect(address).await.expect("a connection");
     let exchange = async {
+        let mut tcp = BufReader::new(tcp);
         let info = line(&mut tcp).await;
         assert!(info.starts_with("INFO "), "{info}");
         match tls {
             None => converse(&mut tcp, bytes).await,
             Some(tls) => {
+                assert!(tcp.buffer().is_empty(), "INFO is all there is before TLS");
                 let name = ServerName::try_from("127.0.0.1").expect("a name");
-                let mut stream = tls.connect(name, tcp).await.expect("TLS");
-                converse(&mut stream, bytes).await
+                let stream = tls.connect(name, tcp.into_inner()).await.expect("TLS");
+                converse(&mut BufReader::new(stream), bytes).await
             }
         }
     };
@@ -308,7 +310,7 @@ pub(crate) async fn say(
         .expect("an answer in time")
 }
 
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> Heard {
+async fn converse<S: AsyncBufRead + AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> Heard {
     // The proxy may close while it is still being told; the answer shows it.
     let _ = stream.write_all(bytes).await;
     let mut said = String::new();
@@ -329,13 +331,9 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8
 }
 
 /// One line, or what there is at the end of the stream.
-pub(super) async fn line<S: AsyncRead + Unpin>(stream: &mut S) -> String {
+pub(super) async fn line<S: AsyncBufRead + Unpin>(stream: &mut S) -> String {
     let mut bytes = Vec::new();
-    while !bytes.ends_with(b"\r\n") {
-        match stream.read_u8().await {
-            Ok(byte) => bytes.push(byte),
-            Err(_) => break,
-        }
-    }
+    // Whatever ends the stream, it is what was said before that counts.
+    let _ = stream.read_until(b'\n', &mut bytes).await;
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -321,6 +321,114 @@ fn mistakes_about_graph_the_vault_and_keys_have_their_places() {
 }
 
 #[test]
+fn addresses_that_no_token_could_come_from_are_mistakes() {
+    let (places, complaint) = mistakes(include_str!("config/addresses.yaml"));
+    let expected = [
+        "4:23 entra.cloud.authority",
+        "4:86 entra.cloud.graph",
+        "6:15 entra.audiences[0]",
+        "6:30 entra.audiences[1]",
+        "7:19 entra.required_scope",
+        "9:5 entra.graph.credential",
+        "10:38 entra.graph.credential.managed_identity.client_id",
+        "11:35 entra.graph.credential.client_secret.client_id",
+        "11:46 entra.graph.credential.client_secret.secret",
+        "13:15 issuers[0].issuer",
+        "14:15 issuers[1].issuer",
+        "15:15 issuers[2].issuer",
+        "16:15 issuers[3].issuer",
+        "17:15 issuers[4].issuer",
+        "18:127 issuers[5].policies[1]",
+        "19:15 issuers[6].issuer",
+        "20:15 issuers[7].issuer",
+        "21:15 issuers[8].issuer",
+        "22:15 issuers[9].issuer",
+        "22:53 issuers[9].jwks",
+        "23:15 issuers[10].issuer",
+        "24:15 issuers[11].issuer",
+        "26:57 issuers[12].profile",
+    ];
+    assert_eq!(places, expected, "{complaint}");
+    for advice in [
+        "iss.alias: authority 'organizations' has a templated issuer",
+        "`https://graph.microsoft.com/v1.0` has more than scheme and host",
+        "write issuer: https://login.microsoftonline.com, profile: entra, tenant: 22222222-2222-3333-4444-555555555555",
+        "write issuer: https://login.microsoftonline.com, profile: entra, tenant: 33333333-2222-3333-4444-555555555555",
+        "write issuer: https://contoso.b2clogin.com, profile: b2c, tenant: ",
+        "policy 'b2c_1_A' is listed twice",
+    ] {
+        assert!(complaint.contains(advice), "{advice} in {complaint}");
+    }
+}
+
+#[test]
+fn an_environment_that_is_not_whole_is_told_before_the_start() {
+    let text = |credential: &str| {
+        format!(
+            "version: 1\nlisten: {{ client: 127.0.0.1:0 }}\nentra:\n  tenants: [7a1d0c52-3f0e-4f2b-9d57-0b6f5f1c2e11]\n  \
+             audiences: [7a1d0c52-3f0e-4f2b-9d57-0b6f5f1c2e12]\n  graph: {{ credential: {credential} }}\n\
+             upstreams: {{ plant: {{ servers: [\"nats://127.0.0.1:4333\"] }} }}\n\
+             roles: {{ r: {{ bind: [{{ app_role: X }}], upstream: plant, publish: [x] }} }}\n"
+        )
+    };
+    let folder = folder();
+    let check = |credential: &str, variables: &[(&str, &str)]| {
+        fs::write(folder.path().join("natsentry.yaml"), text(credential)).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_natsentry"));
+        command
+            .args(["check", "-c", "natsentry.yaml"])
+            .current_dir(folder.path())
+            .envs(variables.iter().copied());
+        let output = command.output().unwrap();
+        (output.status.code(), stderr(&output))
+    };
+    let endpoint = (
+        "IDENTITY_ENDPOINT",
+        "http://127.0.0.1:40342/metadata/identity/oauth2/token",
+    );
+    let user_assigned = "{ managed_identity: { client_id: 7a1d0c52-3f0e-4f2b-9d57-0b6f5f1c2e13 } }";
+    for (credential, variables, told) in [
+        ("managed-identity", &[][..], None),
+        (
+            "managed-identity",
+            &[endpoint, ("IDENTITY_HEADER", "x")],
+            None,
+        ),
+        (
+            "managed-identity",
+            &[endpoint],
+            Some("6:24: entra.graph.credential: IDENTITY_ENDPOINT is set without IDENTITY_HEADER"),
+        ),
+        (
+            "managed-identity",
+            &[
+                ("IDENTITY_ENDPOINT", "http://10.0.0.1/x"),
+                ("IDENTITY_HEADER", "x"),
+            ],
+            Some("IDENTITY_ENDPOINT is no address of this host"),
+        ),
+        (
+            user_assigned,
+            &[endpoint, ("IMDS_ENDPOINT", "http://127.0.0.1:40342")],
+            Some("6:44: entra.graph.credential.managed_identity: machines of Azure Arc have"),
+        ),
+        (
+            "managed-identity",
+            &[("MSI_ENDPOINT", "http://127.0.0.1:1")],
+            Some("Cloud Shell and Azure ML are not supported"),
+        ),
+    ] {
+        let (code, complaint) = check(credential, variables);
+        let wanted = if told.is_some() { 1 } else { 0 };
+        assert_eq!(code, Some(wanted), "{variables:?}: {complaint}");
+        assert!(
+            complaint.contains(told.unwrap_or_default()),
+            "{variables:?}: {complaint}"
+        );
+    }
+}
+
+#[test]
 fn a_workload_identity_by_its_variables_is_complete() {
     let text = "version: 1\nlisten: { client: 127.0.0.1:4222 }\nentra:\n  tenants: [7a1d0c52-3f0e-4f2b-9d57-0b6f5f1c2e11]\n  \
                 audiences: [api://nats-prod]\n  graph: { credential: workload-identity }\nupstreams: { plant: { servers: \

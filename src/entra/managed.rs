@@ -40,18 +40,21 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 const ATTEMPTS: u32 = 5;
 const GONE_FOR: Duration = Duration::from_secs(70);
 
+/// Whether the variables of this process lead to a service that can speak for the identity. Asks nobody.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn check(id: &ManagedId, environment: &Environment) -> Result<(), CredentialError> {
+    Host::for_identity(id, environment).map(drop)
+}
+
 impl Managed {
     pub(super) fn new(
         id: ManagedId,
         environment: &Environment,
         http: Http,
     ) -> Result<Self, CredentialError> {
-        let host = Host::of(environment)?;
-        if matches!(host, Host::Arc(_)) && id != ManagedId::System {
-            return Err(CredentialError::config(
-                "machines of Azure Arc have a system-assigned identity alone; remove client_id, object_id and resource_id",
-            ));
-        }
+        let host = Host::for_identity(&id, environment)?;
         Ok(Self { host, id, http })
     }
 
@@ -137,6 +140,16 @@ impl Managed {
 }
 
 impl Host {
+    fn for_identity(id: &ManagedId, environment: &Environment) -> Result<Self, CredentialError> {
+        let host = Self::of(environment)?;
+        if matches!(host, Self::Arc(_)) && *id != ManagedId::System {
+            return Err(CredentialError::config(
+                "machines of Azure Arc have a system-assigned identity alone; remove client_id, object_id and resource_id",
+            ));
+        }
+        Ok(host)
+    }
+
     /// The service that the variables point to, in the order of the Azure SDKs.
     fn of(environment: &Environment) -> Result<Self, CredentialError> {
         let address = |text: &str, variable: &str| {

@@ -43,6 +43,7 @@ pub use graph::{
     GraphError, GraphFigures, GraphSettings, Membership, Memberships, Principal, RESULTS,
     missing_permissions,
 };
+pub use managed::check as check_managed;
 pub use own_token::OwnToken;
 pub use scope::Scope;
 pub use vault::{Vault, VaultCloud, VaultError, VaultSecret};

@@ -109,6 +109,12 @@ impl Address {
         self.0.query().is_none() && self.0.fragment().is_none()
     }
 
+    /// Whether it is scheme, host and port alone.
+    #[must_use]
+    pub fn is_host(&self) -> bool {
+        self.is_plain() && self.0.path() == "/"
+    }
+
     /// For messages, clipped.
     #[must_use]
     pub fn shown(&self) -> Box<str> {

@@ -2,6 +2,7 @@
 //!
 //! Owns: [`Identity`], the keys and the gate. Must never: open a socket, read a clock, or print a token.
 
+mod address;
 mod authority;
 mod checks;
 mod claims;

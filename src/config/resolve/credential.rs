@@ -18,7 +18,7 @@ pub(super) fn resolve(
 ) -> Option<CredentialConfig> {
     let kind = match written {
         OwnCredential::Word(Secretless::ManagedIdentity) => {
-            return Some(CredentialConfig::ManagedIdentity(ManagedId::System));
+            return identity_of_machine(context, path, ManagedId::System);
         }
         OwnCredential::Word(Secretless::WorkloadIdentity) => {
             variables(context, path, &WorkloadIdentity::default());
@@ -30,7 +30,13 @@ pub(super) fn resolve(
         }
         OwnCredential::Kind(kind) => kind,
     };
-    one_kind(context, path, kind)?;
+    if one_kind(context, path, kind).is_none() {
+        // Whichever is kept, what is wrong with it is to be known now.
+        for single in singles(kind) {
+            one(context, path, document, &single);
+        }
+        return None;
+    }
     let before = context.mistakes.len();
     let resolved = one(context, path, document, kind);
     let resolved = resolved.filter(|_| context.mistakes.len() == before)?;
@@ -75,6 +81,30 @@ fn one_kind(context: &mut Context<'_>, path: &[&str], kind: &CredentialKind) -> 
     None
 }
 
+/// Each of several kinds alone.
+fn singles(kind: &CredentialKind) -> [CredentialKind; 4] {
+    let none = CredentialKind::default;
+    let kind = kind.clone();
+    [
+        CredentialKind {
+            managed_identity: kind.managed_identity,
+            ..none()
+        },
+        CredentialKind {
+            workload_identity: kind.workload_identity,
+            ..none()
+        },
+        CredentialKind {
+            client_certificate: kind.client_certificate,
+            ..none()
+        },
+        CredentialKind {
+            client_secret: kind.client_secret,
+            ..none()
+        },
+    ]
+}
+
 fn one(
     context: &mut Context<'_>,
     path: &[&str],
@@ -82,8 +112,9 @@ fn one(
     kind: &CredentialKind,
 ) -> Option<CredentialConfig> {
     if let Some(written) = &kind.managed_identity {
-        let id = managed(context, &joined(path, &["managed_identity"]), written)?;
-        return Some(CredentialConfig::ManagedIdentity(id));
+        let path = joined(path, &["managed_identity"]);
+        let id = managed(context, &path, written)?;
+        return identity_of_machine(context, &path, id);
     }
     if let Some(written) = &kind.workload_identity {
         let at = |key| joined(path, &["workload_identity", key]);
@@ -170,6 +201,21 @@ fn variables(context: &mut Context<'_>, path: &[&str], written: &WorkloadIdentit
                 .join(", ")
         ),
     );
+}
+
+/// A managed identity, unless the variables say that there cannot be one, with which the program would not start.
+fn identity_of_machine(
+    context: &mut Context<'_>,
+    path: &[&str],
+    id: ManagedId,
+) -> Option<CredentialConfig> {
+    match entra::check_managed(&id, &Environment::of_process()) {
+        Ok(()) => Some(CredentialConfig::ManagedIdentity(id)),
+        Err(error) => {
+            context.mistake(path, error.sentence());
+            None
+        }
+    }
 }
 
 fn managed(

@@ -3,6 +3,7 @@
 use super::super::document::{self, Document, GraphOutage, GroupsOverage};
 use super::{Context, credential, trust};
 use crate::entra::GraphSettings;
+use crate::http::Address;
 
 /// Looking up groups.
 #[derive(Clone, Debug)]
@@ -38,11 +39,15 @@ pub(super) fn resolve(context: &mut Context<'_>, document: &Document) -> Option<
         }
         return None;
     };
-    if crate::http::Address::parse(&host).is_err() {
-        context.mistake(
-            &["entra", "cloud", "graph"],
-            format!("`{host}` is not an https address (plain http is accepted on loopback only)"),
-        );
+    let said = match Address::parse(&host) {
+        Err(_) => Some("is not an https address (plain http is accepted on loopback only)"),
+        Ok(address) if !address.is_host() => {
+            Some("has more than scheme and host; write it as https://graph.microsoft.com")
+        }
+        Ok(_) => None,
+    };
+    if let Some(said) = said {
+        context.mistake(&["entra", "cloud", "graph"], format!("`{host}` {said}"));
     }
     let accepts =
         |kinds: &[document::Accepted]| entra.accept.iter().any(|kind| kinds.contains(kind));

@@ -29,8 +29,12 @@ pub(super) fn resolve(
         KeySource::Url(url) => Some(Box::from(url.as_str())),
     };
     addresses(context, &at, written, keys.as_deref());
-    tenant(context, &at, written);
-    strangers(context, &at, written);
+    // What a profile that could not be read would have meant is not known.
+    if !context.lost_something(&at("profile")) {
+        microsoft(context, &at, written);
+        tenant(context, &at, written);
+        strangers(context, &at, written);
+    }
     if written.profile == Profile::B2c {
         policies(context, &at, written);
     }
@@ -71,11 +75,7 @@ fn addresses<'a>(
     written: &document::Issuer,
     keys: Option<&str>,
 ) {
-    let alone = OtherIssuer {
-        issuer: written.issuer.as_str().into(),
-        ..good_issuer()
-    };
-    if let Err(error) = Expectations::default().add_issuer(&alone) {
+    if let Err(error) = issuer_alone(written) {
         context.mistake(&at("issuer"), error.to_string());
     }
     let alone = OtherIssuer {
@@ -85,6 +85,71 @@ fn addresses<'a>(
     if let Err(error) = Expectations::default().add_issuer(&alone) {
         context.mistake(&at("jwks"), error.to_string());
     }
+}
+
+/// The issuer in an entry that is right in everything else.
+fn issuer_alone(written: &document::Issuer) -> Result<(), ExpectationsError> {
+    let issuer: Box<str> = written.issuer.as_str().into();
+    let mut table = Expectations::default();
+    if written.profile == Profile::Oidc {
+        return table.add_issuer(&OtherIssuer {
+            issuer,
+            ..good_issuer()
+        });
+    }
+    // All of Microsoft's profiles have an authority in the place of an issuer.
+    table.add_b2c(&B2c {
+        authority: issuer,
+        policies: vec!["B2C_1_x".into()],
+        ..b2c(Vec::new())
+    })
+}
+
+/// By the rules of any other issuer, tokens of Entra would be judged without their tenant, and their keys do not fit.
+fn microsoft<'a>(
+    context: &mut Context<'_>,
+    at: &impl Fn(&'a str) -> [&'a str; 3],
+    written: &document::Issuer,
+) {
+    let Some((profile, authority)) = of_microsoft(&written.issuer) else {
+        return;
+    };
+    let host = written.issuer.trim_end_matches('/');
+    if written.profile != Profile::Oidc
+        && (written.profile != profile || host.starts_with(&authority))
+    {
+        return;
+    }
+    let mut segments = written.issuer.split(['/', '.']);
+    let tenant = segments
+        .find(|segment| is_guid(segment))
+        .or(written.tenant.as_deref());
+    context.mistake(
+        &at("issuer"),
+        format!(
+            "this is an issuer of Microsoft's, whose tokens name their tenant; write issuer: {authority}, profile: {}, tenant: {}",
+            word(profile),
+            tenant.unwrap_or(GOOD_TENANT)
+        ),
+    );
+}
+
+/// The profile and the authority of issuers that are known to be Microsoft's.
+fn of_microsoft(issuer: &str) -> Option<(Profile, String)> {
+    let host = issuer.strip_prefix("https://")?.split(['/', ':']).next()?;
+    let (profile, host) = match host {
+        "login.microsoftonline.com" | "login.windows.net" | "sts.windows.net" => {
+            (Profile::Entra, "login.microsoftonline.com")
+        }
+        "login.microsoftonline.us" => (Profile::Entra, host),
+        "login.partner.microsoftonline.cn" | "sts.chinacloudapi.cn" => {
+            (Profile::Entra, "login.partner.microsoftonline.cn")
+        }
+        _ if host.ends_with(".ciamlogin.com") => (Profile::ExternalId, host),
+        _ if host.ends_with(".b2clogin.com") => (Profile::B2c, host),
+        _ => return None,
+    };
+    Some((profile, format!("https://{host}")))
 }
 
 fn tenant<'a>(
@@ -160,21 +225,25 @@ fn strangers<'a>(
     }
 }
 
+/// A tenant of B2C that nothing is wrong with but perhaps its policies.
+fn b2c(policies: Vec<Box<str>>) -> B2c {
+    let good = good_issuer();
+    B2c {
+        authority: good.issuer,
+        tenant: GOOD_TENANT.into(),
+        policies,
+        audiences: good.audiences,
+        accept: good.accept,
+        required_scope: None,
+    }
+}
+
 /// Each policy alone, in an entry that is right in everything else.
 fn policies<'a>(
     context: &mut Context<'_>,
     at: &impl Fn(&'a str) -> [&'a str; 3],
     written: &document::Issuer,
 ) {
-    let good = good_issuer();
-    let alone = |policies: Vec<Box<str>>| B2c {
-        authority: good.issuer.clone(),
-        tenant: GOOD_TENANT.into(),
-        policies,
-        audiences: good.audiences.clone(),
-        accept: good.accept,
-        required_scope: None,
-    };
     if written.policies.is_empty() {
         if !context.lost_something(&at("policies")) {
             context.mistake(&at("profile"), ExpectationsError::NoPolicy.to_string());
@@ -182,8 +251,13 @@ fn policies<'a>(
         return;
     }
     for (index, policy) in written.policies.iter().enumerate() {
-        let single = alone(vec![policy.as_str().into()]);
-        if let Err(error) = Expectations::default().add_b2c(&single) {
+        let mut before = written.policies.iter().take(index);
+        let twice = before.any(|other| other.eq_ignore_ascii_case(policy));
+        let single = match twice {
+            true => boxed(&[policy.clone(), policy.clone()]),
+            false => boxed(std::slice::from_ref(policy)),
+        };
+        if let Err(error) = Expectations::default().add_b2c(&b2c(single)) {
             let [list, entry, key] = at("policies");
             context.mistake(&[list, entry, key, &index.to_string()], error.to_string());
         }

@@ -295,7 +295,10 @@ fn group_names(context: &mut Context<'_>, document: &Document) {
 }
 
 pub(super) fn scope(context: &mut Context<'_>, path: &[&str], written: Option<&str>) {
-    if written.is_some_and(|scope| scope.is_empty() || scope.contains(char::is_whitespace)) {
+    let unfit = |scope: &str| {
+        scope.is_empty() || scope.contains(char::is_whitespace) || scope.contains("://")
+    };
+    if written.is_some_and(unfit) {
         context.mistake(
             path,
             "a scope is one word, as Nats.Access; write it without its api:// prefix",

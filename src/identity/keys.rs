@@ -50,7 +50,7 @@ pub enum SkipReason {
     /// `kty` is not RSA.
     #[error("not an RSA key")]
     Type,
-    /// `use` is not `sig`.
+    /// `use` is not `sig`, or `key_ops` has no `verify` (RFC 7517 section 4.3).
     #[error("not for signatures")]
     Use,
     /// `alg` is given and is not RS256.
@@ -182,7 +182,11 @@ impl Key {
         if text("kty")? != Some("RSA") {
             return Err(SkipReason::Type);
         }
-        if text("use")?.is_some_and(|word| word != "sig") {
+        let verify = |word: &Value<'_>| word.as_str() == Some("verify");
+        let other = |list: &Value<'_>| !list.as_array().is_some_and(|list| list.iter().any(verify));
+        if text("use")?.is_some_and(|word| word != "sig")
+            || object.member("key_ops").is_some_and(other)
+        {
             return Err(SkipReason::Use);
         }
         if text("alg")?.is_some_and(|word| word != "RS256") {
@@ -405,6 +409,9 @@ mod tests {
             (with("kty", "EC"), SkipReason::Type),
             (with("kty", "oct"), SkipReason::Type),
             (with("use", "enc"), SkipReason::Use),
+            (with("key_ops", vec!["encrypt", "Verify"]), SkipReason::Use),
+            (with("key_ops", "verify"), SkipReason::Use),
+            (with("key_ops", serde_json::Value::Null), SkipReason::Use),
             (with("alg", "HS256"), SkipReason::Algorithm),
             (with("alg", "PS256"), SkipReason::Algorithm),
             (with("kid", ""), SkipReason::Kid),
@@ -423,6 +430,13 @@ mod tests {
                 Some(why),
                 "{key}"
             );
+        }
+    }
+
+    #[test]
+    fn a_key_that_may_verify_is_used() {
+        for ops in [vec!["verify"], vec!["sign", "verify"]] {
+            assert!(parse(&[with("key_ops", ops)]).is_ok());
         }
     }
 

@@ -114,7 +114,8 @@ pub struct ConnectRequest {
 impl ConnectRequest {
     /// None unless there is one token, in one place.
     pub(super) fn of(connect: &Connect, options: &ClientOptions) -> Option<Self> {
-        let (credential, token) = connect.token().filter(|_| !connect.repeated_credential)?;
+        let twice = connect.repeated_credential || is_token(&connect.user);
+        let (credential, token) = connect.token().filter(|_| !twice)?;
         Some(Self {
             token: token.clone(),
             credential,
@@ -127,6 +128,11 @@ impl ConnectRequest {
     pub fn requested_role(&self) -> Option<&str> {
         Some(self.user.as_str()).filter(|user| !user.is_empty())
     }
+}
+
+/// Whether the name of a user is a token, as every JWT begins. No role is called so.
+pub(super) fn is_token(user: &str) -> bool {
+    user.starts_with("eyJ")
 }
 
 /// An accepted identity with what it may do.

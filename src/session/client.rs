@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::admission::{Admission, ClientOptions, ConnectRequest, Need, Refusal, RoleLimits};
+use super::admission::{
+    Admission, ClientOptions, ConnectRequest, Need, Refusal, RoleLimits, is_token,
+};
 use super::fences::Fences;
 use super::rate::Budget;
 use super::subs::Subscriptions;
@@ -143,9 +145,8 @@ impl Session {
     }
 
     pub(super) fn refuse_credentials(&mut self, connect: &Connect, now: Timestamp) {
-        let looks_like_a_token = connect.user.starts_with("eyJ");
         let (code, sentence) = match connect.tokens_given() {
-            0 if looks_like_a_token => (
+            0 if is_token(&connect.user) => (
                 "connect.user",
                 "the token came as the user name: send it as the token or as the password",
             ),
@@ -155,7 +156,8 @@ impl Session {
             ),
             _ => (
                 "connect.ambiguous",
-                "more than one of auth_token, pass and jwt was given: send the access token in exactly one",
+                "more than one of auth_token, pass and jwt was given, or one of them and a token as the user name: send the \
+                 access token in exactly one",
             ),
         };
         self.refuse(code, sentence, now);

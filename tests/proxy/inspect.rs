@@ -142,7 +142,7 @@ async fn inspect_explain_and_the_log_say_the_same_of_every_token() {
 
 /// Code and sentence of the refusal that is logged after so many lines.
 async fn refusal(natsentry: &Binary, after: usize) -> (String, String) {
-    for _ in 0..500 {
+    for _ in 0..3000 {
         let log = natsentry.log();
         let lines = log
             .lines()
@@ -236,6 +236,23 @@ async fn rows_for_other_listeners_have_their_codes_too() {
             "{} ({}): {}",
             row.row, row.what, ran.out
         );
+        // The same of whoever asks what such a token may do.
+        let mut arguments = vec![
+            "explain",
+            "-c",
+            "natsentry.yaml",
+            "--token-stdin",
+            "-o",
+            "json",
+        ];
+        if let Some(thumbprint) = &listener.thumbprint {
+            arguments.extend(["--certificate", thumbprint]);
+        }
+        let ran = ask(folder.path(), &arguments, &token);
+        let explained: Value = serde_json::from_str(&ran.out).expect("JSON");
+        assert_eq!(explained["code"], said["code"], "{}", row.row);
+        let gist_of = |said: &Value| said["sentence"].as_str().map(gist);
+        assert_eq!(gist_of(&explained), gist_of(&said), "{}", row.row);
         checked += 1;
     }
     assert!(checked > 3, "{checked}");

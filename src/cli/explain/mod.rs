@@ -65,6 +65,9 @@ pub(super) struct ExplainOptions {
     /// File with the issuer's keys (JWKS), instead of fetching them.
     #[arg(long, value_name = "FILE")]
     keys: Option<PathBuf>,
+    /// `x5t#S256` of the TLS certificate that the client would show: base64url of the SHA-256 of its DER form.
+    #[arg(long, value_name = "THUMBPRINT", conflicts_with = "described")]
+    certificate: Option<String>,
 }
 
 /// Who asks, from where and when.
@@ -110,7 +113,7 @@ pub(super) fn explain(options: &ExplainOptions, format: Output) -> anyhow::Resul
             let terms = Terms {
                 keys: options.keys.as_deref(),
                 now,
-                thumbprint: None,
+                thumbprint: options.certificate.as_deref(),
             };
             match bearer::validate(&config, &token, terms)? {
                 Ok(mut identity) => {

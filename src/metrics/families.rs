@@ -18,6 +18,9 @@ pub(super) struct Families {
     pub(super) accepted: IntCounter,
     pub(super) rejected: IntCounterVec,
     pub(super) connections: IntGauge,
+    pub(super) memory: IntGauge,
+    pub(super) memory_limit: IntGauge,
+    pub(super) memory_refused: IntCounter,
     pub(super) handshakes: IntGauge,
     pub(super) handshake_seconds: HistogramVec,
     pub(super) dial_seconds: HistogramVec,
@@ -81,6 +84,15 @@ impl Families {
             connections: r.gauge(
                 "connections",
                 "Client connections held, admitted or not, to the end of their tasks.",
+            )?,
+            memory: r.gauge(
+                "memory_bytes",
+                "Memory that all sessions hold of what peers send, make us say or make us remember.",
+            )?,
+            memory_limit: r.gauge("memory_limit_bytes", "limits.memory: how much that may be.")?,
+            memory_refused: r.counter(
+                "memory_refused_total",
+                "Times that a session was not given the memory that it wanted, and went on with less or waited.",
             )?,
             handshakes: r.gauge(
                 "handshakes_in_progress",

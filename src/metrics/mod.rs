@@ -314,6 +314,14 @@ impl Metrics {
         self.families.locks_failing.set(i64::from(failing));
     }
 
+    /// Takes over what all sessions hold and may hold, in bytes, and how often one was not given what it wanted.
+    pub fn set_memory(&self, used: usize, limit: usize, refused: u64) {
+        let f = &self.families;
+        f.memory.set(i64::try_from(used).unwrap_or(i64::MAX));
+        f.memory_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
+        raise_to(&f.memory_refused, refused);
+    }
+
     /// Takes over what is known of Graph.
     pub fn set_graph(&self, figures: &GraphFigures) {
         let f = &self.families;

@@ -179,7 +179,8 @@ impl Connection {
             session.handle_tls_established();
         }
         self.thumbprint = greeted.thumbprint;
-        let pump = Pump::new(session, greeted.stream, Arc::clone(&self.entry.handle));
+        let handle = Arc::clone(&self.entry.handle);
+        let pump = Pump::new(session, greeted.stream, handle, &self.shared.memory);
         Some(Box::new(Live {
             connection: self,
             pump,

@@ -2,11 +2,13 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::buffers::{self, BUFFER, LARGE_BUFFER};
+use super::memory::{Account, Memory, SMALL_BUFFER, Share};
 use crate::session::{Outbox, Taken};
 
 /// A connection that reads at least this many bytes at a time goes on with a large buffer once it has filled a usual one.
@@ -19,9 +21,11 @@ const SLICES: usize = 64;
 const PARK_MAX: usize = 8 * 1024;
 
 /// Bytes under way in one direction.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lane {
     buffer: Option<Box<[u8]>>,
+    /// For the buffer, unless it is a small one.
+    account: Account,
     /// First byte that is not handled yet.
     start: usize,
     /// End of what was read.
@@ -32,17 +36,39 @@ pub(super) struct Lane {
     busy: bool,
     /// The last write of the other side was not flushed yet.
     unflushed: bool,
+    /// There was no memory for the buffer that is needed.
+    starved: bool,
 }
 
 impl Lane {
-    /// A lane that begins with bytes that were read already.
-    pub(super) fn with(bytes: Vec<u8>) -> Self {
-        let filled = bytes.len();
+    pub(super) const fn new(memory: Arc<Memory>) -> Self {
         Self {
-            buffer: Some(bytes.into_boxed_slice()),
-            filled,
-            ..Self::default()
+            buffer: None,
+            account: Account::new(memory),
+            start: 0,
+            filled: 0,
+            wants: 0,
+            busy: false,
+            unflushed: false,
+            starved: false,
         }
+    }
+
+    /// Begins with bytes that were read already.
+    pub(super) fn begin_with(&mut self, bytes: Vec<u8>) {
+        self.filled = bytes.len();
+        self.start = 0;
+        self.buffer = Some(bytes.into_boxed_slice());
+    }
+
+    /// Whether there was no memory for the buffer that is needed: another read is to be tried later.
+    pub(super) const fn is_starved(&self) -> bool {
+        self.starved
+    }
+
+    /// Whether it holds memory that others could use for an operation of which the rest is still to come.
+    pub(super) fn keeps_memory_waiting(&self) -> bool {
+        self.wants > 0 && self.filled > self.start && self.buffer().len() > PARK_MAX
     }
 
     /// The whole buffer, which spans of the outbox refer to.
@@ -72,23 +98,22 @@ impl Lane {
         self.wants = taken.wants;
     }
 
-    /// Makes room for at least one more byte, and for what is wanted. Only while no span refers to the buffer.
-    fn make_room(&mut self) {
+    /// Makes room for at least one more byte, and for what is wanted. Only while no span refers to the buffer. False where
+    /// there is no memory for that now.
+    fn make_room(&mut self) -> bool {
         let held = self.filled.saturating_sub(self.start);
         let usual = if self.busy { LARGE_BUFFER } else { BUFFER };
         let needed = self.wants.max(held.saturating_add(1));
         let len = self.buffer().len();
         let fits = len.saturating_sub(self.start) >= needed && self.filled < len;
         if held > 0 && fits {
-            return;
+            return true;
         }
-        let size = if needed > usual {
-            needed.next_multiple_of(BUFFER)
-        } else {
-            usual
+        let Some(size) = self.grant(needed, usual) else {
+            return false;
         };
         match &mut self.buffer {
-            Some(buffer) if buffer.len() >= needed.max(usual) => {
+            Some(buffer) if buffer.len() >= size => {
                 buffer.copy_within(self.start..self.filled, 0);
             }
             place => {
@@ -105,6 +130,38 @@ impl Lane {
         }
         self.start = 0;
         self.filled = held;
+        true
+    }
+
+    /// The size of a buffer for `needed` bytes: the `usual` one, or one as large as needed, as far as there is memory. The
+    /// buffer that is there may serve.
+    fn grant(&mut self, needed: usize, usual: usize) -> Option<usize> {
+        let len = self.buffer().len();
+        if len >= needed.max(usual) {
+            return Some(len);
+        }
+        let wanted = if needed > usual {
+            needed.next_multiple_of(BUFFER)
+        } else {
+            usual
+        };
+        let share = if wanted > BUFFER {
+            Share::ThreeQuarters
+        } else {
+            Share::All
+        };
+        if self.account.try_hold(wanted, share) {
+            Some(wanted)
+        } else if len >= needed {
+            Some(len)
+        } else if needed <= BUFFER && wanted > BUFFER && self.account.try_hold(BUFFER, Share::All) {
+            Some(BUFFER)
+        } else if needed <= SMALL_BUFFER {
+            self.account.hold(0);
+            Some(SMALL_BUFFER)
+        } else {
+            None
+        }
     }
 
     /// Reads once. `Ok(0)` is the end of the stream.
@@ -113,7 +170,10 @@ impl Lane {
         stream: &mut S,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        self.make_room();
+        self.starved = !self.make_room();
+        if self.starved {
+            return Poll::Pending;
+        }
         let Some(space) = self
             .buffer
             .as_deref_mut()
@@ -154,6 +214,7 @@ impl Lane {
         }
         self.start = 0;
         self.filled = held;
+        self.account.hold(0);
         buffers::give(buffer);
     }
 

@@ -17,6 +17,7 @@ mod lane;
 mod locks;
 mod log;
 mod lookup;
+mod memory;
 mod observed;
 mod process;
 mod proxy_header;

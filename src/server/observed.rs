@@ -99,6 +99,8 @@ impl Observed for View {
         }
         let (in_force, failing) = self.0.locks.figures();
         metrics.set_locks(&in_force, failing.is_some());
+        let memory = &self.0.memory;
+        metrics.set_memory(memory.used(), memory.limit(), memory.refused());
         for status in self.0.upstreams.status() {
             metrics.set_upstream_up(&status.name, status.ready);
         }

@@ -8,12 +8,14 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::AsyncWrite as _;
 use tokio::time::{Instant, Sleep};
 
 use super::client_stream::ClientStream;
 use super::lane::Lane;
+use super::memory::{Account, Memory, Share};
 use super::sessions::{Handle, Order, Term};
 use crate::clock;
 use crate::metrics::{TrafficHandles, add_traffic};
@@ -23,6 +25,12 @@ use crate::upstream::LinkStream;
 
 /// Turns before the task lets others run.
 const TURNS: usize = 16;
+
+/// How soon memory is asked for again that was not there.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Bytes of a session's memory that are counted at a time; less than one of these is not counted.
+const COUNTED: usize = 16 * 1024;
 
 /// What the pump stops for.
 #[derive(Debug)]
@@ -48,6 +56,12 @@ pub(super) struct Pump {
     from_client: Lane,
     /// What the upstream sent.
     from_upstream: Lane,
+    /// For what the session itself holds.
+    account: Account,
+    /// When memory is to be asked for again, or is looked at that the client keeps waiting.
+    memory_due: Option<Timestamp>,
+    /// Since when it keeps much for an operation of which the client still owes the rest.
+    keeps_since: Option<Timestamp>,
     handle: Arc<Handle>,
     traffic: Option<TrafficHandles>,
     reported: Traffic,
@@ -67,13 +81,21 @@ pub(super) struct Pump {
 }
 
 impl Pump {
-    pub(super) fn new(session: Box<Session>, client: ClientStream, handle: Arc<Handle>) -> Self {
+    pub(super) fn new(
+        session: Box<Session>,
+        client: ClientStream,
+        handle: Arc<Handle>,
+        memory: &Arc<Memory>,
+    ) -> Self {
         Self {
             session,
             client,
             upstream: None,
-            from_client: Lane::default(),
-            from_upstream: Lane::default(),
+            from_client: Lane::new(Arc::clone(memory)),
+            from_upstream: Lane::new(Arc::clone(memory)),
+            account: Account::new(Arc::clone(memory)),
+            memory_due: None,
+            keeps_since: None,
             handle,
             traffic: None,
             reported: Traffic::default(),
@@ -93,7 +115,7 @@ impl Pump {
     pub(super) fn bind(&mut self, link: LinkStream, leftover: Vec<u8>, traffic: TrafficHandles) {
         self.upstream = Some(link);
         if !leftover.is_empty() {
-            self.from_upstream = Lane::with(leftover);
+            self.from_upstream.begin_with(leftover);
         }
         self.traffic = Some(traffic);
     }
@@ -106,6 +128,8 @@ impl Pump {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         self.handle.waker.register(cx.waker());
         let now = clock::now();
+        let scarce = self.account.memory().is_beyond(Share::Half);
+        self.session.handle_scarcity(scarce);
         for _ in 0..TURNS {
             self.take_orders(now);
             if self.is_term_over() {
@@ -116,6 +140,7 @@ impl Pump {
             let mut moved = self.client_turn(cx, now);
             moved |= self.upstream_turn(cx, now);
             self.report();
+            self.account.hold(self.session.held() / COUNTED * COUNTED);
             if let Some(event) = self.session.poll_event(now) {
                 if self.session.close_reason().is_some() {
                     self.handle.end();
@@ -132,13 +157,45 @@ impl Pump {
                 self.told_lame_duck = true;
                 return Poll::Ready(Outcome::LameDuck);
             }
-            if !moved && self.poll_timer(cx, now).is_pending() {
+            if !moved && !self.look_at_memory(now) && self.poll_timer(cx, now).is_pending() {
                 self.session.handle_idle();
                 return Poll::Pending;
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Notes when memory has to be asked for again, and ends a session that keeps it from others for too long. Whether it did.
+    fn look_at_memory(&mut self, now: Timestamp) -> bool {
+        let starved = self.from_client.is_starved() || self.from_upstream.is_starved();
+        if !starved && !self.from_client.keeps_memory_waiting() {
+            (self.memory_due, self.keeps_since) = (None, None);
+            return false;
+        }
+        let memory = self.account.memory();
+        let mut due = None;
+        if self.from_client.keeps_memory_waiting() {
+            let latest = self.keeps_since.get_or_insert(now).plus(memory.patience());
+            if latest > now {
+                due = Some(latest);
+            } else if memory.is_beyond(Share::ThreeQuarters) {
+                self.session.handle_client_slow(now);
+                return true;
+            } else {
+                self.keeps_since = None;
+                due = Some(now.plus(memory.patience()));
+            }
+        }
+        if starved {
+            let asked = self.memory_due.filter(|due| *due > now);
+            due = [due, asked, Some(now.plus(ASK_AGAIN))]
+                .into_iter()
+                .flatten()
+                .min();
+        }
+        self.memory_due = due;
+        false
     }
 
     fn take_orders(&mut self, now: Timestamp) {
@@ -302,10 +359,12 @@ impl Pump {
 
     /// Ready when a timer is due.
     fn poll_timer(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Poll<()> {
-        let next = match (self.session.poll_timeout(), self.rights_until) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
+        let due = [
+            self.session.poll_timeout(),
+            self.rights_until,
+            self.memory_due,
+        ];
+        let next = due.into_iter().flatten().min();
         if next != self.armed {
             self.armed = next;
             if let Some(at) = next {

@@ -13,6 +13,7 @@ use super::groups::GroupSource;
 use super::handshakes::Handshakes;
 use super::identities::Identities;
 use super::locks::Locks;
+use super::memory::Memory;
 use super::secrets::Rotation;
 use super::sessions::Sessions;
 use super::slots::Slots;
@@ -71,6 +72,7 @@ pub(super) struct Shared {
     pub(super) sessions: Arc<Sessions>,
     pub(super) slots: Arc<Slots>,
     pub(super) handshakes: Arc<Handshakes>,
+    pub(super) memory: Arc<Memory>,
     pub(super) tasks: TaskTracker,
     pub(super) unknown: Arc<ServerInfo>,
     pub(super) greetings: ArcSwap<Greeting>,
@@ -117,6 +119,7 @@ impl Shared {
                 to_usize(limits.connections_per_address),
             ),
             handshakes: Handshakes::new(to_usize(limits.handshakes)),
+            memory: Memory::new(bytes(limits.memory), limits.write_deadline.get()),
             drain_time: limits.drain.get(),
             limits: Arc::new(session_limits(&config)),
             trust: config.trust,

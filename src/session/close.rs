@@ -35,7 +35,8 @@ pub enum CloseReason {
     ClientClosed,
     /// Reading from or writing to the client failed, or its TLS handshake did.
     ClientLost,
-    /// The client did not read fast enough: bytes waiting for it passed `limits.pending` or the write deadline.
+    /// The client did not read fast enough: bytes waiting for it passed `limits.pending` or the write deadline. Or
+    /// it let memory wait for the rest of an operation while there was none for others (`limits.memory`).
     ClientSlow,
     /// The TCP connection was opened and nothing of NATS was said before it closed (a probe).
     ClientSilent,

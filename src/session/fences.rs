@@ -74,6 +74,9 @@ const UNCOVERED_MAX: usize = 32;
 /// Bytes of sids given up that are remembered. What is under way on one beyond is not delivered.
 const LEAVING_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes that a sid costs besides itself.
+const EACH: usize = 128;
+
 impl Fences {
     /// Bars sids until the PONG comes that answers a PING which the caller sends now, after the UNSUBs.
     pub(super) fn bar(&mut self, sids: Vec<Box<[u8]>>) {
@@ -170,6 +173,12 @@ impl Fences {
     /// How many of them upstream has answered.
     pub(super) const fn answered(&self) -> u64 {
         self.answered
+    }
+
+    /// Bytes of memory that it holds.
+    pub(super) fn held(&self) -> usize {
+        let sids = self.leaving.len().saturating_add(self.barred.len());
+        self.leaving_bytes.saturating_add(sids.saturating_mul(EACH))
     }
 
     /// How many stand.

@@ -151,6 +151,8 @@ pub struct Session {
     noticed: bool,
     /// The client says no more, and the session will end for this reason: upstream is still to answer what came before.
     last_words: Option<CloseReason>,
+    /// All sessions together hold much, so this one gets no more than [`Session::SMALL`].
+    scarce: bool,
     /// A first PING of the client is answered already.
     pong_in_hand: bool,
     traffic: Traffic,
@@ -204,6 +206,9 @@ impl Bounds {
 }
 
 impl Session {
+    /// What a session may hold of subscriptions, and of answers of our own, even where memory is scarce; in bytes.
+    pub const SMALL: usize = 32 * 1024;
+
     /// A session of a connection just accepted. The greeting ([`Session::greeting`]) is for the driver to write, since it
     /// may have to go out before TLS.
     pub fn new(opening: Opening) -> Self {
@@ -231,6 +236,7 @@ impl Session {
             ending: None,
             noticed: false,
             last_words: None,
+            scarce: false,
             pong_in_hand: false,
             traffic: Traffic::default(),
             denied_deliveries: 0,
@@ -309,7 +315,13 @@ impl Session {
     /// Whether what the client caused so far was taken out fast enough: errors by the client, facts by the driver, fences
     /// by upstream.
     fn is_kept_up_with(&self) -> bool {
-        self.to_client.own_bytes() <= self.opening.limits.pending
+        let pending = self.opening.limits.pending;
+        let pending = if self.scarce {
+            pending.min(Self::SMALL)
+        } else {
+            pending
+        };
+        self.to_client.own_bytes() <= pending
             && self.events.len() < FACTS_MAX
             && self
                 .serving
@@ -331,6 +343,23 @@ impl Session {
     /// What has passed so far.
     pub const fn traffic(&self) -> Traffic {
         self.traffic
+    }
+
+    /// Bytes that the peers make the session hold, besides the buffers that its driver reads into.
+    pub fn held(&self) -> usize {
+        let serving = self.serving.as_ref();
+        let remembered = serving.map_or(0, |serving| {
+            serving.subs.held().saturating_add(serving.fences.held())
+        });
+        self.to_client
+            .held()
+            .saturating_add(self.to_upstream.held())
+            .saturating_add(remembered)
+    }
+
+    /// Whether all sessions together hold so much that none may add to what it holds, beyond a little.
+    pub const fn handle_scarcity(&mut self, scarce: bool) {
+        self.scarce = scarce;
     }
 
     /// Live subscriptions.
@@ -451,6 +480,11 @@ impl Session {
     /// Reading from or writing to the client failed.
     pub fn handle_client_lost(&mut self, now: Timestamp) {
         self.close(self.last_words.unwrap_or(CloseReason::ClientLost), now);
+    }
+
+    /// The client holds up memory that others wait for.
+    pub fn handle_client_slow(&mut self, now: Timestamp) {
+        self.close(CloseReason::ClientSlow, now);
     }
 
     /// The upstream closed its side, or its connection failed.

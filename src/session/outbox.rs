@@ -51,6 +51,20 @@ impl Outbox {
         self.scratch.len().saturating_add(self.waiting.len())
     }
 
+    /// Bytes of memory that it holds.
+    pub(super) fn held(&self) -> usize {
+        let spilled = if self.segments.spilled() {
+            self.segments
+                .capacity()
+                .saturating_mul(size_of::<Segment>())
+        } else {
+            0
+        };
+        spilled
+            .saturating_add(self.scratch.capacity())
+            .saturating_add(self.waiting.capacity())
+    }
+
     /// Appends bytes `start..end` of the input buffer; they join the last span when they follow it.
     #[inline]
     pub(super) fn push_input(&mut self, start: usize, end: usize) {

@@ -53,6 +53,9 @@ pub(super) struct Subscriptions {
 /// Subscriptions that are looked for one after the other before they move into a table: most sessions have no more.
 const FEW: usize = 8;
 
+/// Bytes that a subscription costs besides its subject, queue group and id.
+const EACH: usize = 512;
+
 impl Subscription {
     /// Bytes that the peer made us keep.
     fn bytes(&self) -> usize {
@@ -68,6 +71,12 @@ impl Subscriptions {
     /// Bytes of all subjects, queue groups and ids.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes of memory that they hold, those that had the slots before included.
+    pub(super) fn held(&self) -> usize {
+        self.bytes
+            .saturating_add(self.slots.len().saturating_mul(EACH))
     }
 
     pub(super) fn len(&self) -> usize {

@@ -41,6 +41,7 @@ impl Session {
         let named = named.saturating_add(queue.map_or(0, <[u8]>::len));
         let refusal = if serving.subs.len() >= serving.bounds.subscriptions
             || serving.subs.bytes().saturating_add(named) > self.opening.limits.subscription_bytes
+            || (self.scarce && serving.subs.held().saturating_add(named) > Self::SMALL)
         {
             Some(ErrText::MaximumSubscriptionsExceeded)
         } else if !taken && !subject::is_valid_subject(subject) {

@@ -26,6 +26,7 @@ mod handshakes;
 mod honest;
 mod sessions;
 mod talk;
+mod together;
 mod under;
 mod world;
 

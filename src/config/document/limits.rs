@@ -33,6 +33,9 @@ pub struct Limits {
     pub subscription_bytes: ByteSize,
     /// Bytes of natsentry's own (errors, `+OK`) that may wait for a client before it is read no further.
     pub pending: ByteSize,
+    /// Bytes that all sessions together may hold of what peers send, make natsentry say or make it remember. Beside it each
+    /// connection has small buffers and a few subscriptions in any case.
+    pub memory: ByteSize,
     /// How long a peer may take to accept what was read for it in one go (at most 256 KiB); as nats-server's `write_deadline`. Also
     /// how long upstream may take to answer a client that has ended its side.
     pub write_deadline: HumanDuration,
@@ -56,6 +59,7 @@ impl Default for Limits {
             subscriptions: 65_536,
             subscription_bytes: ByteSize::new(16 << 20),
             pending: ByteSize::new(1 << 20),
+            memory: ByteSize::new(1 << 30),
             write_deadline: seconds(10),
             dial: seconds(5),
             drain: seconds(30),
@@ -119,6 +123,7 @@ impl Limits {
                 kib(1 << 20),
             ),
             size("pending", self.pending, kib(64), kib(1 << 20)),
+            size("memory", self.memory, kib(16 << 10), kib(1 << 30)),
             time("write_deadline", self.write_deadline, 100, 600_000),
             time("dial", self.dial, 100, 60_000),
             time("drain", self.drain, 0, 3_600_000),

@@ -33,7 +33,7 @@ pub(super) struct GetOptions {
     /// Tenant id or domain; without it, that of the configuration, or AZURE_TENANT_ID.
     #[arg(long, value_name = "TENANT")]
     tenant: Option<String>,
-    /// Microsoft cloud (public, usgov, china) or the address of its login host; without it, that of the configuration,
+    /// Microsoft cloud (public, usgov, usgov-dod, china) or the address of its login host; without it, that of the configuration,
     /// or AZURE_AUTHORITY_HOST.
     #[arg(long, value_name = "CLOUD")]
     cloud: Option<String>,

@@ -328,6 +328,7 @@ fn addresses_that_no_token_could_come_from_are_mistakes() {
         "4:86 entra.cloud.graph",
         "6:15 entra.audiences[0]",
         "6:30 entra.audiences[1]",
+        "6:49 entra.audiences[2]",
         "7:19 entra.required_scope",
         "9:5 entra.graph.credential",
         "10:38 entra.graph.credential.managed_identity.client_id",
@@ -347,6 +348,8 @@ fn addresses_that_no_token_could_come_from_are_mistakes() {
         "23:15 issuers[10].issuer",
         "24:15 issuers[11].issuer",
         "26:57 issuers[12].profile",
+        "27:57 issuers[13].roles_claim",
+        "28:68 issuers[14].tenant",
     ];
     assert_eq!(places, expected, "{complaint}");
     for advice in [
@@ -356,6 +359,7 @@ fn addresses_that_no_token_could_come_from_are_mistakes() {
         "write issuer: https://login.microsoftonline.com, profile: entra, tenant: 33333333-2222-3333-4444-555555555555",
         "write issuer: https://contoso.b2clogin.com, profile: b2c, tenant: ",
         "policy 'b2c_1_A' is listed twice",
+        "compared byte for byte: b3c0f6de-51a2-4a60-8d0e-6a1f20c4a771",
     ] {
         assert!(complaint.contains(advice), "{advice} in {complaint}");
     }
@@ -504,6 +508,28 @@ fn what_only_follows_from_another_mistake_is_not_reported() {
         .collect();
     let (places, complaint) = mistakes(&text);
     assert_eq!(places.len(), 2, "{complaint}");
+
+    // Words where lists are meant, or other words: that nobody is left follows from it.
+    let tenant = "11111111-2222-3333-4444-555555555555";
+    let good = format!("tenants: [{tenant}], audiences: [{tenant}]");
+    for (section, mistaken) in [
+        (
+            format!("entra: {{ tenants: {tenant}, audiences: api://x, accept: user }}"),
+            3,
+        ),
+        (format!("entra: {{ {good}, accept: [People] }}"), 1),
+        (format!("entra: {{ {good}, cloud: {{}} }}"), 1),
+        (
+            "issuers: [{ issuer: https://a.example, audiences: x, accept: [People] }]".into(),
+            2,
+        ),
+    ] {
+        let (places, complaint) = mistakes(&format!(
+            "version: 1\nlisten: {{ client: 127.0.0.1:0 }}\n{section}\n\
+             upstreams: {{ a: {{ servers: [\"nats://127.0.0.1:4333\"] }} }}\nroles: {{}}\n"
+        ));
+        assert_eq!(places.len(), mistaken, "{complaint}");
+    }
 }
 
 #[test]
@@ -550,7 +576,8 @@ fn files_that_are_no_configuration_are_refused_in_one_sentence() {
 fn what_works_and_is_probably_not_meant_is_a_warning() {
     let folder = folder();
     let text = "version: 1\nlisten: { client: 0.0.0.0:4222 }\nissuers:\n  - { issuer: https://a.example.com, \
-                audiences: [nats] }\nupstreams: { a: { servers: [nats://127.0.0.1:4333] } }\n";
+                audiences: [nats], roles_claim: realm_access.roles }\nentra: { tenants: [9188040d-6c67-4c5b-b112-36a304b66dad], \
+                audiences: [11111111-2222-3333-4444-555555555555] }\nupstreams: { a: { servers: [nats://127.0.0.1:4333] } }\n";
     fs::write(folder.path().join("natsentry.yaml"), text).unwrap();
     let output = natsentry(folder.path(), &["check", "-c", "natsentry.yaml"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -559,6 +586,13 @@ fn what_works_and_is_probably_not_meant_is_a_warning() {
         shown.contains("natsentry.yaml:2:19: warning: listen.client: without TLS"),
         "{shown}"
     );
+    for told in [
+        "4:70: warning: issuers[0].roles_claim: this is the name of one claim; if roles are below another, write \
+         [realm_access, roles]",
+        "5:20: warning: entra.tenants[0]: this is the tenant of personal Microsoft accounts",
+    ] {
+        assert!(shown.contains(told), "{told} in {shown}");
+    }
     assert!(shown.contains("there are no `roles`"), "{shown}");
     assert!(shown.contains("there is no `audit`"), "{shown}");
 }

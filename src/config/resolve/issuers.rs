@@ -29,6 +29,7 @@ pub(super) fn resolve(
         KeySource::Url(url) => Some(Box::from(url.as_str())),
     };
     addresses(context, &at, written, keys.as_deref());
+    roles_claim(context, &at, written);
     // What a profile that could not be read would have meant is not known.
     if !context.lost_something(&at("profile")) {
         microsoft(context, &at, written);
@@ -38,7 +39,7 @@ pub(super) fn resolve(
     if written.profile == Profile::B2c {
         policies(context, &at, written);
     }
-    if context.mistakes.len() > before {
+    if context.mistakes.len() > before || context.lost_something(&["issuers", &index]) {
         return;
     }
     if let Some(limit) = written.max_session {
@@ -173,6 +174,33 @@ fn tenant<'a>(
             format!("`{tid}` is not a tenant id (a GUID in lower case)"),
         ),
         _ => {}
+    }
+}
+
+/// Names of claims, one below the other.
+fn roles_claim<'a>(
+    context: &mut Context<'_>,
+    at: &impl Fn(&'a str) -> [&'a str; 3],
+    written: &document::Issuer,
+) {
+    let names = &written.roles_claim;
+    if names.iter().any(|name| name.trim().is_empty()) {
+        context.mistake(
+            &at("roles_claim"),
+            "the name of a claim is empty; write [realm_access, roles], or remove this key for the claim `roles`",
+        );
+    }
+    if let [name] = names.as_slice()
+        && name.contains('.')
+        && !name.contains('/')
+    {
+        context.warning(
+            &at("roles_claim"),
+            format!(
+                "this is the name of one claim; if roles are below another, write [{}]",
+                name.split('.').collect::<Vec<_>>().join(", ")
+            ),
+        );
     }
 }
 

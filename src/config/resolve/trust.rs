@@ -38,6 +38,9 @@ impl TrustConfig {
 pub(super) const GOOD_TENANT: &str = "11111111-2222-3333-4444-555555555555";
 const GOOD_AUDIENCE: &str = "api://natsentry";
 
+/// Where personal Microsoft accounts are.
+const PERSONAL: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
+
 pub(super) fn resolve(context: &mut Context<'_>, document: &Document) -> TrustConfig {
     let connect_line = usize::try_from(document.limits.connect_line.bytes()).unwrap_or(usize::MAX);
     // The usual 48 KiB of CONNECT leave the token its usual 32 KiB; who raises one raises the other.
@@ -133,7 +136,12 @@ fn entra(
         keys_app_id: written.keys_app_id.as_deref().map(Into::into),
         groups,
     };
-    if context.mistakes.len() == before
+    let parts = ["cloud", "tenants", "audiences", "accept"];
+    let whole = !parts
+        .iter()
+        .any(|part| context.lost_something(&["entra", part]));
+    if whole
+        && context.mistakes.len() == before
         && let Err(error) = table.add_entra(&complete)
     {
         context.mistake(&["entra"], error.to_string());
@@ -186,12 +194,17 @@ fn tenants(context: &mut Context<'_>, tenants: &[String], good: &Entra) {
                 error.to_string()
             };
             context.mistake(&path, message);
+        } else if tid == PERSONAL {
+            context.warning(
+                &path,
+                "this is the tenant of personal Microsoft accounts, of which anybody can make one",
+            );
         }
     }
 }
 
 pub(super) fn audiences(context: &mut Context<'_>, path: &[&str], audiences: &[String]) {
-    if audiences.is_empty() {
+    if audiences.is_empty() && !context.lost_something(path) {
         context.mistake(
             path,
             "no audience is listed; without one a token for any application would do: \
@@ -212,8 +225,21 @@ pub(super) fn audiences(context: &mut Context<'_>, path: &[&str], audiences: &[S
             ..good_issuer()
         }) {
             context.mistake(&at, error.to_string());
+        } else if let Some(canonical) =
+            misspelt_guid(audience).filter(|_| path == ["entra", "audiences"])
+        {
+            context.mistake(
+                &at,
+                format!("tokens spell the application id so, and are compared byte for byte: {canonical}"),
+            );
         }
     }
+}
+
+/// The canonical form of what is a GUID but for case and braces.
+fn misspelt_guid(text: &str) -> Option<String> {
+    let plain = text.trim_matches(['{', '}', '(', ')']).to_ascii_lowercase();
+    (is_guid(&plain) && plain != text).then_some(plain)
 }
 
 /// An issuer that nothing is wrong with.
@@ -230,7 +256,7 @@ pub(super) fn good_issuer() -> OtherIssuer {
 }
 
 pub(super) fn accept(context: &mut Context<'_>, path: &[&str], written: &[Accepted]) {
-    if written.is_empty() {
+    if written.is_empty() && !context.lost_something(path) {
         context.mistake(
             path,
             "nobody is accepted; write [user], [app] or [user, app]",

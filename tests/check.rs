@@ -366,6 +366,53 @@ fn addresses_that_no_token_could_come_from_are_mistakes() {
 }
 
 #[test]
+fn conditions_that_everybody_or_nobody_meets_are_mistakes() {
+    let (places, complaint) = mistakes(include_str!("config/conditions.yaml"));
+    let expected = [
+        "10:13 roles.empty.require.acrs",
+        "11:15 roles.empty.require.source",
+        "12:16 roles.empty.require.clients",
+        "13:12 roles.empty.require.amr",
+        "14:15 roles.empty.require.scopes",
+        "15:18 roles.empty.require.xms_mirid",
+        "19:12 roles.wrong.bind[0]",
+        "19:32 roles.wrong.bind[1]",
+        "21:15 roles.wrong.require.azpacr",
+        "22:13 roles.wrong.require.acct",
+        "23:16 roles.wrong.require.clients",
+        "24:15 roles.wrong.require.scopes",
+        "25:18 roles.wrong.require.xms_mirid",
+        "26:17 roles.wrong.require.auth_age",
+        "27:22 roles.wrong.require.max_token_age",
+    ];
+    assert_eq!(places, expected, "{complaint}");
+    assert!(
+        complaint.contains("an empty list asks for nothing"),
+        "{complaint}"
+    );
+
+    // What works, and is met by nobody.
+    let folder = folder();
+    let text = "version: 1\nlisten: { client: 127.0.0.1:0 }\nentra: { tenants: [11111111-2222-3333-4444-555555555555], audiences: \
+                [11111111-2222-3333-4444-555555555556] }\nupstreams: { a: { servers: [\"nats://127.0.0.1:4333\"] } }\nroles:\n  r:\n    \
+                bind: [{ user: alice@contoso.com }, { app_role: X, tenant: 22222222-2222-3333-4444-555555555555 }]\n    \
+                require: { kind: app, acct: 0, max_token_age: 5m }\n    upstream: a\n    publish: [x]\n";
+    fs::write(folder.path().join("natsentry.yaml"), text).unwrap();
+    let shown = stdout(&natsentry(
+        folder.path(),
+        &["check", "-c", "natsentry.yaml"],
+    ));
+    for told in [
+        "7:20: warning: roles.r.bind[0].user: this is no object id",
+        "7:64: warning: roles.r.bind[1].tenant: no tokens of this tenant are accepted",
+        "8:33: warning: roles.r.require.acct: no token of an application has it",
+        "8:51: warning: roles.r.require.max_token_age: Entra writes an issue time",
+    ] {
+        assert!(shown.contains(told), "{told} in {shown}");
+    }
+}
+
+#[test]
 fn an_environment_that_is_not_whole_is_told_before_the_start() {
     let text = |credential: &str| {
         format!(

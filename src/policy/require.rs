@@ -174,6 +174,61 @@ impl fmt::Display for Unmet {
 }
 
 impl Require {
+    /// Conditions that nobody could meet, or that everybody does: each by its key.
+    pub(super) fn mistakes(&self) -> Vec<(&'static str, String)> {
+        let mut wrong = Vec::new();
+        let mut unless = |good: bool, key: &'static str, sentence: &str| {
+            if !good {
+                wrong.push((key, sentence.to_owned()));
+            }
+        };
+        let strength = self.azpacr.is_none_or(|least| least <= 2);
+        unless(
+            strength,
+            "azpacr",
+            "azpacr is 0, 1 (a secret at least) or 2 (a certificate)",
+        );
+        let acct = self.acct.is_none_or(|acct| acct <= 1);
+        unless(
+            acct,
+            "acct",
+            "acct is 0 (members of the tenant) or 1 (guests)",
+        );
+        let is_scope =
+            |scope: &String| !scope.contains(char::is_whitespace) && !scope.contains("://");
+        unless(
+            self.scopes.iter().all(is_scope),
+            "scopes",
+            "tokens have scopes as single words without their api:// prefix; write each by itself, as Nats.Access",
+        );
+        let names = |id: &String| id.starts_with('/') && !id.trim_matches('/').is_empty();
+        unless(
+            self.xms_mirid.iter().all(names),
+            "xms_mirid",
+            "xms_mirid begins with a slash and names something, as /subscriptions/GUID",
+        );
+        for (key, age) in [
+            ("auth_age", self.auth_age),
+            ("max_token_age", self.max_token_age),
+        ] {
+            let some = age.is_none_or(|age| !age.get().is_zero());
+            unless(
+                some,
+                key,
+                "no token is that young; write how old it may be, such as 1h",
+            );
+        }
+        if let Some(client) = self
+            .clients
+            .iter()
+            .find(|client| !super::assign::is_guid(client))
+        {
+            let sentence = format!("{client:?} is not an application's client id; write the GUID");
+            wrong.push(("clients", sentence));
+        }
+        wrong
+    }
+
     /// The first condition that does not hold. A claim that the token lacks never satisfies one.
     pub(super) fn unmet(
         &self,

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use super::assign::is_guid;
 use super::compile::{Compiled, Grant, Mistake, is_half_wildcard, is_name};
-use super::document::{Bind, InboxMode, Limits, Require, Respond, Role, SubscribeGrant};
+use super::document::{Bind, InboxMode, Limits, Respond, Role, SubscribeGrant};
 use super::require::{BindRule, Who, Window};
 use super::rights::{EntryKind, Responses};
 use super::template::Template;
@@ -44,7 +44,9 @@ impl<'a> RoleWriter<'a> {
         }
         let binds = self.binds(&role.bind);
         let require = role.require.clone().unwrap_or_default();
-        self.within(&["require"], |writer| writer.check_require(&require));
+        for (key, wrong) in require.mistakes() {
+            self.within(&["require", key], |writer| writer.mistake(&wrong));
+        }
         let sound = self.mistakes.len();
         self.core_grants(role);
         self.at("stream", |writer| {
@@ -212,6 +214,12 @@ impl<'a> RoleWriter<'a> {
             Who::AppRole(word) | Who::GroupName(word) | Who::Scope(word) | Who::User(word) if word.trim().is_empty() => {
                 Some("the value is empty".to_owned())
             }
+            Who::AppRole(word) if word.trim() != &**word => {
+                Some(format!("{word:?} has white space around it, which no token has"))
+            }
+            Who::Scope(scope) if scope.contains("://") => {
+                Some(format!("{scope:?} is no scope as tokens have it; write it without its api:// prefix, as Nats.Access"))
+            }
             Who::Scope(scope) if scope.contains(' ') => {
                 Some("a bind names one scope; write several lines for several, or require.scopes where all must be there".to_owned())
             }
@@ -226,23 +234,6 @@ impl<'a> RoleWriter<'a> {
             who,
             tenant: bind.tenant.as_deref().map(Into::into),
         })
-    }
-
-    fn check_require(&mut self, require: &Require) {
-        if require.azpacr.is_some_and(|least| least > 2) {
-            self.mistake("azpacr is 0, 1 (a secret at least) or 2 (a certificate)");
-        }
-        if require.acct.is_some_and(|acct| acct > 1) {
-            self.mistake("acct is 0 (members of the tenant) or 1 (guests)");
-        }
-        if let Some(client) = require.clients.iter().find(|client| !is_guid(client)) {
-            self.mistake(&format!(
-                "clients: {client:?} is not an application's client id; write the GUID"
-            ));
-        }
-        if require.xms_mirid.iter().any(|id| !id.starts_with('/')) {
-            self.mistake("xms_mirid begins with a slash, as /subscriptions/...");
-        }
     }
 
     fn respond(&mut self, respond: &Respond) -> Option<Responses> {

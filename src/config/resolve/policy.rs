@@ -1,11 +1,14 @@
 //! `roles`, `template_claims` and `tests`: compiled, with the names of upstreams checked and the tests run.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::super::document::Document;
+use super::super::document::{Document, Profile};
 use super::super::suggest;
 use super::Context;
-use crate::policy::document::{AuditDepth, Bind, Reach};
+use crate::identity::is_guid;
+use crate::policy::document::{AuditDepth, Bind, PrincipalKind, Reach, Require};
+use crate::policy::units::HumanDuration;
 use crate::policy::{self, Policy};
 use crate::time::Timestamp;
 
@@ -67,6 +70,7 @@ pub(super) fn resolve(
 /// `ephemeral` goes by the look of a consumer's name: where `read` is restricted, a durable one with such a name, made by
 /// somebody else with a wider filter, would be a way around it.
 fn look_over_roles(context: &mut Context<'_>, document: &Document) {
+    nobodies(context, document);
     for (name, role) in &document.roles {
         if role.audit == AuditDepth::Messages {
             context.mistake(
@@ -85,6 +89,14 @@ fn look_over_roles(context: &mut Context<'_>, document: &Document) {
                  role by `user` with the object id, so that both must fit",
             );
         }
+        // Other issuers have tokens of other kinds.
+        if let Some(require) = role
+            .require
+            .as_ref()
+            .filter(|_| document.issuers.is_empty())
+        {
+            unlikely(context, name, require);
+        }
         for (stream, grant) in &role.stream {
             let restricted = matches!(grant.read, Reach::Some(_));
             if restricted
@@ -102,6 +114,82 @@ fn look_over_roles(context: &mut Context<'_>, document: &Document) {
         }
     }
 }
+
+/// Lines of `bind` that name nobody whose tokens are accepted.
+fn nobodies(context: &mut Context<'_>, document: &Document) {
+    if context.lost_something(&["entra"]) || context.lost_something(&["issuers"]) {
+        return;
+    }
+    let of_entra = document.entra.iter().flat_map(|entra| &entra.tenants);
+    let of_issuers = document
+        .issuers
+        .iter()
+        .map(|one| one.tenant.as_ref().unwrap_or(&one.issuer));
+    let tenants: Vec<&String> = of_entra.chain(of_issuers).collect();
+    let names_by_id = document
+        .issuers
+        .iter()
+        .all(|issuer| issuer.profile != Profile::Oidc);
+    for (name, role) in &document.roles {
+        for (index, bind) in role.bind.iter().enumerate() {
+            let index = index.to_string();
+            let at = |key| ["roles", name.as_str(), "bind", index.as_str(), key];
+            if let Some(tenant) = &bind.tenant
+                && !tenants
+                    .iter()
+                    .any(|known| known.eq_ignore_ascii_case(tenant))
+            {
+                context.warning(
+                    &at("tenant"),
+                    "no tokens of this tenant are accepted, so that this line names nobody; it is an id of entra.tenants, or the \
+                     address of an issuer",
+                );
+            }
+            if let Some(user) = &bind.user
+                && names_by_id
+                && !is_guid(&user.to_ascii_lowercase())
+            {
+                context.warning(
+                    &at("user"),
+                    "this is no object id (a GUID), by which Entra knows people, so that this line names nobody; put the name of \
+                     a person into `name`",
+                );
+            }
+        }
+    }
+}
+
+/// Conditions that tokens of Entra do not meet.
+fn unlikely(context: &mut Context<'_>, name: &str, require: &Require) {
+    let young = |age: HumanDuration| age.get() <= BACKDATED;
+    if require.max_token_age.is_some_and(young) {
+        context.warning(
+            &["roles", name, "require", "max_token_age"],
+            "Entra writes an issue time that lies five minutes back, so that its tokens are older than this at once; write 10m \
+             or more",
+        );
+    }
+    if require.kind != Some(PrincipalKind::App) {
+        return;
+    }
+    for (key, given) in [
+        ("acct", require.acct.is_some()),
+        ("acrs", !require.acrs.is_empty()),
+        ("amr", !require.amr.is_empty()),
+        ("auth_age", require.auth_age.is_some()),
+        ("scopes", !require.scopes.is_empty()),
+    ] {
+        if given {
+            context.warning(
+                &["roles", name, "require", key],
+                "no token of an application has it, and `kind: app` asks for one: nobody meets both",
+            );
+        }
+    }
+}
+
+/// How far back Entra dates the issue of a token.
+const BACKDATED: Duration = Duration::from_secs(300);
 
 /// Roles name their upstream; the names come from the file, so that an upstream with mistakes of its own still counts.
 fn upstream_names(context: &mut Context<'_>, document: &Document) {

@@ -5,7 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::text::{OneOrMany, one_or_many};
+use super::text::{OneOrMany, at_least_one, one_or_more};
 use crate::policy::units::{Cidr, HumanDuration};
 
 /// One line of `bind`: exactly one of `app_role`, `app_id`, `group`, `group_name`, `scope` and `user`.
@@ -47,7 +47,7 @@ pub struct Require {
     /// Authentication contexts (`c1`) that the token must state; all of them.
     #[serde(
         skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "one_or_many"
+        deserialize_with = "one_or_more"
     )]
     #[schemars(with = "OneOrMany")]
     pub acrs: Vec<String>,
@@ -56,7 +56,10 @@ pub struct Require {
     #[schemars(range(max = 2))]
     pub azpacr: Option<u8>,
     /// Where the connection comes from.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "at_least_one"
+    )]
     pub source: Vec<Cidr>,
     /// 0 for members of the tenant only, 1 for guests only.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,7 +68,7 @@ pub struct Require {
     /// Client applications (`azp` or `appid`) that may be used.
     #[serde(
         skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "one_or_many"
+        deserialize_with = "one_or_more"
     )]
     #[schemars(with = "OneOrMany")]
     pub clients: Vec<String>,
@@ -78,14 +81,14 @@ pub struct Require {
     /// Authentication methods of v1 tokens (`mfa`); all of them.
     #[serde(
         skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "one_or_many"
+        deserialize_with = "one_or_more"
     )]
     #[schemars(with = "OneOrMany")]
     pub amr: Vec<String>,
     /// Delegated scopes that the token must have; all of them.
     #[serde(
         skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "one_or_many"
+        deserialize_with = "one_or_more"
     )]
     #[schemars(with = "OneOrMany")]
     pub scopes: Vec<String>,
@@ -93,7 +96,7 @@ pub struct Require {
     /// case.
     #[serde(
         skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "one_or_many"
+        deserialize_with = "one_or_more"
     )]
     #[schemars(with = "OneOrMany")]
     pub xms_mirid: Vec<String>,

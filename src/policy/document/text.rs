@@ -47,3 +47,34 @@ pub(crate) fn one_or_many<'de, D: Deserializer<'de>>(
     }
     deserializer.deserialize_any(Either)
 }
+
+/// A condition that asks for nothing would hold for everybody, which whoever writes one does not mean.
+const ASKS_NOTHING: &str =
+    "an empty list asks for nothing; list what is wanted, or remove this key";
+
+/// As [`one_or_many`], at least one.
+pub(crate) fn one_or_more<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<String>, D::Error> {
+    let texts = one_or_many(deserializer)?;
+    match texts.iter().any(|text| text.trim().is_empty()) {
+        true => Err(de::Error::custom(
+            "an empty text asks for nothing; write what is wanted, or remove it",
+        )),
+        false => some(texts),
+    }
+}
+
+/// A list of at least one.
+pub(crate) fn at_least_one<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    some(Vec::deserialize(deserializer)?)
+}
+
+fn some<T, E: de::Error>(list: Vec<T>) -> Result<Vec<T>, E> {
+    match list.is_empty() {
+        true => Err(E::custom(ASKS_NOTHING)),
+        false => Ok(list),
+    }
+}

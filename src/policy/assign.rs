@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::compile::{Compiled, Policy};
 use super::document::{AuditDepth, InboxMode, Limits, Mode};
+use super::places::PlacesBuilder;
 use super::refusal::{Lacks, Refusal, Uncertain, no_deny, refusal, split_upstreams};
-use super::rights::{Entry, Frame, Inboxes, Permissions, Responses, Rights};
+use super::rights::{Frame, Inboxes, Permissions, Responses, Rights};
 use super::template;
 use crate::identity::Identity;
-use crate::subject::Pattern;
 use crate::time::Timestamp;
 
 /// What is known of a connection besides its token.
@@ -72,10 +72,10 @@ pub struct Vanished {
     pub template: Box<str>,
 }
 
-/// Role sets whose shared layer is kept compiled.
+/// Role sets whose entries are kept compiled.
 const KEPT_SETS: usize = 1024;
 
-/// Compiled shared layers by set of roles.
+/// Compiled entries by set of roles.
 #[derive(Debug, Default)]
 pub(super) struct SharedRights(Mutex<HashMap<Box<[usize]>, Arc<Rights>>>);
 
@@ -140,8 +140,7 @@ impl Policy {
             .filter_map(|index| self.roles.get(*index))
             .collect();
         let mut vanished = Vec::new();
-        let own = self.own_entries(identity, held, perhaps, &mut vanished)?;
-        let own = (!own.is_empty()).then(|| Rights::compile(held.len(), own));
+        self.check_templates(identity, held, perhaps, &mut vanished)?;
         let inboxes = inboxes(&roles);
         let own_prefix = template::value_of(identity, "oid")
             .filter(|_| inboxes.own)
@@ -154,7 +153,8 @@ impl Policy {
             owner: format!("{} {}/{}", identity.tid.len(), identity.tid, identity.oid).into(),
             observe,
         };
-        let permissions = Permissions::new(self.shared_rights(held, perhaps), own, frame);
+        let rights = self.shared_rights(held, perhaps);
+        let permissions = Permissions::new(rights, identity, frame);
         Ok(Assignment {
             upstream,
             permissions: Arc::new(permissions),
@@ -166,39 +166,33 @@ impl Policy {
         })
     }
 
-    /// The entries with templates, filled in.
-    fn own_entries(
+    /// Notes the entries that do not exist for the identity since it has no value for a template. A deny entry must.
+    fn check_templates(
         &self,
         identity: &Identity,
         held: &[usize],
         perhaps: &[usize],
         vanished: &mut Vec<Vanished>,
-    ) -> Result<Vec<Entry>, Refusal> {
-        let mut entries = Vec::new();
-        for (position, role, deny_only) in self.positions(held, perhaps) {
-            let grants = role.grants.iter().filter(|grant| !grant.is_fixed());
+    ) -> Result<(), Refusal> {
+        for (_, role, deny_only) in self.positions(held, perhaps) {
+            let grants = role.grants.iter();
             for grant in grants.filter(|grant| !deny_only || grant.kind.is_deny()) {
-                match grant.subject.fill(identity) {
-                    Ok(text) => {
-                        let Ok(pattern) = Pattern::parse(text) else {
-                            continue;
-                        };
-                        entries.push(grant.entry(position, pattern));
-                    }
-                    Err(template) if grant.kind.is_deny() => {
-                        return Err(no_deny(&grant.rule, template));
-                    }
-                    Err(template) => vanished.push(Vanished {
-                        rule: Arc::clone(&grant.rule),
-                        template: template.into(),
-                    }),
+                let Some(template) = grant.subject.lacks(identity) else {
+                    continue;
+                };
+                if grant.kind.is_deny() {
+                    return Err(no_deny(&grant.rule, template));
                 }
+                vanished.push(Vanished {
+                    rule: Arc::clone(&grant.rule),
+                    template: template.into(),
+                });
             }
         }
-        Ok(entries)
+        Ok(())
     }
 
-    /// The compiled layer that all identities with these roles share.
+    /// The compiled entries that all identities with these roles share.
     fn shared_rights(&self, held: &[usize], perhaps: &[usize]) -> Arc<Rights> {
         // The two lists are kept apart by a number that is no index.
         let key: Box<[usize]> = [held, &[usize::MAX], perhaps].concat().into();
@@ -207,15 +201,16 @@ impl Policy {
             return Arc::clone(rights);
         }
         let mut entries = Vec::new();
+        let mut places = PlacesBuilder::default();
         for (position, role, deny_only) in self.positions(held, perhaps) {
-            let grants = role.grants.iter().filter(|grant| grant.is_fixed());
+            let grants = role.grants.iter();
             for grant in grants.filter(|grant| !deny_only || grant.kind.is_deny()) {
-                if let Ok(pattern) = Pattern::parse(grant.subject.sample()) {
+                if let Some(pattern) = places.pattern(&grant.subject, grant.globs) {
                     entries.push(grant.entry(position, pattern));
                 }
             }
         }
-        let rights = Arc::new(Rights::compile(held.len(), entries));
+        let rights = Arc::new(Rights::compile(held.len(), entries, places.build()));
         let mut sets = kept();
         if sets.len() >= KEPT_SETS {
             sets.clear();

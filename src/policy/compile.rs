@@ -9,11 +9,11 @@ use sha2::{Digest, Sha256};
 
 use super::assign::SharedRights;
 use super::document::{AuditDepth, Document, InboxMode, Limits, Mode, Require};
+use super::places::PlacedPattern;
 use super::require::{BindRule, Who, Window};
 use super::rights::{Entry, EntryKind, Responses};
 use super::role::RoleWriter;
 use super::template::Template;
-use crate::subject::Pattern;
 
 /// Something in the document that cannot stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,11 +61,7 @@ pub(super) struct Grant {
 }
 
 impl Grant {
-    pub(super) fn is_fixed(&self) -> bool {
-        self.subject.is_fixed()
-    }
-
-    pub(super) fn entry(&self, role: usize, pattern: Pattern) -> Entry {
+    pub(super) fn entry(&self, role: usize, pattern: PlacedPattern) -> Entry {
         Entry {
             role,
             kind: self.kind.clone(),

@@ -13,6 +13,7 @@ mod judge;
 mod kv;
 mod object;
 mod open;
+mod places;
 mod queues;
 mod refusal;
 mod require;

@@ -4,7 +4,10 @@
 
 use std::collections::HashMap;
 
-use crate::subject::{Pattern, PatternSet, PatternSetBuilder, TokenGlob, tokens};
+use super::places::PlacedPattern;
+use crate::subject::{
+    FilledSet, Filling, PatternSet, PatternSetBuilder, PatternToken, TokenGlob, tokens,
+};
 
 /// Subjects that are each tied to queue groups.
 #[derive(Debug, Default)]
@@ -13,7 +16,24 @@ pub(super) struct QueueSet {
     groups: Box<[Vec<(QueuePattern, u32)>]>,
 }
 
+/// A set as it is for one identity.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FilledQueues<'a> {
+    subjects: FilledSet<'a>,
+    groups: &'a [Vec<(QueuePattern, u32)>],
+}
+
 impl QueueSet {
+    /// The set as it is for an identity that fills its places like that.
+    pub(super) const fn filled<'a>(&'a self, fillings: &'a [Option<Filling>]) -> FilledQueues<'a> {
+        FilledQueues {
+            subjects: self.subjects.filled(fillings),
+            groups: &self.groups,
+        }
+    }
+}
+
+impl FilledQueues<'_> {
     /// Whether some subject matches literally, whatever the group.
     pub(super) fn concerns(&self, subject: &[u8]) -> bool {
         self.subjects.matches_literally(subject).is_some()
@@ -21,9 +41,6 @@ impl QueueSet {
 
     /// A rule whose subject matches literally and whose group fits.
     pub(super) fn literal(&self, subject: &[u8], queue: &[u8]) -> Option<u32> {
-        if self.subjects.is_empty() {
-            return None;
-        }
         let mut found = None;
         self.subjects.each_match(subject, |group| {
             found = found.or_else(|| self.fitting(group, queue));
@@ -62,17 +79,18 @@ impl QueueSet {
 pub(super) struct QueueSetBuilder {
     subjects: PatternSetBuilder,
     groups: Vec<Vec<(QueuePattern, u32)>>,
-    known: HashMap<Box<[u8]>, usize>,
+    known: HashMap<PlacedPattern, usize>,
 }
 
 impl QueueSetBuilder {
-    pub(super) fn insert(&mut self, pattern: &Pattern, queue: &str, rule: u32) {
+    pub(super) fn insert(&mut self, pattern: &PlacedPattern, queue: &str, rule: u32) {
         let next = self.groups.len();
-        let group = *self.known.entry(pattern.as_bytes().into()).or_insert(next);
+        let group = *self.known.entry(pattern.clone()).or_insert(next);
         if group == next {
             self.groups.push(Vec::new());
             let value = u32::try_from(group).unwrap_or(u32::MAX - 1);
-            self.subjects.insert(pattern, value);
+            let tokens = pattern.iter().map(PatternToken::as_deref);
+            self.subjects.insert_tokens(tokens, value, false);
         }
         if let Some(queues) = self.groups.get_mut(group) {
             queues.push((QueuePattern(queue.as_bytes().into()), rule));

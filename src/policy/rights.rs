@@ -3,8 +3,8 @@
 //! Owns: the verdict over one subject. Must never: remember anything about a session (the `Judge` does), or let a
 //! subject through that no grant contains.
 //!
-//! Rights come in two layers. The grants without templates of a set of roles are compiled once and shared by everybody
-//! who has that set; the grants with templates are compiled for each identity and are few.
+//! The entries of a set of roles are compiled once and shared by everybody who has that set. Tokens with templates are
+//! places in them, and what fills those is all that an identity holds of its own.
 #![expect(
     clippy::cast_possible_truncation,
     reason = "rules and queue groups of a policy are far fewer than 2^32"
@@ -15,21 +15,22 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::places::{PlacedPattern, Places};
 use super::queues::{QueueSet, QueueSetBuilder};
 use super::reserved::is_reserved_subject;
 use super::verdict::DenialReason;
-use crate::subject::{Below, Pattern, PatternSet, PatternSetBuilder, Reach, has_wildcard};
+use crate::identity::Identity;
+use crate::subject::{
+    Below, FilledSet, Filling, PatternSet, PatternSetBuilder, PatternToken, Reach, has_wildcard,
+};
 
 /// The queue group of the server's own, refused to everybody.
 const SYSTEM_QUEUE: &[u8] = b"_sys_";
 
-/// Marks a rule of the identity's own layer.
-const OWN: u32 = 1 << 31;
-
 /// Tokens of a subject that are tried for a beginning below which nothing is denied.
 const NARROWINGS: usize = 8;
 
-/// Place of a rule's text in one of the two layers.
+/// Place of a rule's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RuleId(pub(super) u32);
 
@@ -89,7 +90,7 @@ pub(super) struct Entry {
     /// Position of its role among the identity's roles.
     pub(super) role: usize,
     pub(super) kind: EntryKind,
-    pub(super) pattern: Pattern,
+    pub(super) pattern: PlacedPattern,
     /// Whether tokens of the pattern may be globs.
     pub(super) globs: bool,
     pub(super) rule: Arc<str>,
@@ -97,19 +98,17 @@ pub(super) struct Entry {
 
 impl Entry {
     fn insert_into(&self, set: &mut PatternSetBuilder, rule: u32) {
-        if self.globs {
-            set.insert_globs(&self.pattern, rule);
-        } else {
-            set.insert(&self.pattern, rule);
-        }
+        let tokens = self.pattern.iter().map(PatternToken::as_deref);
+        set.insert_tokens(tokens, rule, self.globs);
     }
 }
 
 /// Everything that one identity may do. Made by `Policy::assign`; shared by the sessions of the identity.
 #[derive(Debug)]
 pub struct Permissions {
-    shared: Arc<Rights>,
-    own: Option<Box<Rights>>,
+    rights: Arc<Rights>,
+    /// What the identity fills the places with.
+    fillings: Box<[Option<Filling>]>,
     inboxes: Inboxes,
     responses: Option<Responses>,
     own_prefix: Option<Box<[u8]>>,
@@ -131,10 +130,10 @@ pub(super) struct Frame {
 }
 
 impl Permissions {
-    pub(super) fn new(shared: Arc<Rights>, own: Option<Rights>, frame: Frame) -> Self {
+    pub(super) fn new(rights: Arc<Rights>, identity: &Identity, frame: Frame) -> Self {
         Self {
-            shared,
-            own: own.map(Box::new),
+            fillings: rights.places.fill(identity),
+            rights,
             inboxes: frame.inboxes,
             responses: frame.responses,
             own_prefix: frame.own_prefix,
@@ -150,8 +149,7 @@ impl Permissions {
 
     /// Whether some deny entry is about plain subscriptions, so that deliveries may have to be kept back.
     pub fn filters_deliveries(&self) -> bool {
-        self.layers()
-            .any(|(layer, _)| !layer.deny_subscribe.is_empty())
+        !self.rights.deny_subscribe.is_empty()
     }
 
     pub(super) const fn inboxes(&self) -> Inboxes {
@@ -176,26 +174,18 @@ impl Permissions {
         &self.owner
     }
 
-    fn layers(&self) -> impl Iterator<Item = (&Rights, u32)> {
-        std::iter::once((&*self.shared, 0)).chain(self.own.as_deref().map(|own| (own, OWN)))
+    /// A set of patterns as it is for the identity.
+    fn of<'a>(&'a self, set: &'a PatternSet) -> FilledSet<'a> {
+        set.filled(&self.fillings)
+    }
+
+    fn deny_subscribe(&self) -> FilledSet<'_> {
+        self.of(&self.rights.deny_subscribe)
     }
 
     /// The text of a rule.
     pub(super) fn rule(&self, id: RuleId) -> Option<Arc<str>> {
-        let layer = match id.0 & OWN {
-            0 => &*self.shared,
-            _ => self.own.as_deref()?,
-        };
-        layer.rules.get((id.0 & !OWN) as usize).cloned()
-    }
-
-    /// The text behind a value of the trie of one layer.
-    fn first(&self, ask: impl Fn(&Rights) -> Option<u32>) -> Option<RuleId> {
-        if let Some(rule) = ask(&self.shared) {
-            return Some(RuleId(rule));
-        }
-        let own = self.own.as_deref()?;
-        ask(own).map(|rule| RuleId(rule | OWN))
+        self.rights.rules.get(id.0 as usize).cloned()
     }
 
     /// Whether the subject may be published to. A subject with wildcard tokens must lie inside a grant whole and have
@@ -205,26 +195,24 @@ impl Permissions {
             return Verdict::Refused(DenialReason::ReservedSubject, None);
         }
         let wide = has_wildcard(subject);
-        let granted = self.first(|layer| {
-            if wide {
-                layer.publish.covers(subject)
-            } else {
-                layer.publish.matches(subject)
-            }
-        });
+        let grants = self.of(&self.rights.publish);
+        let granted = if wide {
+            grants.covers(subject)
+        } else {
+            grants.matches(subject)
+        };
         let Some(rule) = granted else {
             return Verdict::Refused(DenialReason::NotGranted, None);
         };
-        let denied = self.first(|layer| {
-            if wide {
-                layer.deny_publish.overlaps(subject)
-            } else {
-                layer.deny_publish.matches(subject)
-            }
-        });
+        let denies = self.of(&self.rights.deny_publish);
+        let denied = if wide {
+            denies.overlaps(subject)
+        } else {
+            denies.matches(subject)
+        };
         match denied {
-            Some(rule) => Verdict::Refused(DenialReason::Denied, Some(rule)),
-            None => Verdict::Granted(rule),
+            Some(rule) => Verdict::Refused(DenialReason::Denied, Some(RuleId(rule))),
+            None => Verdict::Granted(RuleId(rule)),
         }
     }
 
@@ -234,11 +222,7 @@ impl Permissions {
         if is_reserved_subject(subject) || has_wildcard(subject) {
             return None;
         }
-        let mut reaches = self
-            .layers()
-            .filter_map(|(layer, _)| layer.publish.reach(subject));
-        let mut reach = reaches.next()?;
-        reach = reaches.fold(reach, std::cmp::min);
+        let mut reach = self.of(&self.rights.publish).reach(subject)?;
         let reserved = matches!(subject.first(), Some(b'$' | b'_'));
         for _ in 0..NARROWINGS {
             let beginning = subject.get(..reach.prefix)?;
@@ -254,12 +238,7 @@ impl Permissions {
 
     /// Whether some deny entry matches a subject with this beginning.
     fn denies_below(&self, beginning: &[u8], below: Below) -> bool {
-        let mut denied = self
-            .layers()
-            .map(|(layer, _)| &layer.deny_publish)
-            .filter(|set| !set.is_empty())
-            .peekable();
-        if denied.peek().is_none() {
+        if self.rights.deny_publish.is_empty() {
             return false;
         }
         let mut pattern: SmallVec<[u8; 128]> = SmallVec::from_slice(beginning);
@@ -267,7 +246,8 @@ impl Permissions {
             Below::Anything => b'>',
             Below::OneToken => b'*',
         });
-        denied.any(|set| set.overlaps(&pattern).is_some())
+        let denies = self.of(&self.rights.deny_publish);
+        denies.overlaps(&pattern).is_some()
     }
 
     /// Whether the subject may be subscribed to, inboxes of the session's own aside.
@@ -281,28 +261,25 @@ impl Permissions {
                 filtered: false,
             };
         }
-        let roles = self.layers().map(|(layer, _)| layer.roles.len()).max();
-        let granted = (0..roles.unwrap_or(0))
-            .find_map(|role| self.role_grants_subscribe(role, subject, queue));
+        let mut roles = self.rights.roles.iter();
+        let granted = roles.find_map(|role| self.role_grants_subscribe(role, subject, queue));
         let verdict = match granted {
-            Some(rule) => Verdict::Granted(rule),
+            Some(rule) => Verdict::Granted(RuleId(rule)),
             None => Verdict::Refused(DenialReason::NotGranted, None),
         };
         SubscribeVerdict {
             verdict,
-            filtered: queue.is_none()
-                && self
-                    .first(|layer| layer.deny_subscribe.overlaps(subject))
-                    .is_some(),
+            filtered: queue.is_none() && self.deny_subscribe().overlaps(subject).is_some(),
         }
     }
 
     /// Whether everything on the subject may be read: as a subscription that no deny entry touches.
     pub(super) fn reads(&self, subject: &[u8]) -> Verdict {
         let judged = self.subscribe(subject, None);
-        let overlapping = |layer: &Rights| layer.deny_subscribe.overlaps(subject);
-        match self.first(overlapping) {
-            Some(rule) if judged.filtered => Verdict::Refused(DenialReason::Denied, Some(rule)),
+        match self.deny_subscribe().overlaps(subject) {
+            Some(rule) if judged.filtered => {
+                Verdict::Refused(DenialReason::Denied, Some(RuleId(rule)))
+            }
             _ => judged.verdict,
         }
     }
@@ -313,66 +290,49 @@ impl Permissions {
         subject: &[u8],
         queue: Option<&[u8]>,
     ) -> Option<Verdict> {
-        let denied = |rule| Some(Verdict::Refused(DenialReason::Denied, Some(rule)));
+        let refused = |reason, rule| Some(Verdict::Refused(reason, Some(RuleId(rule))));
         if queue == Some(SYSTEM_QUEUE) {
             return Some(Verdict::Refused(DenialReason::SystemQueue, None));
         }
-        let literal = |layer: &Rights| layer.deny_subscribe.matches_literally(subject);
-        if let Some(rule) = self.first(literal) {
-            return denied(rule);
+        let denies = self.deny_subscribe();
+        if let Some(rule) = denies.matches_literally(subject) {
+            return refused(DenialReason::Denied, rule);
         }
         let queue = queue?;
-        let in_group = |layer: &Rights| layer.deny_queues.literal(subject, queue);
-        if let Some(rule) = self.first(in_group) {
-            return denied(rule);
+        let denied_queues = self.rights.deny_queues.filled(&self.fillings);
+        if let Some(rule) = denied_queues.literal(subject, queue) {
+            return refused(DenialReason::Denied, rule);
         }
-        let overlapping = |layer: &Rights| {
-            let plain = layer.deny_subscribe.overlaps(subject);
-            plain.or_else(|| layer.deny_queues.overlapping(subject, queue))
-        };
-        let rule = self.first(overlapping)?;
-        Some(Verdict::Refused(
-            DenialReason::QueueOverlapsDeny,
-            Some(rule),
-        ))
+        let overlapping = denies.overlaps(subject);
+        let rule = overlapping.or_else(|| denied_queues.overlapping(subject, queue))?;
+        refused(DenialReason::QueueOverlapsDeny, rule)
     }
 
     fn role_grants_subscribe(
         &self,
-        role: usize,
+        role: &RoleRights,
         subject: &[u8],
         queue: Option<&[u8]>,
-    ) -> Option<RuleId> {
-        let of_role = |layer: &Rights, ask: &dyn Fn(&RoleRights) -> Option<u32>| {
-            layer.roles.get(role).and_then(ask)
-        };
-        if let Some(queue) = queue {
-            let narrowed = self
-                .layers()
-                .filter_map(|(layer, _)| layer.roles.get(role))
-                .any(|rights| rights.queues.concerns(subject));
-            if narrowed {
-                return self.first(|layer| {
-                    of_role(layer, &|rights| rights.queues.covering(subject, queue))
-                });
-            }
+    ) -> Option<u32> {
+        let queues = role.queues.filled(&self.fillings);
+        match queue {
+            Some(queue) if queues.concerns(subject) => queues.covering(subject, queue),
+            _ => self.of(&role.subscribe).covers(subject),
         }
-        self.first(|layer| of_role(layer, &|rights| rights.subscribe.covers(subject)))
     }
 
     /// Whether a message with this subject may be delivered.
     pub(super) fn delivers(&self, subject: &[u8]) -> bool {
-        self.first(|layer| layer.deny_subscribe.matches(subject))
-            .is_none()
+        self.deny_subscribe().matches(subject).is_none()
     }
 
     /// The deny entry that keeps a message with this subject back.
     pub(super) fn keeps_back(&self, subject: &[u8]) -> Option<RuleId> {
-        self.first(|layer| layer.deny_subscribe.matches(subject))
+        self.deny_subscribe().matches(subject).map(RuleId)
     }
 }
 
-/// One layer of compiled entries.
+/// The compiled entries of a set of roles.
 #[derive(Debug, Default)]
 pub(super) struct Rights {
     publish: PatternSet,
@@ -381,6 +341,7 @@ pub(super) struct Rights {
     deny_queues: QueueSet,
     roles: Box<[RoleRights]>,
     rules: Box<[Arc<str>]>,
+    places: Places,
 }
 
 /// The subscribe grants of one role.
@@ -392,7 +353,7 @@ struct RoleRights {
 
 impl Rights {
     /// Compiles the entries of `roles` roles.
-    pub(super) fn compile(roles: usize, entries: impl IntoIterator<Item = Entry>) -> Self {
+    pub(super) fn compile(roles: usize, entries: Vec<Entry>, places: Places) -> Self {
         let mut rules = Vec::new();
         let mut sets: [PatternSetBuilder; 3] = Default::default();
         let [publish, deny_publish, deny_subscribe] = &mut sets;
@@ -442,6 +403,7 @@ impl Rights {
                 })
                 .collect(),
             rules: rules.into(),
+            places,
         }
     }
 }

@@ -9,10 +9,10 @@ use crate::identity::Identity;
 const LONGEST_VALUE: usize = 64;
 
 /// A text with templates in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Template(Vec<Piece>);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Piece {
     Text(Box<str>),
     Claim(Box<str>),
@@ -84,6 +84,38 @@ impl Template {
     /// The name of the template that has no usable value.
     pub(super) fn fill(&self, identity: &Identity) -> Result<String, &str> {
         self.fill_with(|name| value_of(identity, name))
+    }
+
+    /// The name of a template that has no usable value for an identity.
+    pub(super) fn lacks(&self, identity: &Identity) -> Option<&str> {
+        self.0.iter().find_map(|piece| match piece {
+            Piece::Claim(name) if value_of(identity, name).is_none() => Some(&**name),
+            Piece::Claim(_) | Piece::Text(_) => None,
+        })
+    }
+
+    /// The tokens of the text. What takes a template's place is a part of one.
+    pub(super) fn tokens(&self) -> Vec<Self> {
+        let mut tokens = vec![Vec::new()];
+        for piece in &self.0 {
+            let Piece::Text(text) = piece else {
+                if let Some(token) = tokens.last_mut() {
+                    token.push(piece.clone());
+                }
+                continue;
+            };
+            for (index, part) in text.split('.').enumerate() {
+                if index > 0 {
+                    tokens.push(Vec::new());
+                }
+                if let Some(token) = tokens.last_mut()
+                    && !part.is_empty()
+                {
+                    token.push(Piece::Text(part.into()));
+                }
+            }
+        }
+        tokens.into_iter().map(Self).collect()
     }
 
     /// The text with the same plain token in every place, to check the rest of it.

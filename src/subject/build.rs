@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::set::{EMPTY_SLOT, GlobEdge, NONE, Node, PatternSet, Slot, hash, head, slot_of};
+use super::set::{EMPTY_SLOT, Edge, NONE, Node, PatternSet, Slot, Test, hash, head, slot_of};
 use super::{Pattern, TokenGlob};
 
 /// Collects patterns, then compiles them.
@@ -20,25 +20,56 @@ struct Draft {
     value: Option<u32>,
     rest: Option<u32>,
     star: Option<u32>,
-    globs: Vec<(TokenGlob, u32)>,
+    edges: Vec<Edge>,
     children: BTreeMap<Box<[u8]>, u32>,
+}
+
+/// One token of a pattern that is the same for everybody but for some tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PatternToken<T> {
+    /// As written.
+    Text(T),
+    /// What fills the place of this number.
+    Place(u32),
+}
+
+impl<T: std::ops::Deref> PatternToken<T> {
+    /// The same, borrowed.
+    pub fn as_deref(&self) -> PatternToken<&T::Target> {
+        match self {
+            Self::Text(text) => PatternToken::Text(text),
+            Self::Place(place) => PatternToken::Place(*place),
+        }
+    }
+}
+
+impl Draft {
+    /// Where an edge leads; to `fresh` if it is new.
+    fn edge(&mut self, test: Test, fresh: u32) -> u32 {
+        if let Some(known) = self.edges.iter().find(|known| known.test == test) {
+            return known.child;
+        }
+        self.edges.push(Edge { test, child: fresh });
+        fresh
+    }
 }
 
 impl PatternSetBuilder {
     /// Adds a pattern with its value, which must be less than `u32::MAX`. A pattern that is there already keeps its
     /// first value. Answers with the value that the pattern has now.
     pub fn insert(&mut self, pattern: &Pattern, value: u32) -> u32 {
-        self.insert_tokens(pattern.tokens(), value, false)
+        self.insert_tokens(pattern.tokens().map(PatternToken::Text), value, false)
     }
 
     /// Adds a pattern whose tokens may be globs ([`TokenGlob`]).
     pub fn insert_globs(&mut self, pattern: &Pattern, value: u32) -> u32 {
-        self.insert_tokens(pattern.tokens(), value, true)
+        self.insert_tokens(pattern.tokens().map(PatternToken::Text), value, true)
     }
 
-    fn insert_tokens<'a>(
+    /// Adds a pattern token by token, as [`Self::insert`] does, with `globs` as [`Self::insert_globs`] does.
+    pub fn insert_tokens<'a>(
         &mut self,
-        tokens: impl Iterator<Item = &'a [u8]>,
+        tokens: impl Iterator<Item = PatternToken<&'a [u8]>>,
         value: u32,
         globs: bool,
     ) -> u32 {
@@ -51,24 +82,17 @@ impl PatternSetBuilder {
             let Some(node) = self.nodes.get_mut(at as usize) else {
                 return value;
             };
-            if token == b">" {
+            if token == PatternToken::Text(b">") {
                 self.len += usize::from(node.rest.is_none());
                 return *node.rest.get_or_insert(value);
             }
-            let glob = if globs { TokenGlob::parse(token) } else { None };
-            let child = if token == b"*" {
-                *node.star.get_or_insert(fresh)
-            } else if let Some(glob) = glob {
-                let known = node.globs.iter().find(|(known, _)| *known == glob);
-                match known {
-                    Some((_, child)) => *child,
-                    None => {
-                        node.globs.push((glob, fresh));
-                        fresh
-                    }
-                }
-            } else {
-                *node.children.entry(token.into()).or_insert(fresh)
+            let child = match token {
+                PatternToken::Text(b"*") => *node.star.get_or_insert(fresh),
+                PatternToken::Text(text) => match globs.then(|| TokenGlob::parse(text)).flatten() {
+                    Some(glob) => node.edge(Test::Glob(glob), fresh),
+                    None => *node.children.entry(text.into()).or_insert(fresh),
+                },
+                PatternToken::Place(place) => node.edge(Test::Place(place), fresh),
             };
             if child == fresh {
                 self.nodes.push(Draft::default());
@@ -84,25 +108,20 @@ impl PatternSetBuilder {
 
     /// Compiles the set.
     pub fn build(self) -> PatternSet {
-        let edges: usize = self.nodes.iter().map(|draft| draft.children.len()).sum();
+        let literals: usize = self.nodes.iter().map(|draft| draft.children.len()).sum();
         let mut set = PatternSet {
             nodes: vec![Node::EMPTY; self.nodes.len()].into(),
-            slots: vec![EMPTY_SLOT; (edges.saturating_mul(2)).next_power_of_two()].into(),
-            globs: Box::default(),
+            slots: vec![EMPTY_SLOT; (literals.saturating_mul(2)).next_power_of_two()].into(),
+            edges: Box::default(),
             children: Box::default(),
             text: Box::default(),
             len: self.len,
         };
-        let (mut globs, mut children) = (Vec::new(), Vec::with_capacity(edges));
+        let (mut edges, mut children) = (Vec::new(), Vec::with_capacity(literals));
         let mut text = TokenTexts::default();
         for (index, draft) in self.nodes.into_iter().enumerate() {
-            let glob_start = place(globs.len());
-            globs.extend(
-                draft
-                    .globs
-                    .into_iter()
-                    .map(|(glob, child)| GlobEdge { glob, child }),
-            );
+            let edge_start = place(edges.len());
+            edges.extend(draft.edges);
             let child_start = place(children.len());
             for (token, child) in draft.children {
                 children.push(child);
@@ -114,12 +133,12 @@ impl PatternSetBuilder {
                     value: draft.value.unwrap_or(NONE),
                     rest: draft.rest.unwrap_or(NONE),
                     star: draft.star.unwrap_or(NONE),
-                    globs: (glob_start, place(globs.len())),
+                    edges: (edge_start, place(edges.len())),
                     children: (child_start, place(children.len())),
                 };
             }
         }
-        set.globs = globs.into();
+        set.edges = edges.into();
         set.children = children.into();
         set.text = text.into_bytes();
         set

@@ -5,6 +5,7 @@
 //! while it answers a question, recurse on the length of a subject, or know what a permission is.
 
 mod build;
+mod filled;
 mod pattern;
 mod set;
 mod words;
@@ -12,10 +13,11 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-pub use build::PatternSetBuilder;
+pub use build::{PatternSetBuilder, PatternToken};
+pub use filled::{Below, FilledSet, Filling, Reach};
 pub use pattern::{Pattern, PatternError, TokenGlob};
+pub use set::PatternSet;
 pub(crate) use set::mix_bytes;
-pub use set::{Below, PatternSet, Reach};
 pub(crate) use words::{are_plain_tokens, begins_with, is_plain_token, is_word};
 
 /// The byte between two tokens.

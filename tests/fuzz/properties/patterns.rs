@@ -61,13 +61,16 @@ fn ask(set: &PatternSet, kept: &[Pattern], asked: &[u8]) {
         assert_eq!(one.is_some(), !wanted.is_empty(), "{what}");
         assert!(one.is_none_or(|value| wanted.contains(&value)), "{what}");
     };
-    let seen = visited(&|visit| set.each_match(asked, visit));
+    let seen = visited(&|visit| set.filled(&[]).each_match(asked, visit));
     check("matches", set.matches(asked), &seen, &fitting(matches));
-    assert_eq!(set.matches_literally(asked).is_some(), !seen.is_empty());
-    let seen = visited(&|visit| set.each_cover(asked, visit));
+    assert_eq!(
+        set.filled(&[]).matches_literally(asked).is_some(),
+        !seen.is_empty()
+    );
+    let seen = visited(&|visit| set.filled(&[]).each_cover(asked, visit));
     check("covers", set.covers(asked), &seen, &fitting(covers));
     let seen = visited(&|visit| {
-        set.each_overlap(asked, |value| {
+        set.filled(&[]).each_overlap(asked, |value| {
             visit(value);
             false
         });

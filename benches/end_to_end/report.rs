@@ -101,6 +101,10 @@ impl Report {
 
     /// Values of a contender divided by those of the yardstick in the same round: with TLS, of the yardstick with TLS.
     pub(super) fn ratios(&self, cell: &Cell) -> Option<Vec<f64>> {
+        if cell.figure == Figure::LinesToCanonical {
+            // A ratio already, within each contender.
+            return None;
+        }
         let secured = cell.contender.ends_with("-tls");
         let yardstick = Cell {
             contender: if secured { YARDSTICK_TLS } else { YARDSTICK }.to_owned(),

@@ -107,7 +107,7 @@ fn config(
     let tls = certificate.map_or_else(String::new, |certificate| {
         let (cert, key) = (certificate.cert.display(), certificate.key.display());
         // In a storm, the first bytes of a client come late: without this, it would get INFO instead of the handshake.
-        format!(", tls: {{ cert: 'file:{cert}', key: 'file:{key}', first_wait: 30s }}")
+        format!(", tls: {{ cert: 'file:{cert}', key: 'file:{key}', first_wait: 5s }}")
     });
     let directory = issuer.idp.directory();
     let mut text = format!(

@@ -163,7 +163,7 @@ impl fmt::Display for Window {
     }
 }
 
-/// The condition that does not hold; printed, it says what the token has and what is wanted.
+/// The conditions that do not hold; printed, they say what the token has and what is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Unmet(String);
 
@@ -229,103 +229,99 @@ impl Require {
         wrong
     }
 
-    /// The first condition that does not hold. A claim that the token lacks never satisfies one.
+    /// The conditions that do not hold, all of them. A claim that the token lacks never satisfies one.
     pub(super) fn unmet(
         &self,
         identity: &Identity,
         source: IpAddr,
         now: Timestamp,
     ) -> Option<Unmet> {
-        let unmet = self
-            .unmet_client(identity)
-            .or_else(|| self.unmet_sign_in(identity, now));
-        if unmet.is_some() {
-            return unmet;
-        }
+        let mut unmet = Vec::new();
+        self.unmet_client(identity, &mut unmet);
+        self.unmet_sign_in(identity, &mut unmet);
+        self.unmet_age(identity, now, &mut unmet);
         if !self.source.is_empty() && !self.source.iter().any(|range| range.contains(source)) {
             let ranges: Vec<String> = self.source.iter().map(ToString::to_string).collect();
-            return Some(Unmet(format!(
+            unmet.push(format!(
                 "source {source} is in none of the ranges {}",
                 ranges.join(", ")
-            )));
+            ));
         }
-        None
+        (!unmet.is_empty()).then(|| Unmet(unmet.join(", and ")))
     }
 
     /// Conditions on the client application and the kind of principal.
-    fn unmet_client(&self, identity: &Identity) -> Option<Unmet> {
+    fn unmet_client(&self, identity: &Identity, unmet: &mut Vec<String>) {
         let kind = match identity.kind {
             Kind::User => PrincipalKind::User,
             Kind::App => PrincipalKind::App,
         };
-        if self.kind.is_some_and(|wanted| wanted != kind) {
+        if let Some(wanted) = self.kind.filter(|wanted| *wanted != kind) {
             let word = |kind: PrincipalKind| match kind {
                 PrincipalKind::User => "user",
                 PrincipalKind::App => "app",
             };
-            let wanted = self.kind.map_or("", word);
-            return Some(Unmet(format!("kind is {}, {wanted} is wanted", word(kind))));
+            unmet.push(format!(
+                "kind is {}, {} is wanted",
+                word(kind),
+                word(wanted)
+            ));
         }
         if let Some(wanted) = self.azpacr
             && identity.azpacr.is_none_or(|found| found < wanted)
         {
             let found = shown(identity.azpacr);
-            return Some(Unmet(format!(
+            unmet.push(format!(
                 "azpacr is {found}, {wanted} at least is wanted (1: the client proves itself with a secret, 2: with a certificate)"
-            )));
+            ));
         }
         if self.cnf && identity.certificate_thumbprint.is_none() {
-            return Some(Unmet(
+            unmet.push(
                 "the token is not bound to a TLS client certificate (cnf x5t#S256)".to_owned(),
-            ));
+            );
         }
         if let Some(wanted) = self.acct
             && identity.acct != Some(wanted)
         {
             let found = shown(identity.acct);
-            return Some(Unmet(format!(
+            unmet.push(format!(
                 "acct is {found}, {wanted} is wanted (the optional claim acct must be in the token)"
-            )));
+            ));
         }
         let client = identity.azp.as_deref();
-        if !self.clients.is_empty()
-            && !client.is_some_and(|client| {
-                self.clients
-                    .iter()
-                    .any(|wanted| wanted.eq_ignore_ascii_case(client))
-            })
-        {
+        let listed = |client: &str| {
+            self.clients
+                .iter()
+                .any(|one| one.eq_ignore_ascii_case(client))
+        };
+        if !self.clients.is_empty() && !client.is_some_and(listed) {
             let client = client.unwrap_or("absent");
-            return Some(Unmet(format!("client application {client} is not listed")));
+            unmet.push(format!("client application {client} is not listed"));
         }
         let arm_id = identity.xms_mirid.as_deref();
-        if !self.xms_mirid.is_empty()
-            && !arm_id.is_some_and(|found| {
-                self.xms_mirid
-                    .iter()
-                    .any(|wanted| is_arm_prefix(wanted, found))
-            })
-        {
+        let below = |found: &str| {
+            self.xms_mirid
+                .iter()
+                .any(|wanted| is_arm_prefix(wanted, found))
+        };
+        if !self.xms_mirid.is_empty() && !arm_id.is_some_and(below) {
             let found = arm_id.unwrap_or("absent");
-            return Some(Unmet(format!(
+            unmet.push(format!(
                 "xms_mirid {found} begins with none of those listed"
-            )));
+            ));
         }
-        None
     }
 
-    /// Conditions on how and when somebody signed in.
-    fn unmet_sign_in(&self, identity: &Identity, now: Timestamp) -> Option<Unmet> {
+    /// Conditions on how somebody signed in, and for what.
+    fn unmet_sign_in(&self, identity: &Identity, unmet: &mut Vec<String>) {
         let lists = [
             ("acrs", &self.acrs, &identity.acrs),
             ("amr", &self.amr, &identity.amr),
             ("scp", &self.scopes, &identity.scopes),
         ];
         for (claim, wanted, found) in lists {
-            let missing = wanted
-                .iter()
-                .find(|wanted| !found.iter().any(|found| **found == ***wanted));
-            if let Some(missing) = missing {
+            let lacks = |wanted: &&String| !found.iter().any(|found| **found == ***wanted);
+            for missing in wanted.iter().filter(lacks) {
                 let found: Vec<&str> = found.iter().map(|found| &**found).collect();
                 let cure = match claim {
                     "acrs" => format!(
@@ -334,24 +330,24 @@ impl Require {
                     "scp" => "; have the client request it".to_owned(),
                     _ => String::new(),
                 };
-                return Some(Unmet(format!(
+                unmet.push(format!(
                     "{claim} lacks {missing}, it has [{}]{cure}",
                     found.join(", ")
-                )));
+                ));
             }
         }
+    }
+
+    /// Conditions on when somebody signed in, and when the token was issued.
+    fn unmet_age(&self, identity: &Identity, now: Timestamp, unmet: &mut Vec<String>) {
         if let Some(most) = self.auth_age {
             match identity.auth_time {
-                None => {
-                    return Some(Unmet(
-                        "auth_time is absent (add the optional claim auth_time to the token)"
-                            .to_owned(),
-                    ));
-                }
+                None => unmet.push(
+                    "auth_time is absent (add the optional claim auth_time to the token)"
+                        .to_owned(),
+                ),
                 Some(at) if now.since(at) > most.get() => {
-                    return Some(Unmet(format!(
-                        "signed in at {at}, {most} ago at most is wanted"
-                    )));
+                    unmet.push(format!("signed in at {at}, {most} ago at most is wanted"));
                 }
                 Some(_) => {}
             }
@@ -360,11 +356,10 @@ impl Require {
             && now.since(identity.issued_at) > most.get()
         {
             let at = identity.issued_at;
-            return Some(Unmet(format!(
+            unmet.push(format!(
                 "token was issued at {at}, {most} ago at most is wanted"
-            )));
+            ));
         }
-        None
     }
 }
 

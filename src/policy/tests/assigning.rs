@@ -201,6 +201,51 @@ fn every_condition_must_hold_and_a_missing_claim_never_does() {
 }
 
 #[test]
+fn a_refusal_names_every_condition_that_does_not_hold_and_no_other() {
+    let all = json!({
+        "kind": "app", "azpacr": 2, "cnf": true, "acct": 1, "clients": ["44b0d9d0-6c4b-4e8c-8d80-cc7f0c5a3b9e"],
+        "xms_mirid": "/subscriptions/2d5f", "acrs": ["c1", "c2"], "amr": "mfa", "scopes": ["A", "B"], "auth_age": "1h",
+        "max_token_age": "5m", "source": ["192.0.2.0/24"],
+    });
+    let mut who = identity();
+    who.issued_at = NOW.minus(std::time::Duration::from_secs(301));
+    let sentence = |require: &Value, who: &Identity| {
+        let refusal = assign(&with(require.clone()), who).expect_err("a condition");
+        assert_eq!(refusal.code(), "authz.condition");
+        refusal.sentence()
+    };
+    let words = [
+        ("kind", "kind is user"),
+        ("azpacr", "azpacr is 1, 2 at least"),
+        ("cnf", "not bound to a TLS client certificate"),
+        ("acct", "acct is "),
+        ("clients", "client application "),
+        ("xms_mirid", "xms_mirid absent"),
+        ("acrs", "acrs lacks c1"),
+        ("acrs", "acrs lacks c2"),
+        ("amr", "amr lacks mfa"),
+        ("scopes", "scp lacks A"),
+        ("scopes", "scp lacks B"),
+        ("auth_age", "auth_time is absent"),
+        ("max_token_age", "token was issued at"),
+        (
+            "source",
+            "source 10.1.2.3 is in none of the ranges 192.0.2.0/24",
+        ),
+    ];
+    let said = sentence(&all, &who);
+    for (_, word) in words {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    for (key, value) in all.as_object().expect("conditions") {
+        let said = sentence(&json!({ key: value }), &who);
+        for (of, word) in words {
+            assert_eq!(said.contains(word), of == key, "{key}, {word}: {said}");
+        }
+    }
+}
+
+#[test]
 fn conditions_on_time_and_place_have_edges() {
     let plain = &|_: &mut Identity| {};
     let old = &|who: &mut Identity| who.issued_at = NOW.minus(std::time::Duration::from_secs(301));

@@ -6,7 +6,6 @@
 mod issuers;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::address;
@@ -303,14 +302,6 @@ impl Expectations {
         &self.sources
     }
 
-    /// Names of the key sources, in the same order: labels of metrics and of readiness.
-    pub fn source_names(&self) -> Vec<Arc<str>> {
-        self.sources
-            .iter()
-            .map(|source| Arc::from(&*source.name))
-            .collect()
-    }
-
     /// The bounds.
     pub const fn limits(&self) -> TokenLimits {
         self.limits
@@ -388,7 +379,13 @@ impl Expectations {
             return Err(ExpectationsError::Twice(row.issuer));
         }
         self.authorities.push(row);
-        self.sources.extend(sources);
+        for mut source in sources {
+            // One tenant id in two clouds is two sources, and a name is what metrics tell them by.
+            if self.sources.iter().any(|known| known.name == source.name) {
+                source.name = format!("{} {}", source.name, source.location.url()).into();
+            }
+            self.sources.push(source);
+        }
         Ok(())
     }
 }

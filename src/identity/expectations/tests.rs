@@ -84,6 +84,20 @@ fn audiences_are_ones_own() {
 }
 
 #[test]
+fn no_two_sources_have_one_name() {
+    let mut table = Expectations::entra(&entra()).unwrap();
+    let elsewhere = Entra {
+        cloud: Cloud::custom("http://127.0.0.1:9333"),
+        ..entra()
+    };
+    table.add_entra(&elsewhere).unwrap();
+    let names = table.sources().iter().map(|source| &*source.name);
+    let names: std::collections::BTreeSet<&str> = names.collect();
+    assert_eq!(names.len(), 4, "{names:?}");
+    assert!(names.contains(&*format!("entra-v2-{TID}")));
+}
+
+#[test]
 fn an_issuer_listed_twice_is_refused() {
     let mut table = Expectations::entra(&entra()).unwrap();
     assert!(matches!(

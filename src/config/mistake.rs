@@ -179,9 +179,9 @@ pub(super) const REFERENCE_SCHEMES: [&str; 3] = ["env:", "file:", "keyvault:"];
 /// Whether the value of this key is a secret, or would be with the spelling corrected.
 pub(super) fn is_secret_key(key: &str) -> bool {
     let key = key.trim_matches(['"', '\'']).to_ascii_lowercase();
-    SECRET_KEYS
-        .iter()
-        .any(|name| *name == key || (key.len() > 4 && suggest::distance(name, &key) <= 1))
+    SECRET_KEYS.iter().any(|name| {
+        *name == key || (key.len() > 4 && suggest::distance_within(name, &key, 1).is_some())
+    })
 }
 
 /// The line with everything masked that may be a secret.

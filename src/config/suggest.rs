@@ -15,8 +15,8 @@ pub(super) fn nearest<'a>(
     };
     words
         .into_iter()
-        .map(|word| (distance(word, &wrong), word))
-        .filter(|(distance, word)| *distance <= allowed && *distance < word.chars().count())
+        .filter_map(|word| Some((distance_within(word, &wrong, allowed)?, word)))
+        .filter(|(distance, word)| *distance < word.chars().count())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, word)| word)
 }
@@ -28,8 +28,18 @@ pub(super) fn hint<'a>(wrong: &str, words: impl IntoIterator<Item = &'a str>) ->
         .unwrap_or_default()
 }
 
+/// The edit distance where it is at most `allowed`. Words whose lengths differ by more need no look.
+pub(super) fn distance_within(a: &str, b: &str, allowed: usize) -> Option<usize> {
+    // A character has at most four bytes.
+    let near = |a: &str, b: &str| a.len() <= b.len().saturating_add(allowed).saturating_mul(4);
+    if !near(a, b) || !near(b, a) || a.chars().count().abs_diff(b.chars().count()) > allowed {
+        return None;
+    }
+    Some(distance(a, b)).filter(|distance| *distance <= allowed)
+}
+
 /// Edit distance with transposition of neighbours (optimal string alignment). Long words count as far apart.
-pub(super) fn distance(a: &str, b: &str) -> usize {
+fn distance(a: &str, b: &str) -> usize {
     const LONG: usize = 64;
     let a: Vec<char> = a.chars().take(LONG + 1).collect();
     let b: Vec<char> = b.chars().take(LONG + 1).collect();
@@ -40,7 +50,8 @@ pub(super) fn distance(a: &str, b: &str) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
+        let mut row = Vec::with_capacity(b.len() + 1);
+        row.push(i + 1);
         for (j, y) in b.iter().enumerate() {
             let cost = usize::from(x != y);
             let mut best = (cell(&last, j) + cost)
@@ -66,6 +77,9 @@ mod tests {
         assert_eq!(distance("audience", "audiences"), 1);
         assert_eq!(distance("publish", "pubilsh"), 1);
         assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance_within("token", "tokne", 1), Some(1));
+        assert_eq!(distance_within("token", "tok", 1), None);
+        assert_eq!(distance_within("passwörd", "password", 1), Some(1));
         let keys = ["audiences", "tenants", "accept"];
         assert_eq!(nearest("audience", keys), Some("audiences"));
         assert_eq!(nearest("Tenant", keys), Some("tenants"));

@@ -26,21 +26,43 @@ pub fn pattern_set(data: &[u8]) {
     }
     let set = builder.build();
     assert_eq!(set.len(), kept.len());
+    let known: Vec<Known<'_>> = kept.iter().map(Known::of).collect();
     for asked in lines.take(64) {
-        ask(&set, &kept, asked);
+        ask(&set, &known, asked);
     }
     for asked in &kept {
-        ask(&set, &kept, asked.as_bytes());
+        ask(&set, &known, asked.as_bytes());
     }
 }
+
+/// A pattern of the set, and its words.
+#[derive(Debug)]
+struct Known<'a> {
+    pattern: &'a [u8],
+    words: Vec<&'a [u8]>,
+}
+
+impl<'a> Known<'a> {
+    fn of(pattern: &'a Pattern) -> Self {
+        let pattern = pattern.as_bytes();
+        Self {
+            pattern,
+            words: words(pattern),
+        }
+    }
+}
+
+/// Something that the words of a pattern have to do with those of what is asked.
+type Relation = fn(&[&[u8]], &[&[u8]]) -> bool;
 
 /// Calls with every value of a set that answers some question.
 type Visit<'a> = dyn Fn(&mut dyn FnMut(u32)) + 'a;
 
-fn ask(set: &PatternSet, kept: &[Pattern], asked: &[u8]) {
-    let fitting = |fits: fn(&[u8], &[u8]) -> bool| -> Vec<u32> {
+fn ask(set: &PatternSet, kept: &[Known<'_>], asked: &[u8]) {
+    let told = words(asked);
+    let fitting = |fits: Relation| -> Vec<u32> {
         let all = kept.iter().enumerate();
-        let fitting = all.filter(|(_, pattern)| fits(pattern.as_bytes(), asked));
+        let fitting = all.filter(|(_, known)| fits(&known.words, &told));
         fitting
             .map(|(at, _)| u32::try_from(at).expect("few"))
             .collect()
@@ -76,17 +98,16 @@ fn ask(set: &PatternSet, kept: &[Pattern], asked: &[u8]) {
         });
     });
     check("overlaps", set.overlaps(asked), &seen, &fitting(overlaps));
-    for pattern in kept {
-        let pattern = pattern.as_bytes();
-        if is_valid_subject(asked) {
-            assert_eq!(is_subset(asked, pattern), covers(pattern, asked));
+    let is_valid = is_valid_subject(asked);
+    for known in kept {
+        let covered = covers(&known.words, &told);
+        if is_valid {
+            assert_eq!(is_subset(asked, known.pattern), covered);
         }
-        if covers(pattern, asked) {
-            assert!(
-                overlaps(pattern, asked),
-                "what is inside has something in common"
-            );
-        }
+        assert!(
+            !covered || overlaps(&known.words, &told),
+            "what is inside has something in common"
+        );
     }
 }
 
@@ -95,30 +116,28 @@ fn words(subject: &[u8]) -> Vec<&[u8]> {
 }
 
 /// The pattern matches the words of `asked` taken as they are.
-fn matches(pattern: &[u8], asked: &[u8]) -> bool {
-    let asked = words(asked);
-    let pattern = words(pattern);
+fn matches(pattern: &[&[u8]], asked: &[&[u8]]) -> bool {
     if asked.iter().any(|word| word.is_empty()) {
         return false;
     }
     let fits = |(wanted, word): (&&[u8], &&[u8])| *wanted == b"*" || wanted == word;
     match pattern.split_last() {
         Some((last, fixed)) if *last == b">" => {
-            asked.len() > fixed.len() && fixed.iter().zip(&asked).all(fits)
+            asked.len() > fixed.len() && fixed.iter().zip(asked).all(fits)
         }
-        _ => asked.len() == pattern.len() && pattern.iter().zip(&asked).all(fits),
+        _ => asked.len() == pattern.len() && pattern.iter().zip(asked).all(fits),
     }
 }
 
 /// Every subject of `asked` is one of the pattern. A `>` of `asked` is a wildcard at its end only, as in nats-server.
-fn covers(pattern: &[u8], asked: &[u8]) -> bool {
-    let tail = words(asked).last() == Some(&&b">"[..]);
-    let pattern_tail = words(pattern).last() == Some(&&b">"[..]);
+fn covers(pattern: &[&[u8]], asked: &[&[u8]]) -> bool {
+    let tail = asked.last() == Some(&&b">"[..]);
+    let pattern_tail = pattern.last() == Some(&&b">"[..]);
     matches(pattern, asked) && (!tail || pattern_tail)
 }
 
 /// The two have a subject in common.
-fn overlaps(pattern: &[u8], asked: &[u8]) -> bool {
+fn overlaps(pattern: &[&[u8]], asked: &[&[u8]]) -> bool {
     fn meet(one: &[&[u8]], other: &[&[u8]]) -> bool {
         match (one, other) {
             ([], []) => true,
@@ -130,6 +149,5 @@ fn overlaps(pattern: &[u8], asked: &[u8]) -> bool {
             }
         }
     }
-    let asked = words(asked);
-    !asked.iter().any(|word| word.is_empty()) && meet(&words(pattern), &asked)
+    !asked.iter().any(|word| word.is_empty()) && meet(pattern, asked)
 }

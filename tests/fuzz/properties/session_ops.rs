@@ -5,7 +5,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use natsentry::policy::{Judge, Permissions};
-use natsentry::session::{Admission, CloseReason, EventKind, Farewell, Need, Refusal, RoleLimits};
+use natsentry::session::{
+    Admission, CloseReason, Event, EventKind, Farewell, Need, Refusal, RoleLimits,
+};
 use natsentry::wire::side_channels;
 use serde_json::json;
 
@@ -97,7 +99,14 @@ struct Play<'s> {
     judged_by: Vec<usize>,
     policy: usize,
     checked: usize,
-    heard: usize,
+    /// Messages among the operations checked.
+    published: u64,
+    /// Bytes that the client has read.
+    read: usize,
+    last_said: Option<Said>,
+    /// Facts looked at, and ends among them.
+    told: usize,
+    ends: usize,
     /// Policies that were in force while a delivery was under way.
     filtered_by: Vec<usize>,
     admitted: bool,
@@ -121,7 +130,11 @@ pub fn session_ops(data: &[u8]) {
         judged_by: vec![0],
         policy: 0,
         checked: 0,
-        heard: 0,
+        published: 0,
+        read: 0,
+        last_said: None,
+        told: 0,
+        ends: 0,
         filtered_by: vec![0],
         admitted: false,
         closed: None,
@@ -273,15 +286,13 @@ impl Play<'_> {
             assert_eq!(session.poll_timeout(), None);
         }
         self.closed = close;
-        let ends = self
-            .front
-            .events
-            .iter()
-            .filter(|event| matches!(event.kind, EventKind::Closed(_)));
-        let last = self.front.events.last();
-        let closed_last = last.is_some_and(|event| matches!(event.kind, EventKind::Closed(_)));
+        let is_end = |event: &Event| matches!(event.kind, EventKind::Closed(_));
+        let new = &self.front.events[self.told..];
+        self.ends += new.iter().filter(|event| is_end(event)).count();
+        self.told = self.front.events.len();
+        let closed_last = self.front.events.last().is_some_and(is_end);
         assert_eq!(
-            ends.count(),
+            self.ends,
             usize::from(close.is_some()),
             "one fact for one end"
         );
@@ -313,16 +324,14 @@ impl Play<'_> {
                 _ => {}
             }
         }
+        let new = self.server.ops()[self.checked..].iter();
+        let messages = new.filter(|op| matches!(op, Op::Publish { .. }));
+        self.published += messages.count() as u64;
         self.checked = self.server.ops().len();
         if self.server.is_between_operations() && self.front.session.to_upstream().is_drained() {
             self.judged_by = vec![self.policy];
         }
-        let published = self
-            .server
-            .ops()
-            .iter()
-            .filter(|op| matches!(op, Op::Publish { .. }));
-        let published = published.count() as u64;
+        let published = self.published;
         let counted = self.front.session.traffic().messages_in;
         assert!(
             published <= counted,
@@ -337,9 +346,9 @@ impl Play<'_> {
     }
 
     fn check_client(&mut self) {
-        let (said, rest) =
-            peer::read(&self.front.to_client).unwrap_or_else(|why| panic!("the client gets {why}"));
-        for said in &said[self.heard..] {
+        let unread = &self.front.to_client[self.read..];
+        let (said, rest) = peer::read(unread).unwrap_or_else(|why| panic!("the client gets {why}"));
+        for said in &said {
             if let Said::Message {
                 subject, payload, ..
             } = said
@@ -355,7 +364,8 @@ impl Play<'_> {
                 );
             }
         }
-        self.heard = said.len();
+        self.read += unread.len() - rest.len();
+        self.last_said = said.into_iter().next_back().or(self.last_said.take());
         if rest.is_empty() && self.front.session.to_client().is_drained() {
             self.filtered_by = vec![self.policy];
         }
@@ -363,13 +373,13 @@ impl Play<'_> {
 
     fn check_end(&self) {
         let Some(reason) = self.closed else { return };
-        let (said, rest) = peer::read(&self.front.to_client).expect("checked before");
         if let Farewell::Error(_) = reason.farewell()
-            && rest.is_empty()
+            && self.read == self.front.to_client.len()
         {
             assert!(
-                matches!(said.last(), Some(Said::Error(_))),
-                "{reason:?} is said: {said:?}"
+                matches!(self.last_said, Some(Said::Error(_))),
+                "{reason:?} is said: {:?}",
+                self.last_said
             );
         }
     }

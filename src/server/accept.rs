@@ -21,9 +21,14 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How long a connection that has to go may take to be gone.
 const EVICTION: Duration = Duration::from_millis(50);
 
+/// Connections accepted before others get their turn. Each of a thousand that come at once has more to do than its accept,
+/// and a session whose message comes then would wait for all of them.
+const AT_ONCE: u32 = 8;
+
 /// Accepts until `stop`.
 pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, stop: CancellationToken) {
     let mut backoff = BACKOFF_MIN;
+    let mut at_once = 0_u32;
     // What each connection would be asked for otherwise.
     let address = listener.local_addr().ok();
     let address = address.filter(|address| !address.ip().is_unspecified());
@@ -48,6 +53,10 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, stop: Cancel
                     (peer, address),
                     slot,
                 ));
+                at_once = at_once.wrapping_add(1);
+                if at_once.is_multiple_of(AT_ONCE) {
+                    tokio::task::yield_now().await;
+                }
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {

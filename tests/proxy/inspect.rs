@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -110,7 +111,6 @@ async fn inspect_explain_and_the_log_say_the_same_of_every_token() {
         if token.is_empty() || token.ends_with(b"\n") {
             continue;
         }
-        let logged = natsentry.log().lines().count();
         let mut wire = Wire::connect(natsentry.address()).await;
         wire.line().await.expect("INFO");
         let connect = json!({ "verbose": false, "protocol": 1, "auth_token": String::from_utf8_lossy(&token) });
@@ -119,7 +119,7 @@ async fn inspect_explain_and_the_log_say_the_same_of_every_token() {
         if answer.as_deref() != Some("PONG") {
             // A fresh process has fetches to spend where the server's are spent.
             if row.code.as_deref() != Some("key.unknown") {
-                told.insert(row.row.clone(), refusal(&natsentry, logged).await);
+                told.insert(row.row.clone(), refusal(&natsentry, wire.local()).await);
             }
         }
         wanted.push(row.clone());
@@ -140,14 +140,15 @@ async fn inspect_explain_and_the_log_say_the_same_of_every_token() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Code and sentence of the refusal that is logged after so many lines.
-async fn refusal(natsentry: &Binary, after: usize) -> (String, String) {
+/// Code and sentence of the refusal of a client that is logged.
+async fn refusal(natsentry: &Binary, client: SocketAddr) -> (String, String) {
+    let client = client.to_string();
     for _ in 0..3000 {
         let log = natsentry.log();
         let lines = log
             .lines()
-            .skip(after)
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|line| line["client"] == *client);
         for line in lines {
             let message = line["message"].as_str().unwrap_or_default();
             let sentence = message

@@ -37,6 +37,11 @@ impl Wire {
         (wire, info)
     }
 
+    /// The address as the other side sees it.
+    pub fn local(&self) -> SocketAddr {
+        self.tcp.local_addr().expect("an address")
+    }
+
     /// Sends text as it is.
     pub async fn send(&mut self, text: &str) {
         self.send_bytes(text.as_bytes()).await;

@@ -13,6 +13,7 @@
 mod act;
 mod chain;
 mod decision;
+mod line;
 mod record;
 mod sample;
 mod sink;
@@ -30,16 +31,14 @@ pub use self::act::{Act, ActKind};
 pub use self::chain::{Fault, FaultKind, Link, Verified, verify};
 pub use self::decision::DecisionId;
 use self::decision::Decisions;
-use self::record::{
-    AdmittedFields, Bound, BoundFields, EndFields, OperationFields, Record, Shown, Who,
-};
+use self::line::{encode, event_record, summary_line};
+use self::record::{Bound, Record, Shown};
 pub use self::sample::Sampling;
-use self::sample::{Sampler, Summary, Whose};
+use self::sample::{Sampler, Summary};
 pub use self::sink::FileSettings;
 use self::sink::{AuditFile, Target};
 use self::writer::{Order, Shared};
 use crate::session::{CloseReason, Event, EventKind, SessionId};
-use crate::time::Timestamp;
 
 /// Why the audit cannot begin, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -319,91 +318,6 @@ impl Audit {
     fn live(&self) -> std::sync::MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn event_record<'a>(event: &'a Event, name: &'static str, bound: Option<&'a Bound>) -> Record<'a> {
-    let mut record = Record {
-        time: Shown(event.at),
-        event: name,
-        session: Some(event.session.0),
-        who: Who::of(event.identity.as_deref()),
-        client: Some(Shown(event.client)),
-        bound: bound.map(Bound::fields).unwrap_or_default(),
-        ..Record::default()
-    };
-    match &event.kind {
-        EventKind::Connected(connected) => {
-            record.verdict = Some("allow");
-            record.admitted = Some(AdmittedFields::of(connected));
-        }
-        EventKind::Refused {
-            code,
-            sentence,
-            library,
-        } => {
-            record.verdict = Some("refuse");
-            record.reason = Some(code);
-            record.detail = Some(sentence);
-            record.bound = BoundFields::library(library);
-        }
-        EventKind::Postponed {
-            code,
-            sentence,
-            library,
-        } => {
-            record.verdict = Some("not_now");
-            record.reason = Some(code);
-            record.detail = Some(sentence);
-            record.bound = BoundFields::library(library);
-        }
-        EventKind::Revoked { code, sentence } => {
-            record.verdict = Some("refuse");
-            record.reason = Some(code);
-            record.detail = Some(sentence);
-        }
-        EventKind::Denied(denied) => {
-            record.verdict = Some(if denied.observed { "observe" } else { "deny" });
-            record.reason = Some(denied.reason.label());
-            record.rule = denied.rule.as_deref();
-            record.operation = Some(OperationFields::of(denied));
-        }
-        EventKind::Closed(closed) => {
-            record.reason = Some(closed.reason.label());
-            record.blame = Some(closed.reason.blame().label());
-            record.detail = closed.reason.advice();
-            record.end = Some(EndFields::of(closed));
-        }
-    }
-    record
-}
-
-fn summary_line(summary: &Summary, now: Timestamp) -> Vec<u8> {
-    let (identity, client_ip) = match &summary.whose {
-        Some(Whose::Identity(identity)) => (Some(&**identity), None),
-        Some(Whose::Address(address)) => (None, Some(*address)),
-        None => (None, None),
-    };
-    encode(&Record {
-        time: Shown(now),
-        event: "suppressed",
-        reason: Some(summary.event),
-        who: Who::of(identity),
-        client_ip,
-        suppressed: Some(summary.suppressed),
-        since: Some(Shown(summary.since)),
-        ..Record::default()
-    })
-}
-
-/// Strings, numbers and lists of them always encode; were it otherwise, the line would say so rather than be missing.
-fn encode(record: &Record<'_>) -> Vec<u8> {
-    serde_json::to_vec(record).unwrap_or_else(|_| {
-        format!(
-            "{{\"event\":\"{}\",\"detail\":\"not encodable\"}}",
-            record.event
-        )
-        .into_bytes()
-    })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::*;
 use crate::identity::{Groups, Identity, Kind};
 use crate::policy::DenialReason;
 use crate::session::{Closed, Connected, Denied, Operation, Traffic};
+use crate::time::Timestamp;
 
 fn identity() -> Arc<Identity> {
     Arc::new(Identity {

@@ -4,18 +4,21 @@
 //! in), take a label value from a peer, or allocate on the data path (handles are resolved once per session).
 
 mod families;
+mod handles;
 mod labels;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
+use prometheus::{Encoder, IntCounter, IntCounterVec, Registry, TextEncoder};
 
 use self::families::Families;
+pub use self::handles::{Raised, SessionMetrics, TrafficHandles, add_traffic};
+use self::handles::{TrafficCounters, raise_to};
 pub use self::labels::{AuditFigures, GraphFigures, HandshakeResult, KeyFigures, Names, SlotLimit};
 use crate::identity::Kind;
 use crate::policy::DenialReason;
-use crate::session::{CloseReason, Event, EventKind, Operation, Traffic};
+use crate::session::{CloseReason, Event, EventKind, Operation};
 use crate::time::Timestamp;
 
 /// Content type of the text exposition format 0.0.4; Prometheus 3 refuses a scrape without a known one.
@@ -361,62 +364,6 @@ impl Metrics {
         String::from_utf8(out)
             .map_err(|_| MetricsError::Registry(prometheus::Error::Msg("not UTF-8".into())))
     }
-}
-
-/// Adds what passed since the last flush. One call a turn of the pump, not one a message.
-pub fn add_traffic(handles: &TrafficHandles, delta: Traffic) {
-    let counters = &*handles.0;
-    add(&counters.messages_in, delta.messages_in);
-    add(&counters.bytes_in, delta.bytes_in);
-    add(&counters.messages_out, delta.messages_out);
-    add(&counters.bytes_out, delta.bytes_out);
-    add(&counters.filtered, delta.filtered);
-}
-
-/// One live session in the gauges; leaving the scope takes it out again, however the session ends.
-pub struct SessionMetrics {
-    _live: Box<[Raised]>,
-    /// Where its traffic is counted.
-    pub traffic: TrafficHandles,
-}
-
-/// Resolved counters of one upstream's traffic.
-#[derive(Clone)]
-pub struct TrafficHandles(Arc<TrafficCounters>);
-
-struct TrafficCounters {
-    messages_in: IntCounter,
-    messages_out: IntCounter,
-    bytes_in: IntCounter,
-    bytes_out: IntCounter,
-    filtered: IntCounter,
-}
-
-/// A gauge raised by one until this is dropped.
-pub struct Raised(IntGauge);
-
-impl Raised {
-    fn new(gauge: IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Raised {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-fn add(counter: &IntCounter, delta: u64) {
-    if delta > 0 {
-        counter.inc_by(delta);
-    }
-}
-
-/// Brings a counter up to a total that somebody else keeps.
-fn raise_to(counter: &IntCounter, total: u64) {
-    add(counter, total.saturating_sub(counter.get()));
 }
 
 fn seconds(duration: Duration) -> f64 {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::policy::DenialReason;
-use crate::session::{Closed, Denied, SessionId};
+use crate::session::{Closed, Denied, SessionId, Traffic};
 
 fn metrics() -> Metrics {
     let names = Names {

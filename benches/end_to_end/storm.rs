@@ -43,13 +43,15 @@ pub(crate) fn measure(
     }
     let refused = count.saturating_sub(storm.waits.len());
     let mut add = |figure, value| report.add(contender, figure, At::Count(count), value);
-    add(Figure::StormSeconds, storm.took.as_secs_f64());
-    add(Figure::StormP50, percentile(&storm.waits, 50) * 1e3);
-    add(Figure::StormP99, percentile(&storm.waits, 99) * 1e3);
-    add(
-        Figure::StormConnectP99,
-        percentile(&storm.connects, 99) * 1e3,
-    );
+    if refused < count {
+        add(Figure::StormSeconds, storm.took.as_secs_f64());
+        add(Figure::StormP50, percentile(&storm.waits, 50) * 1e3);
+        add(Figure::StormP99, percentile(&storm.waits, 99) * 1e3);
+        add(
+            Figure::StormConnectP99,
+            percentile(&storm.connects, 99) * 1e3,
+        );
+    }
     add(Figure::StormRefused, per(u64::try_from(refused)?, 1.0));
     let mut note = String::new();
     if refused > 0 {

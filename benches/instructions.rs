@@ -27,7 +27,7 @@ type Case = (&'static str, fn(u64) -> u64);
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const CASES: [Case; 20] = [
+const CASES: [Case; 21] = [
     ("publish, canonical", |n| {
         publish(n, "PUB bench.{} 16\r\nxxxxxxxxxxxxxxxx\r\n", 1)
     }),
@@ -63,13 +63,23 @@ const CASES: [Case; 20] = [
     ("publish, LF alone", |n| {
         publish(n, "PUB bench.{} 16\nxxxxxxxxxxxxxxxx\r\n", 1)
     }),
-    ("deliver, 1 subject", |n| deliver(n, " ", 1, false)),
+    ("deliver, 1 subject", |n| deliver(n, " ", 1, &typical())),
     ("deliver, 1 subject, two spaces", |n| {
-        deliver(n, "  ", 1, false)
+        deliver(n, "  ", 1, &typical())
     }),
-    ("deliver", |n| deliver(n, " ", 8, false)),
-    ("deliver, two spaces", |n| deliver(n, "  ", 8, false)),
-    ("deliver, filtered", |n| deliver(n, " ", 8, true)),
+    ("deliver", |n| deliver(n, " ", 8, &typical())),
+    ("deliver, two spaces", |n| deliver(n, "  ", 8, &typical())),
+    ("deliver, may respond", |n| {
+        let mut role = typical();
+        if let Some(fields) = role.as_object_mut() {
+            fields.insert(
+                "respond".to_owned(),
+                serde_json::json!({ "max": 1, "ttl": "30s" }),
+            );
+        }
+        deliver(n, " ", 8, &role)
+    }),
+    ("deliver, filtered", |n| deliver(n, " ", 8, &filtered())),
     ("match, 10 patterns", |n| ask(n, 10)),
     ("match, 1000 patterns", |n| ask(n, 1_000)),
     ("match, 100000 patterns", |n| ask(n, 100_000)),
@@ -100,12 +110,11 @@ fn feed(times: u64, (bytes, count): &(Vec<u8>, u64)) -> u64 {
     *count
 }
 
-fn deliver(times: u64, blanks: &str, subjects: usize, filter: bool) -> u64 {
-    let role = if filter { filtered() } else { typical() };
+fn deliver(times: u64, blanks: &str, subjects: usize, role: &serde_json::Value) -> u64 {
     let frame =
         |n: usize| format!("MSG bench.{n} 1{blanks}16\r\nxxxxxxxxxxxxxxxx\r\n").into_bytes();
     let (bytes, count) = batch(frame, subjects);
-    let mut session = serving(&role);
+    let mut session = serving(role);
     feed_client(&mut session, b"SUB bench.* 1\r\n");
     for _ in 0..times {
         let written = feed_upstream(&mut session, black_box(&bytes));

@@ -32,9 +32,11 @@ impl Session {
         let Some(serving) = &mut self.serving else {
             return 0;
         };
-        if !serving.fences.are_quiet() || serving.judge.tracks_replies() {
+        if !serving.fences.are_quiet() {
             return 0;
         }
+        // A reply is to be remembered then: one message at a time.
+        let replies = !serving.judge.tracks_replies();
         let filters = serving.judge.filters_deliveries();
         let mut source: Option<Source<'_>> = None;
         // With the slot of its subscription.
@@ -49,9 +51,12 @@ impl Session {
                     continue;
                 }
             }
-            let (sizes, read) = match source.as_ref().and_then(|source| source.size(rest)) {
+            let (sizes, read) = match source
+                .as_ref()
+                .and_then(|source| source.size(rest, replies))
+            {
                 Some(sizes) => (sizes, None),
-                None => match Delivered::read(rest) {
+                None => match Delivered::read(rest, replies) {
                     Some((head, sizes)) => (sizes, Some(head)),
                     None => break,
                 },
@@ -104,11 +109,12 @@ impl Session {
 }
 
 impl Source<'_> {
-    /// Size of the message at the start of `input`, and length of its line, when that begins like this.
+    /// Size of the message at the start of `input`, and length of its line, when that begins like this. One that has a reply,
+    /// or might, only where that is wanted.
     #[inline(always)]
-    fn size(&self, input: &[u8]) -> Option<(u32, usize)> {
+    fn size(&self, input: &[u8], replies: bool) -> Option<(u32, usize)> {
         if begins_with(input, self.text) {
-            sizes_behind(input, self.text)
+            sizes_behind(input, self.text, replies)
         } else {
             None
         }
@@ -132,15 +138,16 @@ impl<'a> Delivered<'a> {
         (self.subject_at > 0).then_some(self.subject_at..end)
     }
 
-    /// The beginning of the line at the start of `input`; size of the message, and length of the line.
+    /// The beginning of the line at the start of `input`; size of the message, and length of the line. Of a message with a
+    /// reply only where that is wanted.
     #[inline(always)]
-    fn read(input: &'a [u8]) -> Option<(Self, (u32, usize))> {
+    fn read(input: &'a [u8], replies: bool) -> Option<(Self, (u32, usize))> {
         if let Some(head) = Self::of_canonical(input)
-            && let Some(sizes) = sizes_behind(input, head.text)
+            && let Some(sizes) = sizes_behind(input, head.text, replies)
         {
             return Some((head, sizes));
         }
-        Self::of_any(input)
+        Self::of_any(input, replies)
     }
 
     #[inline(always)]
@@ -166,9 +173,12 @@ impl<'a> Delivered<'a> {
     }
 
     #[inline(never)]
-    fn of_any(input: &'a [u8]) -> Option<(Self, (u32, usize))> {
+    fn of_any(input: &'a [u8], replies: bool) -> Option<(Self, (u32, usize))> {
         let read = canonical::message(input, SERVER_LINE_MAX)?;
         let message = read.value;
+        if message.reply.is_some() && !replies {
+            return None;
+        }
         if message.header_len == Some(message.size) {
             // Such is a 503, which does not count.
             return None;
@@ -183,12 +193,17 @@ impl<'a> Delivered<'a> {
     }
 }
 
-/// Size of the message whose line begins with `text`, and length of the line.
+/// Size of the message whose line begins with `text`, and length of the line. Where replies are not wanted, none also of a
+/// line with headers, which might have one.
 #[inline(always)]
-fn sizes_behind(input: &[u8], text: &[u8]) -> Option<(u32, usize)> {
+fn sizes_behind(input: &[u8], text: &[u8], replies: bool) -> Option<(u32, usize)> {
     let headers = text.first() == Some(&b'H');
     if !headers && let Some(last) = canonical::last_size(input, text.len()) {
         return last.crlf.then_some((last.size, last.end));
     }
-    canonical::sizes_behind(input, text.len(), headers)
+    if replies {
+        canonical::sizes_behind(input, text.len(), headers)
+    } else {
+        None
+    }
 }

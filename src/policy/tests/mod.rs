@@ -2,6 +2,7 @@
 
 mod assigning;
 mod compiling;
+mod inboxes;
 mod jetstream;
 mod judging;
 mod properties;

@@ -189,6 +189,13 @@ impl Document {
         text
     }
 
+    /// Whether a lock has this id, or had it lately.
+    pub fn knows(&self, id: &str) -> bool {
+        let ids = self.locks.iter().map(|lock| &lock.id);
+        let lifted = self.lifted.iter().map(|lifted| &lifted.id);
+        ids.chain(lifted).any(|known| **known == *id)
+    }
+
     /// Takes a lock away, and remembers by whom.
     pub fn lift(&mut self, id: &str, at: Timestamp, by: &str, reason: &str) -> Option<Lock> {
         let index = self.locks.iter().position(|lock| *lock.id == *id)?;

@@ -395,3 +395,14 @@ proptest! {
         prop_assert!(!lock.sentence(&identity).contains(|c: char| c.is_control()));
     }
 }
+
+#[test]
+fn an_id_is_known_while_its_lock_is_there_and_for_a_while_after() {
+    let mut document = Document {
+        locks: vec![lock(Selector::Everybody)],
+        lifted: Vec::new(),
+    };
+    assert!(document.knows("one") && !document.knows("two") && !document.knows("on"));
+    document.lift("one", NOW, "root@here", "");
+    assert!(document.knows("one"));
+}

@@ -120,7 +120,7 @@ pub(super) fn lock(options: &LockOptions, format: Output) -> anyhow::Result<Exit
         return Ok(ExitCode::FAILURE);
     };
     let now = clock::now();
-    let lock = Lock {
+    let mut lock = Lock {
         id: fresh_id(),
         selector: asked.whom.selector(&config)?,
         ban: match asked.tokens_before {
@@ -141,6 +141,10 @@ pub(super) fn lock(options: &LockOptions, format: Output) -> anyhow::Result<Exit
         );
     }
     let added = revocation::change(&config.settings, now, |document: &mut Document| {
+        // Of thousands, two may come to be called the same, and then nobody could read the file.
+        while document.knows(&lock.id) {
+            lock.id = fresh_id();
+        }
         document.locks.push(lock.clone());
         anyhow::Ok(())
     })?;

@@ -25,7 +25,8 @@ use super::slots::Slot;
 use crate::clock;
 use crate::metrics::{HandshakeResult, Raised, SessionMetrics, SlotLimit};
 use crate::session::{
-    Admission, Blame, CloseReason, ConnectRequest, Event, EventKind, Need, Opening, Session,
+    Admission, Blame, CloseReason, ConnectRequest, Event, EventKind, Need, Opening, Parting,
+    Session,
 };
 use crate::wire::Listener;
 
@@ -351,19 +352,16 @@ impl Connection {
         self.blame_upstream(&pump, reason);
         // Whatever is not taken within the time is lost: the session has ended.
         let _ = timeout(FINISH, pump.finish()).await;
-        let (mut client, upstream) = pump.into_streams();
-        if reason == CloseReason::Overloaded {
-            // Nothing was said that the peer could miss, and somebody waits for the slot.
-            return;
+        let (client, upstream) = pump.into_streams();
+        match (reason.parting(), client, upstream) {
+            (Parting::AtOnce, ..) => {}
+            (Parting::Shut, Some(mut client), None) => {
+                let _ = timeout(FINISH, client.shutdown()).await;
+            }
+            (Parting::Shut | Parting::Linger, client, upstream) => {
+                tokio::join!(linger(client), linger(upstream));
+            }
         }
-        if let (CloseReason::IdentityUnavailable, Some(client), None) =
-            (reason, &mut client, &upstream)
-        {
-            // Nor here: whoever makes up names of keys is not waited for.
-            let _ = timeout(FINISH, client.shutdown()).await;
-            return;
-        }
-        tokio::join!(linger(client), linger(upstream));
     }
 }
 

@@ -230,6 +230,27 @@ impl CloseReason {
     pub const fn farewell(self) -> Farewell {
         self.facts().2
     }
+
+    /// How long its socket is kept once that was written.
+    pub const fn parting(self) -> Parting {
+        match self {
+            Self::Overloaded => Parting::AtOnce,
+            Self::IdentityUnavailable => Parting::Shut,
+            _ => Parting::Linger,
+        }
+    }
+}
+
+/// How a client's connection is left once the last thing was written to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parting {
+    /// Nothing was said that the peer could miss, and somebody waits for the slot.
+    AtOnce,
+    /// Our side is ended and nobody is waited for, unless there was an upstream: whoever makes up names of keys costs no more.
+    Shut,
+    /// Our side is ended, and what the peer still sends is read for a moment: closing a socket with unread bytes would
+    /// reset the connection, and the peer could lose what was written last.
+    Linger,
 }
 
 /// The last thing a client sees before its connection is closed.

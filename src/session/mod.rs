@@ -46,7 +46,7 @@ use std::sync::Arc;
 
 pub use admission::{Admission, ClientOptions, ConnectRequest, Limits, Need, Refusal, RoleLimits};
 pub use client::CONNECT_REFUSALS;
-pub use close::{Blame, CloseReason, Farewell};
+pub use close::{Blame, CloseReason, Farewell, Parting};
 pub use event::{Closed, Connected, Denied, Event, EventKind, Operation, SessionId, Traffic};
 pub use outbox::Outbox;
 

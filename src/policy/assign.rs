@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::compile::{Compiled, Policy};
-use super::document::{AuditDepth, InboxMode, Limits, Mode};
+use super::document::{AuditDepth, InboxMode, Limits, Mode, StreamConfigMode};
 use super::places::PlacesBuilder;
 use super::refusal::{Lacks, Refusal, Uncertain, no_deny, refusal, split_upstreams};
 use super::rights::{Frame, Inboxes, Permissions, Responses, Rights};
@@ -306,6 +306,9 @@ fn inboxes(roles: &[&Compiled]) -> Inboxes {
             .iter()
             .any(|role| role.inbox == InboxMode::Private || role.requests),
         replies_judged: roles.iter().all(|role| role.inbox == InboxMode::Private),
+        streams_judged: roles
+            .iter()
+            .all(|role| role.stream_config == StreamConfigMode::Judged),
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::assign::SharedRights;
-use super::document::{AuditDepth, Document, InboxMode, Limits, Mode, Require};
+use super::document::{AuditDepth, Document, InboxMode, Limits, Mode, Require, StreamConfigMode};
 use super::places::PlacedPattern;
 use super::require::{BindRule, Who, Window};
 use super::rights::{Entry, EntryKind, Responses};
@@ -43,6 +43,7 @@ pub(super) struct Compiled {
     pub(super) grants: Vec<Grant>,
     pub(super) respond: Option<Responses>,
     pub(super) inbox: InboxMode,
+    pub(super) stream_config: StreamConfigMode,
     /// Whether `request` or a JetStream grant needs answers to arrive somewhere.
     pub(super) requests: bool,
     pub(super) limits: Limits,

@@ -133,6 +133,40 @@ impl Judge {
         self.denial(DenialReason::DeliverSubject, None)
     }
 
+    /// Whether what the configuration of a stream names is judged: unless a role has `stream_config: any`.
+    pub fn judges_streams(&self) -> bool {
+        self.permissions.inboxes().streams_judged
+    }
+
+    /// Judges a subject that the server is asked to publish to by the configuration of a stream, `*` and `>` standing for
+    /// what is filled in.
+    ///
+    /// # Errors
+    /// [`DenialReason::StreamConfig`] with the rule, if one refused it.
+    pub fn stream_destination(&self, subject: &[u8]) -> Result<(), Denial> {
+        self.of_stream(self.permissions.publish(subject))
+    }
+
+    /// Judges a subject whose messages a stream is to hold.
+    ///
+    /// # Errors
+    /// As [`Self::stream_destination`].
+    pub fn stream_subject(&self, subject: &[u8]) -> Result<(), Denial> {
+        self.of_stream(self.permissions.reads(subject))
+    }
+
+    /// The denial of a configuration of a stream of which nobody can say what it names.
+    pub fn unreadable_stream(&self) -> Denial {
+        self.denial(DenialReason::StreamConfig, None)
+    }
+
+    fn of_stream(&self, verdict: Verdict) -> Result<(), Denial> {
+        match verdict {
+            Verdict::Granted(_) => Ok(()),
+            Verdict::Refused(_, rule) => Err(self.denial(DenialReason::StreamConfig, rule)),
+        }
+    }
+
     /// Judges a SUB. A permit for an inbox of the session's own claims it; every permitted subscription that ends, or
     /// that is not made after all, must be told to [`Self::unsubscribed`] once.
     ///
@@ -285,7 +319,8 @@ impl Judge {
             | R::InboxTaken
             | R::QueueOverlapsDeny
             | R::HeaderSubject
-            | R::DeliverSubject => true,
+            | R::DeliverSubject
+            | R::StreamConfig => true,
             R::ReservedSubject | R::ReservedReply | R::SystemQueue => false,
         };
         ours && self.permissions.is_observing()

@@ -73,6 +73,8 @@ pub(super) struct Inboxes {
     pub(super) own: bool,
     /// Whether replies have to lie there or be publishable.
     pub(super) replies_judged: bool,
+    /// Whether what configurations of streams name is judged.
+    pub(super) streams_judged: bool,
 }
 
 /// What one grant or deny entry is about.

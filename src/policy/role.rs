@@ -94,6 +94,7 @@ impl<'a> RoleWriter<'a> {
             grants: std::mem::take(&mut self.grants),
             respond,
             inbox: role.inbox,
+            stream_config: role.stream_config,
             requests: !role.request.is_empty() || jetstream,
             limits: role.limits.clone(),
             window,

@@ -80,6 +80,9 @@ pub enum DenialReason {
     /// `inbox: private`: a request to JetStream names a `deliver_subject` that is neither below an inbox of this identity nor a
     /// subject it may publish to, or its body cannot be read.
     DeliverSubject,
+    /// The configuration of a stream, in a request to JetStream, names a subject, another stream or a destination that is not
+    /// granted, or it cannot be read.
+    StreamConfig,
 }
 
 impl DenialReason {
@@ -96,11 +99,12 @@ impl DenialReason {
             Self::SystemQueue => "system_queue",
             Self::HeaderSubject => "header_subject",
             Self::DeliverSubject => "deliver_subject",
+            Self::StreamConfig => "stream_config",
         }
     }
 
     /// Every reason, so that metrics can make all label values beforehand.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NotGranted,
         Self::Denied,
         Self::ReservedSubject,
@@ -111,5 +115,6 @@ impl DenialReason {
         Self::SystemQueue,
         Self::HeaderSubject,
         Self::DeliverSubject,
+        Self::StreamConfig,
     ];
 }

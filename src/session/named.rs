@@ -1,8 +1,8 @@
 //! Subjects that a published message names besides its own: in headers, and in the bodies of requests to JetStream.
 
-use super::bodies::{Unreadable, targets};
+use super::bodies::{Asks, BODY_MAX, asks, named};
 use super::{Operation, Serving, Session};
-use crate::policy::Denial;
+use crate::policy::{Denial, Judge};
 use crate::time::Timestamp;
 use crate::wire::{Publish, SideChannel, rolls_up_everything, side_channels};
 
@@ -55,27 +55,19 @@ impl Session {
 
     /// Likewise the body of a request to JetStream.
     pub(super) fn pass_body(&mut self, publish: &Publish<'_>, body: &[u8], now: Timestamp) -> bool {
+        let Some(asks) = asks(publish.subject) else {
+            return true;
+        };
         let Some(serving) = &mut self.serving else {
             return false;
         };
-        if !serving.judge.judges_replies() {
-            return true;
-        }
-        let targets = targets(body);
-        let refused = match &targets {
-            Ok(targets) => targets.iter().find_map(|target| {
-                let denial = serving.judge.deliver_subject(target.as_bytes()).err()?;
-                Some((target.as_bytes(), denial))
-            }),
-            Err(Unreadable) => Some((publish.subject, serving.judge.unreadable_target())),
-        };
-        let Some((subject, denial)) = refused else {
+        let Some((subject, denial)) = judge_body(&mut serving.judge, asks, publish, body) else {
             return true;
         };
-        let overruled = serving.judge.overrule_publish(subject, None, &denial);
+        let overruled = serving.judge.overrule_publish(&subject, None, &denial);
         let observed = overruled.is_some();
         let named = Named {
-            subject,
+            subject: &subject,
             denial,
             observed,
         };
@@ -91,6 +83,64 @@ impl Session {
         self.denied(Operation::Publish, names, publish.size, named.denial, true);
         true
     }
+}
+
+impl Serving {
+    /// Whether a message is judged by its body too, so that all of it has to be there.
+    pub(super) fn waits_for_body(&self, publish: &Publish<'_>) -> bool {
+        publish.size <= BODY_MAX
+            && asks(publish.subject).is_some_and(|asks| is_judged(&self.judge, asks))
+    }
+}
+
+/// Whether anything that the body can name is judged in this session.
+fn is_judged(judge: &Judge, asks: Asks<'_>) -> bool {
+    judge.judges_replies() || (asks != Asks::Delivery && judge.judges_streams())
+}
+
+/// The first subject in the body of a request to JetStream that is not granted, and why.
+fn judge_body(
+    judge: &mut Judge,
+    asks: Asks<'_>,
+    publish: &Publish<'_>,
+    body: &[u8],
+) -> Option<(Vec<u8>, Denial)> {
+    if !is_judged(judge, asks) {
+        return None;
+    }
+    let readable = publish.size <= BODY_MAX;
+    let Some(named) = readable.then(|| named(asks, body).ok()).flatten() else {
+        let denial = match asks {
+            Asks::Delivery => judge.unreadable_target(),
+            Asks::Stream(_) => judge.unreadable_stream(),
+        };
+        return Some((publish.subject.to_vec(), denial));
+    };
+    let refused = |subject: &str, judged: Result<(), Denial>| {
+        let denial = judged.err()?;
+        Some((subject.as_bytes().to_vec(), denial))
+    };
+    if judge.judges_replies() {
+        for subject in &named.deliveries {
+            let judged = judge.deliver_subject(subject.as_bytes());
+            if let Some(refused) = refused(subject, judged) {
+                return Some(refused);
+            }
+        }
+    }
+    if !judge.judges_streams() {
+        return None;
+    }
+    let captured = named
+        .captured
+        .iter()
+        .find_map(|subject| refused(subject, judge.stream_subject(subject.as_bytes())));
+    captured.or_else(|| {
+        named
+            .destinations
+            .iter()
+            .find_map(|subject| refused(subject, judge.stream_destination(subject.as_bytes())))
+    })
 }
 
 /// All keys of the bucket that a key lies in, or all of its object store; also where it is named by way of a domain.

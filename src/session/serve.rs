@@ -1,6 +1,5 @@
 //! What each client operation does while the session serves: judged, and forwarded as what was judged.
 
-use super::bodies::can_name_a_target;
 use super::timers::Timer;
 use super::{CloseReason, Inbound, Operation, Phase, Pulse, Session, Taken};
 use crate::policy::Permit;
@@ -176,7 +175,7 @@ impl Session {
         if !ends_well(payload, whole.saturating_sub(line) as u64) {
             return self.stop(CloseReason::UnknownOperation, now);
         }
-        if !complete && serving.judge.judges_replies() && can_name_a_target(publish.subject) {
+        if !complete && serving.waits_for_body(&publish) {
             // So can such a body.
             self.inbound = Inbound::Line { searched: 0 };
             return Step::Wants(whole);
@@ -244,7 +243,7 @@ impl Session {
         }
         let body_end = line.saturating_add(bytes(publish.size));
         let body = input.get(header_end..body_end).unwrap_or_default();
-        if can_name_a_target(publish.subject) && !self.pass_body(&publish, body, now) {
+        if !self.pass_body(&publish, body, now) {
             return false;
         }
         let size = u64::from(publish.size);

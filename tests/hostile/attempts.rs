@@ -413,6 +413,10 @@ fn jetstream() -> Vec<Attempt> {
             ),
         )
     };
+    let stream = |config: &str| {
+        let body = format!("{{\"name\":\"MINE\",\"storage\":\"memory\",{config}}}");
+        asks("$JS.API.STREAM.CREATE.MINE", &body)
+    };
     vec![
         attempt("11", "a direct get with a wildcard wider than the grant", asks("$JS.API.DIRECT.GET.S.js.>", "")).answer(PUBLISH_DENIED),
         attempt("11", "a direct get with a full wildcard under a single one", asks("$JS.API.DIRECT.GET.S.js.ok.>", "")).answer(PUBLISH_DENIED),
@@ -441,6 +445,12 @@ fn jetstream() -> Vec<Attempt> {
         attempt("18", "+NXT on another's consumer in the long form that looks like one's own", asks("$JS.ACK.S.theirs.S.mine.1.1.1", "+NXT") + &asks("$JS.ACK.S.theirs.S.mine.1.1.1.1.1", "+NXT")),
         attempt("18", "a pull from another's consumer", asks("$JS.API.CONSUMER.MSG.NEXT.S.theirs", "")).answer(PUBLISH_DENIED),
         attempt("18", "a stream of one's own over everybody's subjects", asks("$JS.API.STREAM.CREATE.T", "{\"name\":\"T\",\"subjects\":[\"secret.>\"]}")).answer(PUBLISH_DENIED),
+        attempt("18", "a granted stream over everybody's subjects", stream("\"subjects\":[\"secret.>\"]")).answer(PUBLISH_DENIED),
+        attempt("18", "the same in a body that is cut, under a folded key", stream("\"\u{17f}ubjects\":[\"secret.>\"]")).cut().answer(PUBLISH_DENIED),
+        attempt("18", "a granted stream that copies another", stream("\"sources\":[{\"name\":\"S\"}]")).answer(PUBLISH_DENIED),
+        attempt("18", "a granted stream that mirrors another", stream("\"mirror\":{\"name\":\"S\"}")).answer(PUBLISH_DENIED),
+        attempt("15", "a granted stream that publishes again where one may not", stream("\"subjects\":[\"ok.mine\"],\"republish\":{\"src\":\"ok.mine\",\"dest\":\"secret.x\"}") + &publish("ok.mine", "", SMUGGLED)).answer(PUBLISH_DENIED),
+        attempt("15", "the same, with a second key that is harmless", stream("\"subjects\":[\"ok.mine\"],\"republish\":{\"src\":\"ok.mine\",\"dest\":\"secret.x\",\"Dest\":\"ok.a\"}") + &publish("ok.mine", "", SMUGGLED)).answer(PUBLISH_DENIED),
         attempt("19", "who upstream's user is", asks("$SYS.REQ.USER.INFO", "")),
         attempt("19", "who is connected", asks("$SYS.REQ.ACCOUNT.PING.CONNZ", "") + &asks("$SYS.REQ.SERVER.PING", "") + &asks("$SYS.REQ.ACCOUNT.PING.STATZ", "")).answer(PUBLISH_DENIED),
         attempt("19", "events of the system", "SUB $SYS.> 1\r\nSUB $JS.EVENT.> 2\r\n").answer(SUBSCRIBE_DENIED),

@@ -37,7 +37,7 @@ roles:
   guest:
     bind: [{ app_role: Nats.Operator }, { app_role: Nats.Telemetry.Read }]
     upstream: plant
-    publish: ["ok.>", "js.ok.*"]
+    publish: ["ok.>", "js.ok.*", "$JS.API.STREAM.CREATE.MINE", "$JS.API.STREAM.UPDATE.MINE"]
     subscribe: ["ok.>", "in.*", "wide.>"]
     deny: { subscribe: ["wide.hidden"] }
     respond: { max: 1, ttl: 1m }

@@ -33,6 +33,7 @@ mod refusals;
 mod reload;
 mod rollover;
 mod secrets;
+mod stream_config;
 mod tls;
 mod token;
 mod vault;

@@ -352,6 +352,11 @@ fn advice(reason: DenialReason, operation: &str, roles: &[String]) -> String {
         }
         DenialReason::SystemQueue => "nats-server refuses the queue group `_sys_` to everybody".to_owned(),
         DenialReason::HeaderSubject => "a header names a subject that is not granted".to_owned(),
+        DenialReason::StreamConfig => {
+            "the configuration of a stream names a subject, a stream or a destination that is not granted; `stream_config: any` \
+             on a role leaves it unjudged"
+                .to_owned()
+        }
         DenialReason::DeliverSubject => {
             "the body asks the server to deliver to a subject that is neither an inbox of the session's own nor one that it may publish to"
                 .to_owned()

@@ -69,6 +69,9 @@ pub struct Role {
     /// How inboxes and reply subjects are treated.
     #[serde(default)]
     pub inbox: InboxMode,
+    /// What the configuration of a stream, which a request to JetStream brings, may name.
+    #[serde(default, skip_serializing_if = "StreamConfigMode::is_judged")]
+    pub stream_config: StreamConfigMode,
     /// Limits of each session or identity.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
@@ -191,6 +194,23 @@ pub enum InboxMode {
     Shared,
     /// No inbox is granted; replies are not judged: nats-server's own semantics.
     Off,
+}
+
+/// What may stand in the configuration of a stream, for whoever is granted the request that brings it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StreamConfigMode {
+    /// Subjects that the role may subscribe to, streams that it may read, and destinations that it may publish to.
+    #[default]
+    Judged,
+    /// Anything: with it one can read and write everywhere in the account.
+    Any,
+}
+
+impl StreamConfigMode {
+    const fn is_judged(&self) -> bool {
+        matches!(self, Self::Judged)
+    }
 }
 
 /// Limits. A figure that no role of an identity states is the configuration's general one.

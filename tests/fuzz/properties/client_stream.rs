@@ -15,10 +15,12 @@ use super::server::{End, Op, Parser, Settings};
 
 /// What the role of every session here grants: enough for some to pass and some not.
 pub static WORLDS: LazyLock<Vec<World>> = LazyLock::new(|| {
-    let everything = json!({ "publish": [">"], "subscribe": [">"], "inbox": "off" });
+    // No body is judged: what they say has tests of its own.
+    let everything =
+        json!({ "publish": [">"], "subscribe": [">"], "inbox": "off", "stream_config": "any" });
     let some = json!({
         "publish": ["a.>", "foo", "ok.*", "*.b"], "subscribe": ["a.>", "foo", { "subject": "jobs.*", "queue": "q*" }],
-        "deny": { "publish": ["a.no.>"] }, "inbox": "off",
+        "deny": { "publish": ["a.no.>"] }, "inbox": "off", "stream_config": "any",
     });
     let small = Settings {
         headers: true,

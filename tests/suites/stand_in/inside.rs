@@ -84,6 +84,7 @@ pub async fn start(upstream: SocketAddr) -> Result<Inside, String> {
                 "publish": [">"],
                 "subscribe": [">"],
                 "inbox": "off",
+                "stream_config": "any",
                 "broad": true,
             },
         },

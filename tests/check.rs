@@ -377,6 +377,7 @@ fn conditions_that_everybody_or_nobody_meets_are_mistakes() {
         "15:18 roles.empty.require.xms_mirid",
         "19:12 roles.wrong.bind[0]",
         "19:32 roles.wrong.bind[1]",
+        "19:77 roles.wrong.bind[2].app_id",
         "21:15 roles.wrong.require.azpacr",
         "22:13 roles.wrong.require.acct",
         "23:16 roles.wrong.require.clients",
@@ -391,8 +392,16 @@ fn conditions_that_everybody_or_nobody_meets_are_mistakes() {
         "{complaint}"
     );
 
-    // What works, and is met by nobody.
+    // Elsewhere applications have names.
     let folder = folder();
+    let named = "version: 1\nlisten: { client: 127.0.0.1:0 }\nissuers: [{ issuer: https://a.example, audiences: [nats] }]\n\
+                 upstreams: { a: { servers: [\"nats://127.0.0.1:4333\"] } }\nroles:\n  r: { bind: [{ app_id: historian }], require: \
+                 { clients: historian }, upstream: a, publish: [x] }\n";
+    fs::write(folder.path().join("natsentry.yaml"), named).unwrap();
+    let output = natsentry(folder.path(), &["check", "-c", "natsentry.yaml"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+
+    // What works, and is met by nobody.
     let text = "version: 1\nlisten: { client: 127.0.0.1:0 }\nentra: { tenants: [11111111-2222-3333-4444-555555555555], audiences: \
                 [11111111-2222-3333-4444-555555555556] }\nupstreams: { a: { servers: [\"nats://127.0.0.1:4333\"] } }\nroles:\n  r:\n    \
                 bind: [{ user: alice@contoso.com }, { app_role: X, tenant: 22222222-2222-3333-4444-555555555555 }]\n    \

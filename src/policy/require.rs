@@ -36,10 +36,7 @@ impl BindRule {
             Who::AppRole(role) => identity.roles.contains(role),
             Who::AppId(id) => {
                 identity.kind == Kind::App
-                    && identity
-                        .azp
-                        .as_deref()
-                        .is_some_and(|azp| azp.eq_ignore_ascii_case(id))
+                    && identity.azp.as_deref().is_some_and(|azp| same_id(azp, id))
             }
             Who::Group(id) => match &identity.groups {
                 Groups::Known(groups) | Groups::Resolved { member: groups, .. } => {
@@ -218,14 +215,6 @@ impl Require {
                 "no token is that young; write how old it may be, such as 1h",
             );
         }
-        if let Some(client) = self
-            .clients
-            .iter()
-            .find(|client| !super::assign::is_guid(client))
-        {
-            let sentence = format!("{client:?} is not an application's client id; write the GUID");
-            wrong.push(("clients", sentence));
-        }
         wrong
     }
 
@@ -289,11 +278,7 @@ impl Require {
             ));
         }
         let client = identity.azp.as_deref();
-        let listed = |client: &str| {
-            self.clients
-                .iter()
-                .any(|one| one.eq_ignore_ascii_case(client))
-        };
+        let listed = |client: &str| self.clients.iter().any(|one| same_id(client, one));
         if !self.clients.is_empty() && !client.is_some_and(listed) {
             let client = client.unwrap_or("absent");
             unmet.push(format!("client application {client} is not listed"));

@@ -186,11 +186,16 @@ impl<'a> RoleWriter<'a> {
 
     fn bind(&mut self, bind: &Bind) -> Option<BindRule> {
         let lower = |id: &String| id.to_ascii_lowercase().into_boxed_str();
+        // Other issuers name people and applications as they like, and their letters count.
+        let named = |id: &String| match is_guid(id) {
+            true => lower(id),
+            false => id.as_str().into(),
+        };
         let keys = [
             bind.app_role
                 .as_ref()
                 .map(|role| Who::AppRole(role.as_str().into())),
-            bind.app_id.as_ref().map(|id| Who::AppId(lower(id))),
+            bind.app_id.as_ref().map(|id| Who::AppId(named(id))),
             bind.group.as_ref().map(|id| Who::Group(lower(id))),
             bind.group_name
                 .as_ref()
@@ -198,13 +203,7 @@ impl<'a> RoleWriter<'a> {
             bind.scope
                 .as_ref()
                 .map(|scope| Who::Scope(scope.as_str().into())),
-            bind.user.as_ref().map(|id| {
-                Who::User(if is_guid(id) {
-                    lower(id)
-                } else {
-                    id.as_str().into()
-                })
-            }),
+            bind.user.as_ref().map(|id| Who::User(named(id))),
         ];
         let mut given = keys.into_iter().flatten();
         let (Some(who), None) = (given.next(), given.next()) else {
@@ -212,7 +211,8 @@ impl<'a> RoleWriter<'a> {
             return None;
         };
         let wrong = match &who {
-            Who::AppRole(word) | Who::GroupName(word) | Who::Scope(word) | Who::User(word) if word.trim().is_empty() => {
+            Who::AppRole(word) | Who::AppId(word) | Who::GroupName(word) | Who::Scope(word) | Who::User(word)
+                if word.trim().is_empty() => {
                 Some("the value is empty".to_owned())
             }
             Who::AppRole(word) if word.trim() != &**word => {
@@ -225,7 +225,6 @@ impl<'a> RoleWriter<'a> {
                 Some("a bind names one scope; write several lines for several, or require.scopes where all must be there".to_owned())
             }
             Who::Group(id) if !is_guid(id) => Some(format!("{id:?} is not a group's object id; write the GUID and put the group's name into name")),
-            Who::AppId(id) if !is_guid(id) => Some(format!("{id:?} is not an application's client id; write the GUID and put the application's name into name")),
             _ => None,
         };
         if let Some(wrong) = wrong {

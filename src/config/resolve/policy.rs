@@ -131,6 +131,11 @@ fn nobodies(context: &mut Context<'_>, document: &Document) {
         .iter()
         .all(|issuer| issuer.profile != Profile::Oidc);
     for (name, role) in &document.roles {
+        let clients = role.require.iter().flat_map(|require| &require.clients);
+        for client in clients.filter(|client| names_by_id && !is_guid(&client.to_ascii_lowercase()))
+        {
+            context.mistake(&["roles", name, "require", "clients"], no_client(client));
+        }
         for (index, bind) in role.bind.iter().enumerate() {
             let index = index.to_string();
             let at = |key| ["roles", name.as_str(), "bind", index.as_str(), key];
@@ -145,6 +150,12 @@ fn nobodies(context: &mut Context<'_>, document: &Document) {
                      address of an issuer",
                 );
             }
+            if let Some(id) = &bind.app_id
+                && names_by_id
+                && !is_guid(&id.to_ascii_lowercase())
+            {
+                context.mistake(&at("app_id"), no_client(id));
+            }
             if let Some(user) = &bind.user
                 && names_by_id
                 && !is_guid(&user.to_ascii_lowercase())
@@ -157,6 +168,12 @@ fn nobodies(context: &mut Context<'_>, document: &Document) {
             }
         }
     }
+}
+
+fn no_client(id: &str) -> String {
+    format!(
+        "{id:?} is not an application's client id, which is a GUID with Entra; write that, and not its name"
+    )
 }
 
 /// Conditions that tokens of Entra do not meet.

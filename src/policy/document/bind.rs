@@ -15,7 +15,7 @@ pub struct Bind {
     /// An app role of our registration (`roles` claim), compared exactly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_role: Option<String>,
-    /// A client application (`azp` or `appid`), as itself: app-only tokens. For people who use an application see
+    /// A client application (`azp` or `appid`; of another issuer its name), as itself: app-only tokens. For people who use an application see
     /// `require.clients`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_id: Option<String>,

@@ -201,6 +201,31 @@ fn every_condition_must_hold_and_a_missing_claim_never_does() {
 }
 
 #[test]
+fn applications_of_other_issuers_are_known_by_names_letter_by_letter() {
+    let by_name = policy(json!({ "r": bound(json!({
+        "bind": [{ "app_id": "nats-edge" }], "require": { "clients": "nats-edge" }, "publish": ["a"],
+    })) }));
+    for (azp, kind, wanted) in [
+        ("nats-edge", Kind::App, "ok"),
+        ("NATS-edge", Kind::App, "authz.norule"),
+        ("nats-edge2", Kind::App, "authz.norule"),
+        // A person who comes through it is not it.
+        ("nats-edge", Kind::User, "authz.norule"),
+    ] {
+        let mut who = identity();
+        (who.azp, who.kind) = (Some(azp.into()), kind);
+        assert_eq!(code(assign(&by_name, &who)), wanted, "{azp}");
+    }
+    let through = json!({ "clients": "nats-cli" });
+    for (azp, wanted) in [("nats-cli", "ok"), ("Nats-cli", "authz.condition")] {
+        assert_eq!(
+            try_with(through.clone(), &|who| who.azp = Some(azp.into())),
+            wanted
+        );
+    }
+}
+
+#[test]
 fn a_refusal_names_every_condition_that_does_not_hold_and_no_other() {
     let all = json!({
         "kind": "app", "azpacr": 2, "cnf": true, "acct": 1, "clients": ["44b0d9d0-6c4b-4e8c-8d80-cc7f0c5a3b9e"],

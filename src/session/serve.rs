@@ -131,7 +131,15 @@ impl Session {
             return self.publish(&incoming, now);
         }
         self.inbound = Inbound::Line { searched: 0 };
-        self.small_op(op, now);
+        match op {
+            ClientOp::Ping if canonical => {
+                self.pulse_in_place(Pulse::Ping, at, at.saturating_add(line));
+            }
+            ClientOp::Pong if canonical => {
+                self.pulse_in_place(Pulse::Pong, at, at.saturating_add(line));
+            }
+            op => self.small_op(op, now),
+        }
         if self.close_reason().is_some() || self.last_words.is_some() {
             Step::Stop
         } else {

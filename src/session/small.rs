@@ -35,10 +35,21 @@ impl Session {
             Pulse::Pong => b"PONG\r\n",
             Pulse::Ok => return,
         };
+        self.note_pulse(pulse);
+        self.to_upstream
+            .interject(|out| out.extend_from_slice(line));
+    }
+
+    /// The same for a PING or PONG that came as the canonical line at these bytes of the buffer: it goes as it came, in one
+    /// piece with what stands before it, which is one slice less in the write.
+    pub(super) fn pulse_in_place(&mut self, pulse: Pulse, start: usize, end: usize) {
+        self.note_pulse(pulse);
+        self.to_upstream.push_input(start, end);
+    }
+
+    fn note_pulse(&mut self, pulse: Pulse) {
         if let (Pulse::Ping, Some(serving)) = (pulse, &mut self.serving) {
             serving.fences.pinged();
         }
-        self.to_upstream
-            .interject(|out| out.extend_from_slice(line));
     }
 }

@@ -86,7 +86,8 @@ impl Judge {
         let judged = self.permissions.inboxes().replies_judged;
         let own = judged && self.held.contains(reply);
         let granted = || !judged || self.published.recall(reply) == Some(true);
-        let good = own || (granted() && !is_reserved_reply(reply));
+        // A subject of the server's own may need more than a grant.
+        let good = own || (granted() && reply.first() != Some(&b'$') && !is_reserved_reply(reply));
         good.then_some(Permit {
             reply: Some(reply),
             ..permit

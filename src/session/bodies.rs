@@ -27,6 +27,8 @@ pub(super) enum Asks<'a> {
     Delivery,
     /// That, and the configuration of a stream. With what the subjects of this API begin with.
     Stream(&'a [u8]),
+    /// To restore a stream. What follows the request holds consumers and messages that nobody can judge.
+    Restore,
 }
 
 /// What the body of a message with this subject can name, if anything.
@@ -42,8 +44,11 @@ pub(super) fn asks(subject: &[u8]) -> Option<Asks<'_>> {
     let prefix = subject.get(..subject.len().saturating_sub(rest.len()))?;
     let mut tokens = rest.split(|byte| *byte == b'.');
     let of_stream = tokens.next() == Some(b"STREAM");
+    if rest.starts_with(b"STREAM.RESTORE.") {
+        return Some(Asks::Restore);
+    }
     let named: &[&[u8]] = if of_stream {
-        &[b"CREATE", b"UPDATE", b"RESTORE"]
+        &[b"CREATE", b"UPDATE"]
     } else {
         &[b"CREATE"]
     };
@@ -60,6 +65,17 @@ pub(super) fn asks(subject: &[u8]) -> Option<Asks<'_>> {
         .then_some(Asks::Delivery)
 }
 
+/// Whether a message that the server publishes with a destination of this form can be such a request: nobody would judge its
+/// body then. It begins with a wildcard, or with what the API begins with and has one later.
+pub(super) fn can_ask(destination: &str) -> bool {
+    let wild = |token: &str| matches!(token, "*" | ">");
+    let mut tokens = destination.split('.');
+    match tokens.next() {
+        Some("$JS") => tokens.any(wild) || asks(destination.as_bytes()).is_some(),
+        first => first.is_some_and(wild),
+    }
+}
+
 /// A body of which nobody can say how the server would read it.
 #[derive(Debug)]
 pub(super) struct Unreadable;
@@ -73,6 +89,8 @@ pub(super) struct Named {
     pub(super) captured: Vec<String>,
     /// Subjects to publish to, with `*` and `>` for what the server fills in.
     pub(super) destinations: Vec<String>,
+    /// Those of them at which the server would take what it publishes for a request.
+    pub(super) requests: Vec<String>,
 }
 
 /// What a body names. Keys are compared as `encoding/json` does; one that comes twice in an object is not taken.
@@ -86,7 +104,7 @@ pub(super) fn named(asks: Asks<'_>, body: &[u8]) -> Result<Named, Unreadable> {
     if let Asks::Stream(api) = asks {
         let api = str::from_utf8(api).map_err(|_| Unreadable)?;
         configuration(&document, api, &mut named)?;
-        // A template's (to 2.11), or that of a stream to restore.
+        // A template's (to 2.11).
         if let Some(inner @ Node::Map(_)) = document.get("config") {
             configuration(inner, api, &mut named)?;
         }
@@ -162,7 +180,7 @@ fn copied(source: &Node, api: &str, named: &mut Named) -> Result<(), Unreadable>
             from = format!("{prefix}.");
         }
         if let Some(prefix) = text(external, "deliver")?.filter(|prefix| !prefix.is_empty()) {
-            named.destinations.push(format!("{prefix}.>"));
+            named.publishes(format!("{prefix}.>"));
         }
     }
     named
@@ -181,8 +199,19 @@ fn copied(source: &Node, api: &str, named: &mut Named) -> Result<(), Unreadable>
 /// `dest` of a transform or of `republish`.
 fn destination(transform: &Node, named: &mut Named) -> Result<(), Unreadable> {
     let dest = text(transform, "dest")?.filter(|dest| !dest.is_empty());
-    named.destinations.extend(dest.as_deref().map(filled));
+    if let Some(dest) = dest {
+        named.publishes(filled(&dest));
+    }
     Ok(())
+}
+
+impl Named {
+    fn publishes(&mut self, destination: String) {
+        if can_ask(&destination) {
+            self.requests.push(destination.clone());
+        }
+        self.destinations.push(destination);
+    }
 }
 
 fn text(node: &Node, key: &str) -> Result<Option<String>, Unreadable> {
@@ -203,12 +232,13 @@ fn is_of_bucket(stream: &str, subject: &str) -> bool {
     })
 }
 
-/// The subjects that a destination can become: `$1` and `{{wildcard(1)}}` are one token, other functions may be several
-/// (nats-server `subject_transform.go`).
+/// The subjects that a destination can become: `$1`, which may have a sign, and `{{wildcard(1)}}` are one token, other
+/// functions may be several (nats-server `subject_transform.go`).
 fn filled(dest: &str) -> String {
     let mut tokens: Vec<&str> = Vec::new();
     for token in dest.split('.') {
         let number = token.strip_prefix('$').unwrap_or_default();
+        let number = number.strip_prefix(['+', '-']).unwrap_or(number);
         let one = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
         let function = token
             .strip_prefix("{{")
@@ -423,17 +453,43 @@ mod tests {
                 ..Named::default()
             }
         );
-        let restored = of_stream(
+        let template = of_stream(
             r#"{"config":{"name":"S","Subjects":["a","b.>"],"sources":[{"name":"T","external":{"api":"x.api","deliver":"x.d"},
                 "subject_transforms":[{"src":"a.*","dest":"b.$1"}]}],"subject_transform":{"dest":"c.{{wildcard(1)}}.{{split(1,-)}}.d"}}}"#,
         );
-        assert_eq!(restored.captured, ["a", "b.>"]);
+        assert_eq!(template.captured, ["a", "b.>"]);
         assert_eq!(
-            restored.destinations,
+            template.destinations,
             ["x.d.>", "x.api.STREAM.MSG.GET.T", "b.*", "c.*.>"]
         );
+        // Go's Atoi takes a sign.
+        let signed = of_stream(r#"{"subjects":["a"],"republish":{"src":"a.*","dest":"b.$+1"}}"#);
+        assert_eq!(signed.destinations, ["b.*"]);
         let everywhere = of_stream(r#"{"name":"KV_b","subjects":["$KV.b.>"],"republish":{}}"#);
         assert_eq!(everywhere.destinations, [">"]);
+    }
+
+    #[test]
+    fn nothing_is_published_where_it_would_be_a_request() {
+        for dest in [
+            "$JS.API.STREAM.CREATE.X",
+            "$JS.API.STREAM.$1.X",
+            "$JS.hub.API.STREAM.RESTORE.X",
+            "$JS.API.CONSUMER.CREATE.S",
+            "$1.API.STREAM.CREATE.X",
+            "{{split(1,-)}}",
+            ">",
+        ] {
+            let body = format!(r#"{{"name":"S","republish":{{"src":"a.>","dest":"{dest}"}}}}"#);
+            assert_eq!(of_stream(&body).requests, [filled(dest)], "{dest}");
+        }
+        for dest in ["a.>", "b.$1", "$KV.b.$1", "$JS.ACK.S.C.1.1.1.1.1"] {
+            let body = format!(r#"{{"name":"S","republish":{{"src":"a.>","dest":"{dest}"}}}}"#);
+            assert!(of_stream(&body).requests.is_empty(), "{dest}");
+        }
+        let external = r#"{"sources":[{"name":"T","external":{"api":"x","deliver":"$JS.API.STREAM.RESTORE"}}]}"#;
+        assert_eq!(of_stream(external).requests, ["$JS.API.STREAM.RESTORE.>"]);
+        assert!(of_stream(r#"{"mirror":{"name":"T"}}"#).requests.is_empty());
     }
 
     #[test]
@@ -442,7 +498,7 @@ mod tests {
             ("$JS.API.STREAM.UPDATE.S", "$JS.API."),
             ("$JS.API.STREAM.CREATE.S", "$JS.API."),
             ("$JS.API.STREAM.TEMPLATE.CREATE.S", "$JS.API."),
-            ("$JS.hub.API.STREAM.RESTORE.S", "$JS.hub.API."),
+            ("$JS.hub.API.STREAM.UPDATE.RESTORE", "$JS.hub.API."),
         ] {
             assert_eq!(
                 asks(subject.as_bytes()),
@@ -450,6 +506,7 @@ mod tests {
                 "{subject}"
             );
         }
+        assert_eq!(asks(b"$JS.hub.API.STREAM.RESTORE.S"), Some(Asks::Restore));
         for subject in [
             "$JS.API.CONSUMER.CREATE.S",
             "$JS.API.CONSUMER.CREATE.S.C.f.>",

@@ -1,6 +1,6 @@
 //! Subjects that a published message names besides its own: in headers, and in the bodies of requests to JetStream.
 
-use super::bodies::{Asks, BODY_MAX, asks, named};
+use super::bodies::{Asks, BODY_MAX, asks, can_ask, named};
 use super::{Operation, Serving, Session};
 use crate::policy::{Denial, Judge};
 use crate::time::Timestamp;
@@ -53,15 +53,17 @@ impl Session {
         self.pass_named(publish, named, now)
     }
 
-    /// Likewise the body of a request to JetStream.
+    /// Likewise the body of a request to JetStream, and a reply at which the server would take the answer for such a request:
+    /// nobody judges the body of that.
     pub(super) fn pass_body(&mut self, publish: &Publish<'_>, body: &[u8], now: Timestamp) -> bool {
-        let Some(asks) = asks(publish.subject) else {
-            return true;
-        };
         let Some(serving) = &mut self.serving else {
             return false;
         };
-        let Some((subject, denial)) = judge_body(&mut serving.judge, asks, publish, body) else {
+        let judged = judge_requesting_reply(&serving.judge, publish.reply).or_else(|| {
+            let asks = asks(publish.subject)?;
+            judge_body(&mut serving.judge, asks, publish, body)
+        });
+        let Some((subject, denial)) = judged else {
             return true;
         };
         let overruled = serving.judge.overrule_publish(&subject, None, &denial);
@@ -98,6 +100,20 @@ fn is_judged(judge: &Judge, asks: Asks<'_>) -> bool {
     judge.judges_replies() || (asks != Asks::Delivery && judge.judges_streams())
 }
 
+/// A reply that is itself the subject of a request of which the body is judged.
+fn judge_requesting_reply(judge: &Judge, reply: Option<&[u8]>) -> Option<(Vec<u8>, Denial)> {
+    let reply = reply?;
+    let asks = asks(reply)?;
+    is_judged(judge, asks).then(|| (reply.to_vec(), unreadable(judge, asks)))
+}
+
+fn unreadable(judge: &Judge, asks: Asks<'_>) -> Denial {
+    match asks {
+        Asks::Delivery => judge.unreadable_target(),
+        Asks::Stream(_) | Asks::Restore => judge.unreadable_stream(),
+    }
+}
+
 /// The first subject in the body of a request to JetStream that is not granted, and why.
 fn judge_body(
     judge: &mut Judge,
@@ -108,13 +124,10 @@ fn judge_body(
     if !is_judged(judge, asks) {
         return None;
     }
-    let readable = publish.size <= BODY_MAX;
+    let brings_more = asks == Asks::Restore && judge.judges_streams();
+    let readable = publish.size <= BODY_MAX && !brings_more;
     let Some(named) = readable.then(|| named(asks, body).ok()).flatten() else {
-        let denial = match asks {
-            Asks::Delivery => judge.unreadable_target(),
-            Asks::Stream(_) => judge.unreadable_stream(),
-        };
-        return Some((publish.subject.to_vec(), denial));
+        return Some((publish.subject.to_vec(), unreadable(judge, asks)));
     };
     let refused = |subject: &str, judged: Result<(), Denial>| {
         let denial = judged.err()?;
@@ -122,7 +135,11 @@ fn judge_body(
     };
     if judge.judges_replies() {
         for subject in &named.deliveries {
-            let judged = judge.deliver_subject(subject.as_bytes());
+            let judged = if can_ask(subject) {
+                Err(judge.unreadable_target())
+            } else {
+                judge.deliver_subject(subject.as_bytes())
+            };
             if let Some(refused) = refused(subject, judged) {
                 return Some(refused);
             }
@@ -130,6 +147,9 @@ fn judge_body(
     }
     if !judge.judges_streams() {
         return None;
+    }
+    if let Some(request) = named.requests.first() {
+        return Some((request.as_bytes().to_vec(), judge.unreadable_stream()));
     }
     let captured = named
         .captured

@@ -12,7 +12,8 @@ roles:
   keeper:
     bind: [{ app_role: Nats.Operator }]
     upstream: plant
-    publish: ["own.>", "$JS.API.STREAM.CREATE.*", "$JS.API.STREAM.UPDATE.*", "$JS.API.STREAM.MSG.GET.OWN"]
+    publish: ["own.>", "$JS.API.STREAM.CREATE.*", "$JS.API.STREAM.UPDATE.*", "$JS.API.STREAM.RESTORE.*",
+      "$JS.API.STREAM.MSG.GET.OWN"]
     subscribe: ["own.>"]
   admin:
     bind: [{ app_role: Nats.Reader }]
@@ -95,6 +96,18 @@ async fn play(version: Version) {
         (
             "CREATE",
             "T",
+            r#""subjects":["own.c.*"],"republish":{"src":"own.c.*","dest":"secret.$+1"}"#,
+            "secret.*",
+        ),
+        (
+            "CREATE",
+            "T",
+            r#""subjects":["own.c"],"republish":{"src":"own.c","dest":"$JS.API.STREAM.CREATE.U"}"#,
+            "$JS.API.STREAM.CREATE.U",
+        ),
+        (
+            "CREATE",
+            "T",
             r#""mirror":{"name":"KV_own"}"#,
             "$JS.API.STREAM.MSG.GET.KV_own",
         ),
@@ -115,6 +128,12 @@ async fn play(version: Version) {
             "T",
             r#""sources":[{"name":"OWN","subject_transforms":[{"src":"own.a","dest":"secret.a"}]}]"#,
             "secret.a",
+        ),
+        (
+            "RESTORE",
+            "own",
+            r#""config":{}"#,
+            "$JS.API.STREAM.RESTORE.own",
         ),
         (
             "UPDATE",
@@ -139,6 +158,14 @@ async fn play(version: Version) {
         let wanted = format!("-ERR 'Permissions Violation for Publish to \"{named}\"'");
         assert_eq!(answer, wanted, "{version}: {config}");
         keeper.0.until_pong().await;
+    }
+    // What is held is not given to the server as a request either, by way of a reply.
+    for subject in ["own.a", "$JS.API.STREAM.MSG.GET.OWN"] {
+        let request = format!("PUB {subject} $JS.API.STREAM.CREATE.U 2\r\n{{}}\r\n");
+        keeper.0.send(&request).await;
+        let answer = keeper.0.answer().await.expect("an answer");
+        let wanted = "-ERR 'Permissions Violation for Publish to \"$JS.API.STREAM.CREATE.U\"'";
+        assert_eq!(answer, wanted, "{version}: {subject}");
     }
     // Too long to be held, and in pieces.
     let long = format!(

@@ -259,6 +259,11 @@ impl Judge {
         }
     }
 
+    /// Bytes of memory that peers make it hold: of the requests that may be answered.
+    pub fn held(&self) -> usize {
+        self.requests.as_ref().map_or(0, |requests| requests.held())
+    }
+
     /// Puts new permissions in force. What was remembered is forgotten; inboxes and open requests are kept, the latter
     /// as far as the new permissions have `respond`. The identity must be the same one. Every live subscription is to be
     /// judged again by [`Self::subscribe`], which counts it anew.

@@ -19,6 +19,12 @@ use crate::time::Timestamp;
 /// and its answer refused.
 const MOST_REQUESTS: usize = 16_384;
 
+/// Bytes of their reply subjects together. Inboxes are shorter than 64 on the whole; a request beyond is treated likewise.
+const MOST_BYTES: usize = MOST_REQUESTS * 64;
+
+/// Bytes that an open request costs besides its reply subject.
+const EACH: usize = 128;
+
 /// New requests after which old ones are looked for, as in nats-server (`client.go:replyPermLimit`).
 const PRUNE_AFTER: usize = 4_096;
 
@@ -29,6 +35,8 @@ const PRUNE_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct OpenRequests {
     requests: HashMap<SmallVec<[u8; 64]>, Request>,
+    /// Bytes of all reply subjects.
+    bytes: usize,
     since_prune: usize,
     last_prune: Timestamp,
 }
@@ -46,8 +54,12 @@ impl OpenRequests {
         if self.since_prune > PRUNE_AFTER || now.since(self.last_prune) > PRUNE_EVERY {
             self.prune(rule, now);
         }
-        if self.requests.len() >= MOST_REQUESTS && !self.requests.contains_key(reply) {
-            return;
+        if !self.requests.contains_key(reply) {
+            let bytes = self.bytes.saturating_add(reply.len());
+            if self.requests.len() >= MOST_REQUESTS || bytes > MOST_BYTES {
+                return;
+            }
+            self.bytes = bytes;
         }
         let request = Request {
             at: now,
@@ -66,15 +78,49 @@ impl OpenRequests {
             rule.max.is_none_or(|max| request.answers <= max) && now.since(request.at) <= rule.ttl;
         if !within {
             self.requests.remove(subject);
+            self.bytes = self.bytes.saturating_sub(subject.len());
         }
         within
+    }
+
+    /// Bytes of memory that they hold.
+    pub(super) fn held(&self) -> usize {
+        self.bytes
+            .saturating_add(self.requests.len().saturating_mul(EACH))
     }
 
     fn prune(&mut self, rule: Responses, now: Timestamp) {
         self.requests.retain(|_, request| {
             rule.max.is_none_or(|max| request.answers < max) && now.since(request.at) <= rule.ttl
         });
+        self.bytes = self.requests.keys().map(SmallVec::len).sum();
         self.since_prune = 0;
         self.last_prune = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_reply_subjects_are_bounded_and_counted() {
+        let rule = Responses {
+            max: Some(1),
+            ttl: Duration::from_secs(60),
+        };
+        let now = Timestamp::from_secs(1);
+        let reply = |n: usize| format!("{n:0>4000}").into_bytes();
+        let mut requests = OpenRequests::default();
+        for n in 0..1000 {
+            requests.open(&reply(n), rule, now);
+        }
+        assert!(requests.bytes <= MOST_BYTES && requests.held() > MOST_BYTES / 2);
+        assert!(!requests.answer(&reply(999), rule, now));
+        for n in 0..1000 {
+            requests.answer(&reply(n), rule, now);
+            assert!(!requests.answer(&reply(n), rule, now));
+        }
+        assert_eq!(requests.held(), 0);
     }
 }

@@ -45,6 +45,8 @@ pub(super) struct Fences {
     /// PINGs of the client that were forwarded after the last fence and are not answered.
     pings: u64,
     barred: HashMap<Box<[u8]>, u32>,
+    /// Bytes of the sids of all that wait.
+    barred_bytes: usize,
     /// Changes of policy so far.
     changes: u64,
     /// The first change whose fence still stands.
@@ -149,6 +151,7 @@ impl Fences {
     fn put(&mut self, sids: Vec<Box<[u8]>>, change: Option<u64>) {
         self.count_ping();
         for sid in &sids {
+            self.barred_bytes = self.barred_bytes.saturating_add(sid.len());
             let fences = self.barred.entry(sid.clone()).or_default();
             *fences = fences.saturating_add(1);
         }
@@ -178,7 +181,10 @@ impl Fences {
     /// Bytes of memory that it holds.
     pub(super) fn held(&self) -> usize {
         let sids = self.leaving.len().saturating_add(self.barred.len());
-        self.leaving_bytes.saturating_add(sids.saturating_mul(EACH))
+        // A barred sid is held with its fence, too.
+        self.leaving_bytes
+            .saturating_add(self.barred_bytes.saturating_mul(2))
+            .saturating_add(sids.saturating_mul(EACH))
     }
 
     /// How many stand.
@@ -242,6 +248,7 @@ impl Fences {
     }
 
     fn lift(&mut self, sid: &[u8]) {
+        self.barred_bytes = self.barred_bytes.saturating_sub(sid.len());
         if let Some(fences) = self.barred.get_mut(sid) {
             *fences = fences.saturating_sub(1);
             if *fences == 0 {
@@ -312,6 +319,19 @@ mod tests {
         assert!(!fences.taken_up(b"1"), "a PING was sent since");
         assert!(fences.is_of_the_past(b"1") && fences.bars(b"1", made));
         assert!(!fences.limited(b"1") && fences.is_of_the_past(b"1"));
+    }
+
+    #[test]
+    fn barred_sids_are_counted_while_they_are_held() {
+        let mut fences = Fences::default();
+        let long = "x".repeat(4000);
+        fences.bar(sids(&[long.as_str(), "1"]));
+        fences.bar(sids(&[long.as_str()]));
+        assert!(fences.held() > 3 * long.len(), "{}", fences.held());
+        assert_eq!(fences.ponged(), Pong::Ours);
+        assert!((2 * long.len()..3 * long.len()).contains(&fences.held()));
+        assert_eq!(fences.ponged(), Pong::Ours);
+        assert_eq!(fences.held(), 0);
     }
 
     #[test]

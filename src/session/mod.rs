@@ -349,7 +349,9 @@ impl Session {
     pub fn held(&self) -> usize {
         let serving = self.serving.as_ref();
         let remembered = serving.map_or(0, |serving| {
-            serving.subs.held().saturating_add(serving.fences.held())
+            let subs = serving.subs.held();
+            subs.saturating_add(serving.fences.held())
+                .saturating_add(serving.judge.held())
         });
         self.to_client
             .held()

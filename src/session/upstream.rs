@@ -166,6 +166,7 @@ impl Session {
         }
         if serving.judge.tracks_replies()
             && let Some(reply) = message.reply
+            && !(self.scarce && serving.judge.held() > Self::SMALL)
         {
             serving.judge.delivered(reply, now);
         }

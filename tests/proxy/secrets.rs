@@ -220,7 +220,7 @@ async fn not_even_a_log_of_everything_holds_a_token_or_a_password() {
     });
     let (good, wrong) = ("correct horse battery", "wrong horse battery");
     let environment = [("NATS_USER", "svc"), ("GOOD", good), ("WRONG", wrong)];
-    let natsentry = Binary::start_logging("trace", &config, &environment);
+    let mut natsentry = Binary::start_logging("trace", &config, &environment);
     let (alice, bob) = (proxy::token(&idp, "alice"), proxy::token(&idp, "bob"));
     let forged = format!("{}AAAA", &alice[..alice.len() - 4]);
     for connect in [
@@ -241,6 +241,7 @@ async fn not_even_a_log_of_everything_holds_a_token_or_a_password() {
         wire.send("PUB a 1\r\nx\r\nNOTHING\r\n").await;
         wire.rest().await;
     }
+    natsentry.end();
     let audit = std::fs::read_to_string(natsentry.dir().join("audit.jsonl")).expect("the audit");
     let log = natsentry.log();
     assert!(log.contains("\"level\":\"TRACE\"") || log.contains("\"level\":\"DEBUG\""));

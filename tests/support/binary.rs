@@ -91,6 +91,16 @@ impl Binary {
         panic!("natsentry does not listen:\n{}", self.log());
     }
 
+    /// Has it stop, and returns when it has: then everything is in log and audit.
+    pub fn end(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is ours");
+        self.child.wait().expect("it ends");
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the log can be read");
+        }
+    }
+
     /// The first log line with this message.
     pub fn find(&self, message: &str) -> Option<Value> {
         let lines = self.log.lock().unwrap_or_else(PoisonError::into_inner);

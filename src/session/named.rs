@@ -43,13 +43,7 @@ impl Session {
         let Err(denial) = judged else {
             return true;
         };
-        let overruled = serving.judge.overrule_publish(&all, None, &denial);
-        let observed = overruled.is_some();
-        let named = Named {
-            subject: &all,
-            denial,
-            observed,
-        };
+        let named = Named::of(&serving.judge, &all, denial);
         self.pass_named(publish, named, now)
     }
 
@@ -66,13 +60,7 @@ impl Session {
         let Some((subject, denial)) = judged else {
             return true;
         };
-        let overruled = serving.judge.overrule_publish(&subject, None, &denial);
-        let observed = overruled.is_some();
-        let named = Named {
-            subject: &subject,
-            denial,
-            observed,
-        };
+        let named = Named::of(&serving.judge, &subject, denial);
         self.pass_named(publish, named, now)
     }
 
@@ -188,6 +176,17 @@ struct Named<'a> {
     observed: bool,
 }
 
+impl<'a> Named<'a> {
+    fn of(judge: &Judge, subject: &'a [u8], denial: Denial) -> Self {
+        let overruled = judge.overrule_publish(subject, None, &denial);
+        Self {
+            subject,
+            denial,
+            observed: overruled.is_some(),
+        }
+    }
+}
+
 /// The first header of `block` that keeps the message back; where none does, the first that names a subject which is not
 /// granted.
 fn judge_headers<'a>(serving: &mut Serving, block: &'a [u8]) -> Option<Named<'a>> {
@@ -196,12 +195,7 @@ fn judge_headers<'a>(serving: &mut Serving, block: &'a [u8]) -> Option<Named<'a>
         let Err(denial) = serving.judge.header_subject(channel, subject) else {
             continue;
         };
-        let overruled = serving.judge.overrule_publish(subject, None, &denial);
-        let named = Named {
-            subject,
-            denial,
-            observed: overruled.is_some(),
-        };
+        let named = Named::of(&serving.judge, subject, denial);
         if !named.observed {
             return Some(named);
         }

@@ -30,18 +30,14 @@ pub(super) fn event_record<'a>(
             code,
             sentence,
             library,
-        } => {
-            record.verdict = Some("refuse");
-            record.reason = Some(code);
-            record.detail = Some(sentence);
-            record.bound = BoundFields::library(library);
         }
-        EventKind::Postponed {
+        | EventKind::Postponed {
             code,
             sentence,
             library,
         } => {
-            record.verdict = Some("not_now");
+            let postponed = matches!(event.kind, EventKind::Postponed { .. });
+            record.verdict = Some(if postponed { "not_now" } else { "refuse" });
             record.reason = Some(code);
             record.detail = Some(sentence);
             record.bound = BoundFields::library(library);

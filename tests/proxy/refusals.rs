@@ -1,9 +1,7 @@
 //! Every refusal of a token: the same code, the same sentence and the same decision in the log and in the audit of the
 //! real program, the same sentence from `explain`, and nothing of it for the client.
 
-use std::io::Write as _;
 use std::net::Ipv4Addr;
-use std::process::{Command, Stdio};
 
 use natsentry::clock;
 use natsentry::demo::idp::{DevIdp, Form, TokenRequest};
@@ -411,7 +409,8 @@ async fn lines_of(proxy: &Binary, from: Ipv4Addr) -> (Value, Value) {
 }
 
 async fn explain(proxy: &Binary, token: &str) -> String {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_natsentry"))
+    let mut command = natsentry(proxy.dir());
+    command
         .args([
             "explain",
             "-c",
@@ -420,26 +419,11 @@ async fn explain(proxy: &Binary, token: &str) -> String {
             "-o",
             "json",
         ])
-        .current_dir(proxy.dir())
-        .envs([plant::SECRET])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it runs");
-    child
-        .stdin
-        .take()
-        .expect("piped")
-        .write_all(token.as_bytes())
-        .expect("it reads");
-    let output = tokio::task::spawn_blocking(move || child.wait_with_output());
-    let output = output.await.expect("no panic").expect("it ends");
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
+        .envs([plant::SECRET]);
+    let token = token.to_owned();
+    let ran = tokio::task::spawn_blocking(move || run(&mut command, token.as_bytes()));
+    let ran = ran.await.expect("no panic");
+    ran.out + &ran.err
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -447,14 +431,10 @@ async fn an_alias_in_place_of_a_tenant_is_refused_before_anything_starts() {
     let folder = tempfile::tempdir().expect("a folder");
     let text = "version: 1\nlisten: { client: 127.0.0.1:0 }\nentra:\n  tenants: [common]\n  audiences: [api://x]\n";
     std::fs::write(folder.path().join("natsentry.yaml"), text).expect("a file");
-    let output = Command::new(env!("CARGO_BIN_EXE_natsentry"))
-        .args(["check", "-c", "natsentry.yaml"])
-        .current_dir(folder.path())
-        .output()
-        .expect("it runs");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned()
-        + &String::from_utf8_lossy(&output.stdout);
-    assert!(!output.status.success());
+    let mut command = natsentry(folder.path());
+    let ran = run(command.args(["check", "-c", "natsentry.yaml"]), b"");
+    let said = ran.err + &ran.out;
+    assert_ne!(ran.code, Some(0));
     assert!(
         said.contains("natsentry.yaml:4:13: entra.tenants") && said.contains("iss.alias"),
         "{said}"

@@ -25,6 +25,15 @@ const EVICTION: Duration = Duration::from_millis(50);
 /// and a session whose message comes then would wait for all of them.
 const AT_ONCE: u32 = 8;
 
+/// Connections accepted before a pause while each drives another one out.
+const AT_ONCE_CROWDED: u32 = 6;
+
+/// That pause; with the granularity of timers it is 1 to 2 ms. Strangers who come back as fast as they are thrown out get
+/// some 3,000 connections a second, which is a third of a core, and not all cores: sessions, and the server on the same
+/// machine, have the rest. Who comes meanwhile waits in the listener's queue: usual kernels hold 4,096 there
+/// (`net.core.somaxconn`), so that a client's two seconds suffice.
+const PAUSE_CROWDED: Duration = Duration::from_millis(1);
+
 /// Accepts until `stop`.
 pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, stop: CancellationToken) {
     let mut backoff = BACKOFF_MIN;
@@ -54,9 +63,7 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, stop: Cancel
                     slot,
                 ));
                 at_once = at_once.wrapping_add(1);
-                if at_once.is_multiple_of(AT_ONCE) {
-                    tokio::task::yield_now().await;
-                }
+                give_way(&shared, at_once).await;
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -68,6 +75,19 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, stop: Cancel
                 backoff = backoff.saturating_mul(2).min(BACKOFF_MAX);
             }
         }
+    }
+}
+
+/// Lets others have their turn after so many connections.
+async fn give_way(shared: &Shared, accepted: u32) {
+    if shared.handshakes.is_full() {
+        if accepted.is_multiple_of(AT_ONCE_CROWDED) {
+            tokio::time::sleep(PAUSE_CROWDED).await;
+        } else {
+            tokio::task::yield_now().await;
+        }
+    } else if accepted.is_multiple_of(AT_ONCE) {
+        tokio::task::yield_now().await;
     }
 }
 

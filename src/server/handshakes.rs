@@ -50,6 +50,11 @@ impl Handshakes {
         }
     }
 
+    /// Whether the next connection drives the oldest out.
+    pub(super) fn is_full(&self) -> bool {
+        self.lock().by_number.len() >= self.max.max(1)
+    }
+
     /// Tells the oldest to go. False where nobody waits.
     pub(super) fn evict(&self) -> bool {
         let oldest = self.lock().by_number.pop_first();

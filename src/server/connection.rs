@@ -3,6 +3,7 @@
 //! Greet (INFO) and TLS in the order that the client wants, read CONNECT, have it admitted, pump, close. One deadline
 //! lies over everything up to the admission.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -402,7 +403,15 @@ impl Live {
     /// What comes of the wait for CONNECT. Until then this connection can be made to go for a new one.
     async fn first_outcome(&mut self) -> Outcome {
         if let Some(handshake) = self.handshake.take() {
-            if let Some(outcome) = unless_evicted(&handshake, self.pump.run()).await {
+            let pump = &mut self.pump;
+            let waiting = poll_fn(|cx| {
+                let outcome = pump.poll(cx);
+                if outcome.is_pending() && pump.holds_buffer_of_client() {
+                    handshake.hold_buffer();
+                }
+                outcome
+            });
+            if let Some(outcome) = unless_evicted(&handshake, waiting).await {
                 return outcome;
             }
             self.connection.evict(&mut self.pump.session);

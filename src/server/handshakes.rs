@@ -2,8 +2,11 @@
 //!
 //! Whoever opens connections and says nothing must not keep others out. So a new connection is never refused because of
 //! those that wait: the one that has waited longest is closed for it. A client that means it is through in milliseconds.
+//!
+//! The same for those who begin a long CONNECT and do not end it: each holds a buffer, and buffers of strangers must not be
+//! what `limits.memory` goes for, so of these there may be fewer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -12,6 +15,7 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 pub(super) struct Handshakes {
     max: usize,
+    max_large: usize,
     waiting: Mutex<Waiting>,
 }
 
@@ -20,12 +24,29 @@ pub(super) struct Handshakes {
 struct Waiting {
     next: u64,
     by_number: BTreeMap<u64, Arc<Notify>>,
+    /// Those of them that hold a buffer.
+    large: BTreeSet<u64>,
+}
+
+impl Waiting {
+    /// Tells one to go. False where it waits no more.
+    fn evict(&mut self, number: u64) -> bool {
+        self.large.remove(&number);
+        let one = self.by_number.remove(&number);
+        one.map(|one| one.notify_one()).is_some()
+    }
+
+    fn oldest(&self) -> Option<u64> {
+        self.by_number.first_key_value().map(|(number, _)| *number)
+    }
 }
 
 impl Handshakes {
-    pub(super) fn new(max: usize) -> Arc<Self> {
+    /// At most `max` of them, and `max_large` that hold a buffer; one of either in any case.
+    pub(super) fn new(max: usize, max_large: usize) -> Arc<Self> {
         Arc::new(Self {
-            max,
+            max: max.max(1),
+            max_large: max_large.max(1),
             waiting: Mutex::default(),
         })
     }
@@ -33,11 +54,10 @@ impl Handshakes {
     /// Enters a connection just accepted; where there are too many, the oldest has to go. It leaves when it is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> Handshake {
         let mut waiting = self.lock();
-        while waiting.by_number.len() >= self.max.max(1) {
-            let Some((_, oldest)) = waiting.by_number.pop_first() else {
-                break;
-            };
-            oldest.notify_one();
+        while waiting.by_number.len() >= self.max
+            && let Some(oldest) = waiting.oldest()
+        {
+            waiting.evict(oldest);
         }
         let number = waiting.next;
         waiting.next = number.wrapping_add(1);
@@ -52,13 +72,14 @@ impl Handshakes {
 
     /// Whether the next connection drives the oldest out.
     pub(super) fn is_full(&self) -> bool {
-        self.lock().by_number.len() >= self.max.max(1)
+        self.lock().by_number.len() >= self.max
     }
 
     /// Tells the oldest to go. False where nobody waits.
     pub(super) fn evict(&self) -> bool {
-        let oldest = self.lock().by_number.pop_first();
-        oldest.map(|(_, oldest)| oldest.notify_one()).is_some()
+        let mut waiting = self.lock();
+        let oldest = waiting.oldest();
+        oldest.is_some_and(|oldest| waiting.evict(oldest))
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -79,11 +100,27 @@ impl Handshake {
     pub(super) async fn evicted(&self) {
         self.evicted.notified().await;
     }
+
+    /// Notes that this connection holds a buffer for what it has said so far; where too many do, the oldest of them has to
+    /// go.
+    pub(super) fn hold_buffer(&self) {
+        let mut waiting = self.all.lock();
+        if !waiting.by_number.contains_key(&self.number) || !waiting.large.insert(self.number) {
+            return;
+        }
+        if waiting.large.len() > self.all.max_large
+            && let Some(oldest) = waiting.large.first().copied()
+        {
+            waiting.evict(oldest);
+        }
+    }
 }
 
 impl Drop for Handshake {
     fn drop(&mut self) {
-        self.all.lock().by_number.remove(&self.number);
+        let mut waiting = self.all.lock();
+        waiting.by_number.remove(&self.number);
+        waiting.large.remove(&self.number);
     }
 }
 
@@ -99,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_oldest_goes_for_a_new_one() {
-        let all = Handshakes::new(2);
+        let all = Handshakes::new(2, 2);
         let (first, second) = (all.begin(), all.begin());
         drop(second);
         let third = all.begin();
@@ -111,5 +148,25 @@ mod tests {
         assert!(is_evicted(&third) && !is_evicted(&fourth));
         drop(fourth);
         assert!(!all.evict());
+    }
+
+    #[test]
+    fn the_oldest_that_holds_a_buffer_goes_for_another_one() {
+        let all = Handshakes::new(10, 2);
+        let (silent, first) = (all.begin(), all.begin());
+        let (second, third) = (all.begin(), all.begin());
+        for _ in 0..3 {
+            first.hold_buffer();
+            third.hold_buffer();
+        }
+        assert!(!is_evicted(&first) && !is_evicted(&third));
+        second.hold_buffer();
+        assert!(is_evicted(&first), "the one that came first");
+        first.hold_buffer();
+        assert!(!is_evicted(&silent) && !is_evicted(&second) && !is_evicted(&third));
+        drop(second);
+        let fourth = all.begin();
+        fourth.hold_buffer();
+        assert!(!is_evicted(&third), "the second is through");
     }
 }

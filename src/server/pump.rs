@@ -125,7 +125,8 @@ impl Pump {
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+    /// As [`Self::run`].
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         self.handle.waker.register(cx.waker());
         let now = clock::now();
         let scarce = self.account.memory().is_beyond(Share::Half);
@@ -164,6 +165,11 @@ impl Pump {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether what the client has said of its next operation takes, or needs, a buffer that others could use.
+    pub(super) fn holds_buffer_of_client(&self) -> bool {
+        self.from_client.is_starved() || self.from_client.keeps_memory_waiting()
     }
 
     /// Notes when memory has to be asked for again, and ends a session that keeps it from others for too long. Whether it did.

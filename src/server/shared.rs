@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::buffers::BUFFER;
 use super::groups::GroupSource;
 use super::handshakes::Handshakes;
 use super::identities::Identities;
@@ -118,7 +119,7 @@ impl Shared {
                 to_usize(limits.connections),
                 to_usize(limits.connections_per_address),
             ),
-            handshakes: Handshakes::new(to_usize(limits.handshakes)),
+            handshakes: Handshakes::new(to_usize(limits.handshakes), strangers_with_buffer(limits)),
             memory: Memory::new(bytes(limits.memory), limits.write_deadline.get()),
             drain_time: limits.drain.get(),
             limits: Arc::new(session_limits(&config)),
@@ -263,6 +264,13 @@ fn session_limits(config: &Config) -> Limits {
         write_deadline: limits.write_deadline.get(),
         ..Limits::default()
     }
+}
+
+/// How many of those who have not said CONNECT yet may hold a buffer for what they have said of it: as many as take an eighth
+/// of `limits.memory`, each the longest CONNECT.
+fn strangers_with_buffer(limits: &config::Limits) -> usize {
+    let each = bytes(limits.connect_line).next_multiple_of(BUFFER);
+    bytes(limits.memory) / 8 / each.max(BUFFER)
 }
 
 fn bytes(size: ByteSize) -> usize {

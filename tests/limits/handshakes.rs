@@ -10,8 +10,8 @@ use tokio::time::sleep;
 
 use crate::attackers::Crowd;
 use crate::size;
-use crate::talk::dial;
-use crate::under::{KIB, attack};
+use crate::talk::{Talk, dial};
+use crate::under::{KIB, MIB, attack};
 use crate::world::World;
 
 /// A connection without CONNECT. README, "Memory".
@@ -131,4 +131,46 @@ async fn half_open_handshakes() {
         crowd
     })
     .await;
+}
+
+/// `limits.memory` of the test below.
+const LIMIT: u64 = 64 * MIB;
+
+/// CONNECTs of more than what is let wait without a buffer, which never end: buffers of strangers are not what
+/// `limits.memory` goes for, and whoever has a long CONNECT that does end is served.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_connects_without_an_end() {
+    let world = World::start(&json!({ "memory": "64MiB" })).await;
+    let count = size(300, 4000);
+    let line: &[u8] = [b"CONNECT {\"name\":\"".as_slice(), &[b'x'; 40_000]]
+        .concat()
+        .leak();
+    let allowed = LIMIT + count as u64 * STRANGER;
+    attack(
+        "long CONNECTs without an end",
+        &world,
+        allowed,
+        async |world| {
+            let crowd = strangers(world.address(), count, line, b'x');
+            world
+                .until("natsentry_connections_rejected_total", "handshakes", |n| {
+                    n > count as u64 / 4
+                })
+                .await;
+            let held = world.metric("natsentry_memory_bytes", "").await;
+            // An eighth, and what is read or closed at this moment.
+            assert!((1..LIMIT / 5).contains(&held), "{held} bytes held");
+            let long = world.connect_line("worker").replacen(
+                '{',
+                &format!("{{\"pad\":{:?},", "p".repeat(30_000)),
+                1,
+            );
+            let tcp = dial(world.address(), 1, false).await.expect("a connection");
+            let served = Talk::over(tcp).admitted(&long).await;
+            drop(served.expect("a long CONNECT that ends is served"));
+            crowd
+        },
+    )
+    .await;
+    assert_eq!(world.metric("natsentry_memory_bytes", "").await, 0);
 }

@@ -1,8 +1,10 @@
 //! Servers that misbehave: whatever they send or leave out, the dial ends in time, in words, with bounded memory.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use natsentry::upstream::{Auth, DialError, TlsFirst, UpstreamConfig};
+use natsentry::upstream::{Auth, DialError, Step, TlsFirst, UpstreamConfig};
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -104,6 +106,76 @@ async fn a_server_that_never_speaks_is_given_up_at_the_deadline() {
     assert!(error.to_string().contains("before it sent INFO"), "{error}");
     let error = failure(Script::Answer(Vec::new())).await;
     assert!(error.to_string().contains("to CONNECT"), "{error}");
+}
+
+/// A server of the address as it stands: INFO is waited for from the start, and the connection shows in it.
+fn at(address: SocketAddr, dial_timeout: Duration) -> UpstreamConfig {
+    let url = format!("nats://{address}").parse().unwrap();
+    UpstreamConfig {
+        dial_timeout,
+        ..config(vec![url], Auth::None)
+    }
+}
+
+#[tokio::test]
+async fn what_becomes_of_a_connection_is_told_from_what_the_server_does_with_it() {
+    let half = Duration::from_millis(500);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let error = fails(at(address, half)).await;
+    assert!(error.to_string().contains("before it sent INFO"), "{error}");
+    assert!(matches!(error, DialError::Timeout { .. }), "{error}");
+
+    let reset = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            stream.set_zero_linger().unwrap();
+        }
+    });
+    let error = fails(at(address, half)).await;
+    assert!(
+        matches!(
+            error,
+            DialError::Closed {
+                step: Step::Info,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    reset.abort();
+    assert!(reset.await.unwrap_err().is_cancelled());
+
+    let error = fails(at(address, half)).await;
+    assert!(matches!(error, DialError::Unreachable { .. }), "{error}");
+    // Nobody accepts, and the queue of the listener is full: the connection never comes about.
+    let (full, _kept) = full_listener();
+    let error = fails(at(full, half)).await;
+    let waited_for_tcp = matches!(
+        error,
+        DialError::Timeout {
+            step: Step::Connect,
+            ..
+        }
+    );
+    assert!(waited_for_tcp, "{error}");
+}
+
+/// A listener whose queue is full, and what keeps it so.
+fn full_listener() -> (SocketAddr, (Socket, Vec<Socket>)) {
+    let socket = || Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None).unwrap();
+    let listener = socket();
+    let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+    listener.bind(&any.into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let waiting = (0..4).map(|_| {
+        let client = socket();
+        // In progress, or never.
+        drop(client.connect(&address));
+        client
+    });
+    let waiting = waiting.collect();
+    (address.as_socket().unwrap(), (listener, waiting))
 }
 
 #[tokio::test]

@@ -409,9 +409,10 @@ impl Pump {
     }
 
     /// Takes the streams out of which something may still come, to be closed with care. The others are closed here: nothing
-    /// is unread on them that would reset them.
+    /// is unread on them that would reset them, or nothing was said there that would be lost with that.
     pub(super) fn into_streams(self) -> (Option<ClientStream>, Option<LinkStream>) {
         let Self {
+            session,
             client,
             upstream,
             client_is_through,
@@ -419,8 +420,10 @@ impl Pump {
             ..
         } = self;
         let client_is_over = client_is_through && matches!(client, ClientStream::Plain(_));
+        let upstream_is_over =
+            upstream_is_through || (client_is_over && !session.may_be_under_way());
         let upstream =
-            upstream.filter(|link| !(upstream_is_through && matches!(link, LinkStream::Plain(_))));
+            upstream.filter(|link| !(upstream_is_over && matches!(link, LinkStream::Plain(_))));
         ((!client_is_over).then_some(client), upstream)
     }
 }

@@ -100,12 +100,16 @@ impl Session {
     }
 
     /// Whether upstream was told anything that it may still be about: whole messages, which others are to have before the
-    /// client hears of its end, subscriptions, or a PING.
-    pub(super) fn may_be_under_way(&self) -> bool {
+    /// client hears of its end, subscriptions, also such that were given up, or a PING. Where it was not, its connection can
+    /// be closed without care: nothing that was said there could be lost.
+    pub fn may_be_under_way(&self) -> bool {
         let unfinished = u64::from(self.to_upstream.is_mid_frame());
         let serving = self.serving.as_ref();
         self.traffic.messages_in > unfinished
-            || serving.is_some_and(|serving| serving.subs.len() > 0 || serving.fences.awaits_pong())
+            || serving.is_some_and(|serving| {
+                let fences = &serving.fences;
+                serving.subs.len() > 0 || fences.awaits_pong() || !fences.are_quiet()
+            })
     }
 
     /// The client says no more: the session ends when upstream has answered what came before, or never will.

@@ -462,10 +462,10 @@ impl Session {
     }
 
     /// The client closed its side: everything it sent was handled before. A session that serves goes on until upstream has
-    /// answered that, at most for the write deadline.
+    /// answered that, at most for the write deadline; one that upstream has nothing to answer to ends at once.
     pub fn handle_client_eof(&mut self, now: Timestamp) {
         self.give_up_again();
-        if self.phase == Phase::Serving {
+        if self.phase == Phase::Serving && self.may_be_under_way() {
             self.end_after_upstream(CloseReason::ClientClosed, now);
             return;
         }

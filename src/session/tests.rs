@@ -275,3 +275,39 @@ fn a_payload_with_a_wrong_end_goes_nowhere_however_it_is_cut() {
         assert_eq!(taken_from(session.to_upstream(), input), "");
     }
 }
+
+#[test]
+fn a_client_that_leaves_is_waited_for_only_where_upstream_may_still_be_about_what_it_said() {
+    let role = json!({ "r": {
+        "bind": [{ "app_role": "R" }], "upstream": "u", "publish": ["a"], "subscribe": ["a"],
+    } });
+    let left_after = |said: &[u8], answered: &[u8]| {
+        let mut session = serving(admission(&role, &["R"], None));
+        pump(&mut session, said);
+        session.handle_upstream(answered, 0, NOW);
+        taken_from(session.to_client(), answered);
+        session.handle_client_eof(NOW);
+        session.close_reason()
+    };
+    let at_once = Some(CloseReason::ClientClosed);
+    for (said, answered) in [
+        (&b""[..], &b""[..]),
+        (b"PING\r\n", b"PONG\r\n"),
+        (b"SUB a 1\r\nUNSUB 1\r\nPING\r\n", b"PONG\r\n"),
+        // Refused here; upstream knows nothing of it.
+        (b"PUB b 1\r\nx\r\n", b""),
+    ] {
+        assert_eq!(left_after(said, answered), at_once, "{said:?}");
+    }
+    for (said, answered) in [
+        (&b"PING\r\n"[..], &b""[..]),
+        (b"PING\r\nPING\r\n", b"PONG\r\n"),
+        (b"PUB a 1\r\nx\r\n", b""),
+        (b"PUB a 1\r\nx\r\nPING\r\n", b"PONG\r\n"),
+        (b"SUB a 1\r\n", b""),
+        (b"SUB a 1\r\nUNSUB 1\r\n", b""),
+        (b"PING\r\nSUB a 1\r\nUNSUB 1\r\n", b"PONG\r\n"),
+    ] {
+        assert_eq!(left_after(said, answered), None, "{said:?}");
+    }
+}

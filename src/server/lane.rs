@@ -8,8 +8,10 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::buffers::{self, BUFFER, LARGE_BUFFER};
+use super::client_stream::ClientStream;
 use super::memory::{Account, Memory, SMALL_BUFFER, Share};
 use crate::session::{Outbox, Taken};
+use crate::upstream::LinkStream;
 
 /// A connection that reads at least this many bytes at a time goes on with a large buffer once it has filled a usual one.
 const BUSY: usize = BUFFER / 2;
@@ -19,6 +21,31 @@ const SLICES: usize = 64;
 
 /// A leftover up to this many bytes is parked in a buffer of its own size while a connection is idle.
 const PARK_MAX: usize = 8 * 1024;
+
+/// A stream that can tell whether there may be something to read.
+pub(super) trait Source: AsyncRead + Unpin {
+    /// Pending while there is nothing to read, with the task woken when there is. Inside TLS that is not known before.
+    fn poll_some(&self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+impl Source for ClientStream {
+    fn poll_some(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            // An error shows in the read.
+            Self::Plain(tcp) => tcp.poll_read_ready(cx).map(drop),
+            Self::Tls(_) => Poll::Ready(()),
+        }
+    }
+}
+
+impl Source for LinkStream {
+    fn poll_some(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Plain(tcp) => tcp.poll_read_ready(cx).map(drop),
+            Self::Tls(_) => Poll::Ready(()),
+        }
+    }
+}
 
 /// Bytes under way in one direction.
 #[derive(Debug)]
@@ -165,11 +192,17 @@ impl Lane {
     }
 
     /// Reads once. `Ok(0)` is the end of the stream.
-    pub(super) fn poll_read<S: AsyncRead + Unpin>(
+    pub(super) fn poll_read<S: Source>(
         &mut self,
         stream: &mut S,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        // Most turns find nothing on one of the sides: no buffer is taken for that, and given back.
+        if stream.poll_some(cx).is_pending() {
+            self.starved = false;
+            self.rest();
+            return Poll::Pending;
+        }
         self.starved = !self.make_room();
         if self.starved {
             return Poll::Pending;

@@ -12,7 +12,7 @@ pub(super) fn event(event: &Event, recorded: Recorded) {
     }
     let session = event.session.0;
     let client = tracing::field::display(event.client);
-    let decision = decision.map(|id| id.to_string());
+    let decision = decision.map(tracing::field::display);
     let oid = event.identity.as_ref().map(|identity| &*identity.oid);
     match &event.kind {
         EventKind::Connected(connected) => tracing::info!(

@@ -113,13 +113,16 @@ pub struct ConnectRequest {
 
 impl ConnectRequest {
     /// None unless there is one token, in one place.
-    pub(super) fn of(connect: &Connect, options: &ClientOptions) -> Option<Self> {
-        let twice = connect.repeated_credential || is_token(&connect.user);
-        let (credential, token) = connect.token().filter(|_| !twice)?;
+    /// They are taken out of `connect` then.
+    pub(super) fn of(connect: &mut Connect, options: &ClientOptions) -> Option<Self> {
+        if connect.repeated_credential || is_token(&connect.user) {
+            return None;
+        }
+        let (credential, token) = connect.take_token()?;
         Some(Self {
-            token: token.clone(),
+            token,
             credential,
-            user: connect.user.clone(),
+            user: std::mem::take(&mut connect.user),
             options: options.clone(),
         })
     }

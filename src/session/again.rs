@@ -44,7 +44,7 @@ enum Stage {
 
 impl Session {
     pub(super) fn connect_again(&mut self, json: &[u8], now: Timestamp) {
-        let Ok(connect) = Connect::parse_onto(self.connected_with(), json) else {
+        let Ok(mut connect) = Connect::parse_onto(self.connected_with(), json) else {
             self.end_for_fault(CloseReason::Malformed, now);
             return;
         };
@@ -60,7 +60,7 @@ impl Session {
                 return;
             }
             None
-        } else if let Some(request) = ConnectRequest::of(&connect, &options) {
+        } else if let Some(request) = ConnectRequest::of(&mut connect, &options) {
             Some(Box::new(request))
         } else {
             self.refuse_credentials(&connect, now);

@@ -98,7 +98,7 @@ impl Session {
 
     /// The first CONNECT.
     fn connect(&mut self, json: &[u8], now: Timestamp) {
-        let Ok(connect) = Connect::parse(json) else {
+        let Ok(mut connect) = Connect::parse(json) else {
             self.end_for_fault(CloseReason::Malformed, now);
             return;
         };
@@ -112,7 +112,7 @@ impl Session {
         }
         self.verbose = connect.verbose;
         self.pedantic = connect.pedantic;
-        let Some(request) = ConnectRequest::of(&connect, &self.options) else {
+        let Some(request) = ConnectRequest::of(&mut connect, &self.options) else {
             self.refuse_credentials(&connect, now);
             return;
         };

@@ -117,12 +117,22 @@ pub(super) fn connect_and_ping(
 
 /// Encodes into memory that is large enough from the start: growing would leave copies of secrets behind.
 fn encode(connect: &Connect<'_>) -> Option<Zeroizing<Vec<u8>>> {
-    let texts = [connect.user, connect.pass, connect.auth_token, connect.jwt];
+    let given = [
+        connect.user,
+        connect.pass,
+        connect.auth_token,
+        connect.nkey,
+        connect.jwt,
+        connect.sig,
+        connect.proxy_sig,
+    ];
+    let own = [connect.name, connect.lang, connect.version];
+    let texts = given.into_iter().flatten().chain(own);
     // An escaped character takes up to six bytes.
-    let secrets = texts.iter().flatten().fold(0_usize, |sum, text| {
+    let texts = texts.fold(0_usize, |sum, text| {
         sum.saturating_add(text.len().saturating_mul(6))
     });
-    let mut line = Zeroizing::new(Vec::with_capacity(secrets.saturating_add(CONNECT_LIMIT)));
+    let mut line = Zeroizing::new(Vec::with_capacity(texts.saturating_add(FIELDS)));
     line.extend_from_slice(b"CONNECT ");
     serde_json::to_writer(&mut *line, connect).ok()?;
     line.extend_from_slice(b"\r\nPING\r\n");
@@ -140,6 +150,9 @@ fn clipped(text: &str, limit: usize) -> &str {
 /// `max_control_line` of nats-server (`const.go`), which counts CONNECT too, before authentication; the verb, its
 /// blank and PING are counted here besides, to stay well inside.
 const CONNECT_LIMIT: usize = 4096;
+
+/// Bytes of the names of all fields and of what is no text, with verb, PING and line ends; more than they ever take.
+const FIELDS: usize = 384;
 
 #[cfg(test)]
 mod tests {
@@ -224,6 +237,27 @@ mod tests {
         };
         let line = connect_and_ping(&options, &proof, &with_headers(), true).unwrap();
         assert!(line.len() <= CONNECT_LIMIT, "{}", line.len());
+        let full = Proof {
+            user: Some("u"),
+            pass: Some("p"),
+            auth_token: Some("t"),
+            nkey: Some("n".into()),
+            jwt: Some("j"),
+            sig: Some("s".into()),
+            proxy_sig: Some("x".into()),
+        };
+        let escaped = ConnectOptions {
+            name: "\u{1}",
+            lang: "l",
+            version: "v",
+            ..options
+        };
+        let line = connect_and_ping(&escaped, &full, &Info::default(), false).unwrap();
+        assert!(
+            line.capacity() == 10 * 6 + FIELDS,
+            "it grew: {}",
+            line.capacity()
+        );
         assert_eq!(sent(&options, &proof, &with_headers()).get("name"), None);
     }
 

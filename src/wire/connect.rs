@@ -4,8 +4,10 @@
 //! Source: nats-server `client.go:ClientOpts` and Go's `encoding/json`, which looks fields up without regard to case
 //! (with Unicode folding), takes the last of several, and leaves a field alone at `null`.
 
-use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
+use std::borrow::Cow;
 use std::fmt;
+
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::secret::Secret;
 
@@ -127,6 +129,17 @@ impl Connect {
         given.next().is_none().then_some(first)
     }
 
+    /// The same, taken out: a secret is not copied where it need not be.
+    pub fn take_token(&mut self) -> Option<(Credential, Secret)> {
+        let (credential, _) = self.token()?;
+        let field = match credential {
+            Credential::AuthToken => &mut self.auth_token,
+            Credential::Password => &mut self.pass,
+            Credential::Jwt => &mut self.jwt,
+        };
+        Some((credential, std::mem::take(field)))
+    }
+
     /// How many fields hold something that could be a token.
     pub fn tokens_given(&self) -> usize {
         [&self.auth_token, &self.pass, &self.jwt]
@@ -141,25 +154,39 @@ const DEPTH_MAX: usize = 32;
 
 /// Whether brackets outside strings nest deeper than [`DEPTH_MAX`].
 fn nests_too_deep(json: &[u8]) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in json {
-        match (in_string, *byte) {
-            (true, _) if escaped => escaped = false,
-            (true, b'\\') => escaped = true,
-            (true, b'"') => in_string = false,
-            (true, _) => {}
-            (false, b'"') => in_string = true,
-            (false, b'{' | b'[') => {
+    let (mut depth, mut at) = (0_usize, 0_usize);
+    while let Some(byte) = json.get(at) {
+        at = at.saturating_add(1);
+        match byte {
+            // Nearly all of it is the token, which is one string.
+            b'"' => at = at.saturating_add(string_length(json.get(at..).unwrap_or_default())),
+            b'{' | b'[' => {
                 depth = depth.saturating_add(1);
                 if depth > DEPTH_MAX {
                     return true;
                 }
             }
-            (false, b'}' | b']') => depth = depth.saturating_sub(1),
-            (false, _) => {}
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
         }
     }
     false
+}
+
+/// Bytes of a string up to the quote that ends it, which counts; to the end where none does.
+fn string_length(json: &[u8]) -> usize {
+    let mut at = 0_usize;
+    while let Some(found) = json
+        .get(at..)
+        .and_then(|rest| memchr::memchr2(b'"', b'\\', rest))
+    {
+        at = at.saturating_add(found);
+        if json.get(at) == Some(&b'"') {
+            return at.saturating_add(1);
+        }
+        at = at.saturating_add(2);
+    }
+    json.len()
 }
 
 /// Folds a key as `encoding/json` does: ASCII case, and the two other letters that fold to ASCII ones.
@@ -171,6 +198,38 @@ pub fn fold_key(key: &str) -> String {
             c => c.to_ascii_lowercase(),
         })
         .collect()
+}
+
+/// A key, folded. Borrowed where it is as it stands, as nearly all are.
+struct Key<'de>(Cow<'de, str>);
+
+impl<'de> de::Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+struct KeyVisitor;
+
+impl<'de> Visitor<'de> for KeyVisitor {
+    type Value = Key<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Key<'de>, E> {
+        let folds = |byte: u8| byte.is_ascii_uppercase() || !byte.is_ascii();
+        Ok(Key(if key.bytes().any(folds) {
+            Cow::Owned(fold_key(key))
+        } else {
+            Cow::Borrowed(key)
+        }))
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Key<'de>, E> {
+        Ok(Key(Cow::Owned(fold_key(key))))
+    }
 }
 
 /// Reads over what was said before.
@@ -190,13 +249,12 @@ impl<'de> Visitor<'de> for ConnectVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Connect, A::Error> {
         let Self(mut connect) = self;
         let mut repeated = false;
-        while let Some(key) = map.next_key::<String>()? {
-            let folded = fold_key(&key);
-            match folded.as_str() {
+        while let Some(Key(key)) = map.next_key()? {
+            match &*key {
                 "auth_token" => repeated |= secret(&mut map, &mut connect.auth_token)?,
                 "pass" => repeated |= secret(&mut map, &mut connect.pass)?,
                 "jwt" => repeated |= secret(&mut map, &mut connect.jwt)?,
-                _ => connect.plain_field(&folded, &mut map)?,
+                key => connect.plain_field(key, &mut map)?,
             }
         }
         connect.repeated_credential = repeated;
@@ -291,6 +349,16 @@ mod tests {
     #[test]
     fn one_token_in_one_place() {
         assert!(parse("{}").token().is_none());
+        for (json, credential) in [
+            (r#"{"auth_token":"t"}"#, Credential::AuthToken),
+            (r#"{"pass":"t"}"#, Credential::Password),
+            (r#"{"jwt":"t"}"#, Credential::Jwt),
+        ] {
+            let mut connect = parse(json);
+            assert_eq!(connect.take_token(), Some((credential, Secret::new("t"))));
+            assert_eq!(connect.tokens_given(), 0);
+        }
+        assert!(parse(r#"{"pass":"a","jwt":"b"}"#).take_token().is_none());
         assert!(parse(r#"{"pass":"a","auth_token":"b"}"#).token().is_none());
         assert_eq!(
             parse(r#"{"pass":"a","auth_token":null,"jwt":""}"#).tokens_given(),
@@ -323,6 +391,24 @@ mod tests {
             Connect::parse(deep.as_bytes()),
             Err(ConnectFault::Malformed)
         );
+    }
+
+    #[test]
+    fn brackets_count_outside_strings_and_nowhere_else() {
+        let many = "[".repeat(DEPTH_MAX + 1);
+        for (json, deep) in [
+            (format!(r#"{{"x":"{many}"}}"#), false),
+            (format!(r#"{{"x":"\"{many}"}}"#), false),
+            (format!(r#"{{"x":"\\"{many}"#), true),
+            (format!(r#"{{"x":"a"{many}"#), true),
+            (format!(r#"{{"x":"{many}"#), false),
+            (format!(r#"{{"x":"\{many}"#), false),
+            (r#"{"x":"\"#.to_owned(), false),
+            (r#"{"x":""#.to_owned(), false),
+            (many, true),
+        ] {
+            assert_eq!(nests_too_deep(json.as_bytes()), deep, "{json}");
+        }
     }
 
     #[test]

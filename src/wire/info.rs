@@ -201,13 +201,16 @@ impl<'a> ClientInfo<'a> {
 
     /// Appends `INFO {...} \r\n`, with the blank before CR LF that nats-server writes.
     pub fn push(&self, out: &mut Vec<u8>) {
+        out.reserve(USUAL_LENGTH);
         out.extend_from_slice(b"INFO ");
-        if let Ok(json) = serde_json::to_vec(self) {
-            out.extend_from_slice(&json);
-        }
+        // Nothing of it can fail to be written to memory.
+        let _ = serde_json::to_writer(&mut *out, self);
         out.extend_from_slice(b" \r\n");
     }
 }
+
+/// Bytes that an INFO takes, so that it need not grow.
+const USUAL_LENGTH: usize = 640;
 
 #[cfg(test)]
 mod tests {

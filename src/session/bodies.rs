@@ -43,7 +43,12 @@ pub(super) fn asks(subject: &[u8]) -> Option<Asks<'_>> {
     };
     let prefix = subject.get(..subject.len().saturating_sub(rest.len()))?;
     let mut tokens = rest.split(|byte| *byte == b'.');
-    let of_stream = tokens.next() == Some(b"STREAM");
+    let first = tokens.next();
+    if matches!(first, Some(b"$KV" | b"$O")) {
+        // A value or a chunk on its way to a bucket of the domain; keys are called as they like.
+        return None;
+    }
+    let of_stream = first == Some(b"STREAM");
     if rest.starts_with(b"STREAM.RESTORE.") {
         return Some(Asks::Restore);
     }
@@ -523,6 +528,8 @@ mod tests {
             "$JS.API.CONSUMER.INFO.CREATED.C",
             // The chunks of a snapshot, which are no JSON.
             "$JS.SNAPSHOT.RESTORE.S.x",
+            "$JS.hub.API.$KV.b.CREATE",
+            "$JS.hub.API.$O.b.M.SNAPSHOT",
         ] {
             assert_eq!(asks(subject.as_bytes()), None, "{subject}");
         }

@@ -4,6 +4,7 @@
 //! may cause a fetch. Must never: let a token choose where to fetch, drop good keys because a fetch failed, or turn
 //! "keys cannot be had" into "the token is bad".
 
+mod desk;
 mod fetch;
 mod source;
 mod store;

@@ -1,4 +1,4 @@
-//! One key source: the task that keeps its keys fresh, and what connections may ask of it.
+//! One key source: the task that keeps its keys fresh, and waits for those who need a key that is not held.
 //!
 //! Owns: when to fetch (at start, hourly, after failures, for an unknown key), one fetch at a time. Must never: drop a
 //! good set because a fetch failed.
@@ -12,9 +12,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::desk::{Answer, Desk};
 use super::fetch::{FetchError, Fetched, Fetcher};
 use super::store::Store;
-use super::throttle::{Absent, Bucket};
 use super::{Refresh, Settings, SourceStatus};
 use crate::clock;
 use crate::identity::{HeldKeys, KeyRing, KeySource};
@@ -35,43 +35,10 @@ pub(super) struct Source {
     rounds: watch::Sender<Round>,
 }
 
-/// What connections find when they ask; every change is under one short lock.
-#[derive(Debug)]
-struct Desk {
-    bucket: Bucket,
-    absent: Absent,
-    /// The newest round that has begun, and the newest that somebody asked for.
-    begun: u64,
-    asked: u64,
-    /// When a fetch for a key name that came too early is to be made up for.
-    owed: Option<Instant>,
-    facts: Facts,
-}
-
-/// Figures for status and metrics.
-#[derive(Clone, Debug, Default)]
-struct Facts {
-    fetches_ok: u64,
-    fetches_failed: u64,
-    throttled: u64,
-    failures_in_a_row: u32,
-    last_error: Option<Arc<str>>,
-}
-
 #[derive(Clone, Debug, Default)]
 struct Round {
     finished: u64,
     error: Option<Arc<str>>,
-}
-
-/// What the desk says to a connection with an unknown key.
-enum Answer {
-    Absent,
-    Throttled(Duration),
-    /// The round under way, which began before the question.
-    Join(u64),
-    /// A round that begins after it.
-    Wait(u64),
 }
 
 impl Source {
@@ -82,19 +49,11 @@ impl Source {
         fetcher: Fetcher,
         ring: watch::Sender<Arc<KeyRing>>,
     ) -> Self {
-        let now = Instant::now();
         let store = settings
             .cache
             .as_deref()
             .map(|folder| Store::new(folder, &what));
-        let desk = Desk {
-            bucket: Bucket::new(settings.unknown_burst, settings.unknown_interval, now),
-            absent: Absent::new(MOST_ABSENT, settings.unknown_interval),
-            begun: 0,
-            asked: 0,
-            owed: None,
-            facts: Facts::default(),
-        };
+        let desk = Desk::new(&settings, Instant::now());
         Self {
             index,
             what,
@@ -155,9 +114,9 @@ impl Source {
     async fn due(&self) {
         let usual = Instant::now() + self.pause();
         // After a good fetch they are, unless the clock was set during it.
-        let were_in_order = self.desk().facts.failures_in_a_row == 0 || self.is_in_order();
+        let were_in_order = self.desk().facts().failures_in_a_row == 0 || self.is_in_order();
         loop {
-            let owed = self.desk().owed;
+            let owed = self.desk().owed();
             let at = owed.map_or(usual, |owed| owed.min(usual));
             let glance = Instant::now() + GLANCE;
             tokio::select! {
@@ -169,14 +128,12 @@ impl Source {
                         continue;
                     }
                     if owed == Some(at) {
-                        // It may be gone to a connection that came just now, whose fetch this then is.
-                        let _ = self.desk().bucket.take(Instant::now());
+                        self.desk().pay(Instant::now());
                     }
                     return;
                 }
                 () = self.wake.notified() => {
-                    let desk = self.desk();
-                    if desk.asked > desk.begun {
+                    if self.desk().is_asked_for() {
                         return;
                     }
                 }
@@ -195,13 +152,7 @@ impl Source {
 
     /// One fetch from beginning to end.
     async fn round(&self) {
-        let number = {
-            let mut desk = self.desk();
-            desk.begun = desk.begun.saturating_add(1);
-            desk.owed = None;
-            desk.asked = desk.asked.max(desk.begun);
-            desk.begun
-        };
+        let number = self.desk().begin();
         let error = match self.fetcher.fetch(&self.what).await {
             Ok(fetched) => {
                 self.succeeded(fetched).await;
@@ -235,12 +186,7 @@ impl Source {
             cloud: cloud.clone(),
             issuer: issuer.clone(),
         });
-        {
-            let facts = &mut self.desk().facts;
-            facts.fetches_ok = facts.fetches_ok.saturating_add(1);
-            facts.failures_in_a_row = 0;
-            facts.last_error = None;
-        }
+        self.desk().note_success();
         let Some(store) = self.store.clone() else {
             return;
         };
@@ -253,13 +199,7 @@ impl Source {
 
     fn failed(&self, error: &FetchError) -> Arc<str> {
         let text: Arc<str> = error.to_string().into();
-        let in_a_row = {
-            let facts = &mut self.desk().facts;
-            facts.fetches_failed = facts.fetches_failed.saturating_add(1);
-            facts.failures_in_a_row = facts.failures_in_a_row.saturating_add(1);
-            facts.last_error = Some(Arc::clone(&text));
-            facts.failures_in_a_row
-        };
+        let in_a_row = self.desk().note_failure(Arc::clone(&text));
         // The first failure, then ever more rarely, so that an outage of hours does not fill the log.
         if in_a_row.is_power_of_two() {
             tracing::warn!(source = %self.what.name, error = %text, in_a_row, "keys could not be fetched; those at hand stay in use");
@@ -270,7 +210,7 @@ impl Source {
     /// How long until the next fetch that nobody asks for. Without usable keys nobody can sign in, so the issuer is asked
     /// again within a second; with keys at hand, at growing distances up to a minute.
     fn pause(&self) -> Duration {
-        let failures = self.desk().facts.failures_in_a_row;
+        let failures = self.desk().facts().failures_in_a_row;
         let pause = if failures == 0 {
             self.settings.refresh
         } else {
@@ -310,7 +250,7 @@ impl Source {
                 return Refresh::Failed(error);
             }
             if answers {
-                self.desk().absent.insert(kid, Instant::now());
+                self.desk().note_absent(kid, Instant::now());
             }
         }
     }
@@ -330,36 +270,13 @@ impl Source {
         }
     }
 
-    /// `joined`: whether the caller has waited for a fetch already.
     fn ask(&self, kid: &str, joined: bool) -> Answer {
-        let now = Instant::now();
-        let mut desk = self.desk();
-        if desk.absent.contains(kid, now) {
-            return Answer::Absent;
+        let finished = self.rounds.borrow().finished;
+        let (answer, is_news) = self.desk().ask(kid, joined, finished, Instant::now());
+        if is_news {
+            self.wake.notify_one();
         }
-        if desk.asked > desk.begun {
-            return Answer::Wait(desk.asked);
-        }
-        // The fetch that is under way most likely brings what everybody asks for at this moment, and costs the bucket
-        // nothing. It may have begun before the key was published, so that it is no answer where it does not.
-        if !joined && self.rounds.borrow().finished < desk.begun {
-            return Answer::Join(desk.begun);
-        }
-        match desk.bucket.take(now) {
-            Ok(()) => {
-                desk.asked = desk.begun.saturating_add(1);
-                self.wake.notify_one();
-                Answer::Wait(desk.asked)
-            }
-            Err(wait) => {
-                desk.facts.throttled = desk.facts.throttled.saturating_add(1);
-                if desk.owed.is_none() {
-                    desk.owed = Some(now + wait);
-                    self.wake.notify_one();
-                }
-                Answer::Throttled(wait)
-            }
-        }
+        answer
     }
 
     async fn finished(&self, round: u64) -> Round {
@@ -374,7 +291,7 @@ impl Source {
     }
 
     pub(super) fn status(&self) -> SourceStatus {
-        let facts = self.desk().facts.clone();
+        let facts = self.desk().facts().clone();
         let ring = self.ring.borrow();
         let held = ring.held(self.index);
         let now = clock::now();
@@ -446,8 +363,6 @@ fn jittered(pause: Duration) -> Duration {
     let share = f64::from(u32::try_from(dice).unwrap_or(1000)) / 10_000.0;
     pause.mul_f64(0.9 + share)
 }
-
-const MOST_ABSENT: usize = 1024;
 
 /// How often the wall clock is looked at between fetches.
 const GLANCE: Duration = Duration::from_secs(1);

@@ -27,7 +27,7 @@ type Case = (&'static str, fn(u64) -> u64);
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const CASES: [Case; 21] = [
+const CASES: [Case; 27] = [
     ("publish, canonical", |n| {
         publish(n, "PUB bench.{} 16\r\nxxxxxxxxxxxxxxxx\r\n", 1)
     }),
@@ -70,16 +70,26 @@ const CASES: [Case; 21] = [
     ("deliver", |n| deliver(n, " ", 8, &typical())),
     ("deliver, two spaces", |n| deliver(n, "  ", 8, &typical())),
     ("deliver, may respond", |n| {
-        let mut role = typical();
-        if let Some(fields) = role.as_object_mut() {
-            fields.insert(
-                "respond".to_owned(),
-                serde_json::json!({ "max": 1, "ttl": "30s" }),
-            );
-        }
-        deliver(n, " ", 8, &role)
+        deliver(n, " ", 8, &responding())
+    }),
+    ("deliver with reply", |n| requests(n, &typical())),
+    // The request and its answer.
+    ("answer", |n| requests(n, &responding())),
+    ("answer of other lengths", |n| {
+        let length = |n: usize| "x".repeat(n % 7 + 1);
+        requests_of(n, length, &responding())
     }),
     ("deliver, filtered", |n| deliver(n, " ", 8, &filtered())),
+    ("deliver, filtered, 1 subject", |n| {
+        deliver(n, " ", 1, &filtered())
+    }),
+    // More than are remembered.
+    ("deliver, filtered, 2000 subjects", |n| {
+        deliver(n, " ", 2000, &filtered())
+    }),
+    ("deliver, 2000 subjects", |n| {
+        deliver(n, " ", 2000, &typical())
+    }),
     ("match, 10 patterns", |n| ask(n, 10)),
     ("match, 1000 patterns", |n| ask(n, 1_000)),
     ("match, 100000 patterns", |n| ask(n, 100_000)),
@@ -122,6 +132,46 @@ fn deliver(times: u64, blanks: &str, subjects: usize, role: &serde_json::Value) 
     }
     count
 }
+
+/// A typical role that may answer what it is asked.
+fn responding() -> serde_json::Value {
+    let mut role = typical();
+    if let Some(fields) = role.as_object_mut() {
+        fields.insert(
+            "respond".to_owned(),
+            serde_json::json!({ "max": 1, "ttl": "30s" }),
+        );
+    }
+    role
+}
+
+fn requests(times: u64, role: &serde_json::Value) -> u64 {
+    requests_of(times, |_| String::new(), role)
+}
+
+/// Requests, each with an inbox of its own, and where the role may respond an answer to each of them.
+fn requests_of(times: u64, end: impl Fn(usize) -> String, role: &serde_json::Value) -> u64 {
+    let inbox = |n: usize| format!("_INBOX.abcdefghijklmnopqrstuv.{n:06}{}", end(n));
+    let asked =
+        |n: usize| format!("MSG bench.q 1 {} 16\r\nxxxxxxxxxxxxxxxx\r\n", inbox(n)).into_bytes();
+    let answered = |n: usize| format!("PUB {} 16\r\nxxxxxxxxxxxxxxxx\r\n", inbox(n)).into_bytes();
+    let all = |frame: &dyn Fn(usize) -> Vec<u8>| (0..REQUESTS).flat_map(frame).collect::<Vec<u8>>();
+    let (asked, answered) = (all(&asked), all(&answered));
+    let mut session = serving(role);
+    feed_client(&mut session, b"SUB bench.* 1\r\n");
+    for _ in 0..times {
+        let written = feed_upstream(&mut session, black_box(&asked));
+        assert!(written == asked.len(), "everything is delivered");
+        if role.get("respond").is_some() {
+            let written = feed_client(&mut session, black_box(&answered));
+            assert!(written == answered.len(), "everything is answered");
+        }
+    }
+    REQUESTS as u64
+}
+
+/// Under way at once.
+const REQUESTS: usize = 64;
 
 /// Many questions at a time, since making 100,000 patterns takes a different number of instructions each time (hash maps
 /// are seeded anew).

@@ -107,6 +107,11 @@ impl AnswerCache {
         (before.len > 0).then_some(before)
     }
 
+    /// Bytes of memory that it holds.
+    pub(super) fn held(&self) -> usize {
+        size_of_val(&*self.slots)
+    }
+
     /// Forgets everything and gives the memory back.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
@@ -177,7 +182,9 @@ mod tests {
         assert_eq!(cache.recall(b""), None);
         cache.remember(&[b'x'; KEY_BYTES], true);
         assert_eq!(cache.recall(&[b'x'; KEY_BYTES]), Some(true));
+        assert_eq!(cache.held(), SMALL * 64);
         cache.clear();
         assert_eq!(cache.recall(&[b'x'; KEY_BYTES]), None);
+        assert_eq!(cache.held(), 0);
     }
 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::cache::AnswerCache;
+use super::hearing::Hearing;
 use super::inbox::{Claim, HeldInboxes, InboxRegistry};
 use super::open::OpenGround;
 use super::reserved::{is_reserved_reply, is_reserved_subject};
@@ -55,8 +56,8 @@ impl Judge {
         reply: Option<&'a [u8]>,
         now: Timestamp,
     ) -> Result<Permit<'a>, Denial> {
-        if !self.may_publish(subject) {
-            self.answer_or_denial(subject, now)?;
+        if !self.answers(subject, now) && !self.may_publish(subject) {
+            return Err(self.not_published(subject));
         }
         if let Some(reply) = reply {
             self.judge_reply(reply)?;
@@ -71,6 +72,23 @@ impl Judge {
             subject,
             reply: None,
         })
+    }
+
+    /// Leave for a publish without a reply that answers a request, which uses an answer up. Likewise.
+    #[inline]
+    pub fn answer<'a>(&mut self, subject: &'a [u8], now: Timestamp) -> Option<Permit<'a>> {
+        self.answers(subject, now).then_some(Permit {
+            subject,
+            reply: None,
+        })
+    }
+
+    /// Whether any request is open.
+    #[inline]
+    pub fn may_answer(&self) -> bool {
+        self.requests
+            .as_ref()
+            .is_some_and(|requests| !requests.is_empty())
     }
 
     /// The open ground around a subject, if it has any, on which further subjects are granted without a question. Not to be
@@ -215,7 +233,7 @@ impl Judge {
 
     /// Whether any delivery can be kept back at all; where not, [`Self::delivers`] need not be asked.
     pub fn filters_deliveries(&self) -> bool {
-        !self.permissions.is_observing() && self.permissions.filters_deliveries()
+        self.permissions.may_keep_back()
     }
 
     /// Whether a message with this subject may be delivered to the client. The subject is the message's own, which for
@@ -247,6 +265,17 @@ impl Judge {
         self.permissions.responses().is_some()
     }
 
+    /// Judges the deliveries of one pass, now.
+    #[inline]
+    pub fn hear<'a>(&mut self, now: Timestamp) -> Hearing<'a, '_> {
+        Hearing::new(
+            &self.permissions,
+            &mut self.delivered,
+            &mut self.requests,
+            now,
+        )
+    }
+
     /// A message with this reply subject was delivered to the client: it may answer there, unless it may publish there
     /// anyway.
     pub fn delivered(&mut self, reply: &[u8], now: Timestamp) {
@@ -262,6 +291,13 @@ impl Judge {
     /// Bytes of memory that peers make it hold: of the requests that may be answered.
     pub fn held(&self) -> usize {
         self.requests.as_ref().map_or(0, |requests| requests.held())
+    }
+
+    /// Bytes of all memory that it holds: of those and of remembered answers, with the room of what is gone.
+    pub fn footprint(&self) -> usize {
+        let requests = self.requests.as_ref();
+        let answers = self.published.held().saturating_add(self.delivered.held());
+        answers.saturating_add(requests.map_or(0, |requests| requests.footprint()))
     }
 
     /// Puts new permissions in force. What was remembered is forgotten; inboxes and open requests are kept, the latter
@@ -282,8 +318,16 @@ impl Judge {
         self.requests = None;
     }
 
-    /// Gives the memory of remembered answers back; for sessions that went idle.
-    pub fn forget(&mut self) {
+    /// Gives back what can be found out again, and the room of requests that are no longer open; for sessions that went idle.
+    pub fn rest(&mut self, now: Timestamp) {
+        self.forget();
+        if let (Some(requests), Some(rule)) = (&mut self.requests, self.permissions.responses()) {
+            requests.rest(rule, now);
+        }
+        self.requests.take_if(|requests| requests.is_empty());
+    }
+
+    fn forget(&mut self) {
         self.published.clear();
         self.delivered.clear();
     }
@@ -343,23 +387,26 @@ impl Judge {
         answer
     }
 
-    /// For a subject that no grant allows: uses up an answer to an open request, or says why not. As in nats-server
-    /// this comes after deny entries too: an answer to a received request is not stopped by one.
-    #[cold]
-    fn answer_or_denial(&mut self, subject: &[u8], now: Timestamp) -> Result<(), Denial> {
-        let Verdict::Refused(reason, rule) = self.permissions.publish(subject) else {
-            return Ok(());
-        };
-        if reason != DenialReason::ReservedSubject
-            && let Some(limits) = self.permissions.responses()
-            && self
-                .requests
-                .as_mut()
-                .is_some_and(|requests| requests.answer(subject, limits, now))
-        {
-            return Ok(());
+    /// Whether the subject is the reply of an open request, of which an answer is used up. As in nats-server an answer to a
+    /// received request is not stopped by a deny entry. It asks for the grants first; here a request is not opened at all
+    /// where they allow to publish, so that the quicker question can come first.
+    #[inline]
+    fn answers(&mut self, subject: &[u8], now: Timestamp) -> bool {
+        match (&mut self.requests, self.permissions.responses()) {
+            (Some(requests), Some(rule)) if !requests.is_empty() => {
+                requests.answer(subject, rule, now) && !is_reserved_subject(subject)
+            }
+            _ => false,
         }
-        Err(self.denial(reason, rule))
+    }
+
+    /// Why a subject may not be published to.
+    #[cold]
+    fn not_published(&self, subject: &[u8]) -> Denial {
+        match self.permissions.publish(subject) {
+            Verdict::Refused(reason, rule) => self.denial(reason, rule),
+            Verdict::Granted(_) => self.denial(DenialReason::NotGranted, None),
+        }
     }
 
     /// The reply of a publish: never a reserved one; under `inbox: private` in an inbox of the session's own, or a

@@ -7,9 +7,12 @@
 //! subject afresh. Servers since 2.11 use an answer up when two requests carry the same reply, which is not what their
 //! documentation says.
 
-use std::collections::HashMap;
+use std::hash::BuildHasher as _;
 use std::time::Duration;
 
+use foldhash::quality::RandomState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use smallvec::SmallVec;
 
 use super::rights::Responses;
@@ -22,7 +25,7 @@ const MOST_REQUESTS: usize = 16_384;
 /// Bytes of their reply subjects together. Inboxes are shorter than 64 on the whole; a request beyond is treated likewise.
 const MOST_BYTES: usize = MOST_REQUESTS * 64;
 
-/// Bytes that an open request costs besides its reply subject.
+/// Bytes that an open request, or the room for one, costs besides its reply subject.
 const EACH: usize = 128;
 
 /// New requests after which old ones are looked for, as in nats-server (`client.go:replyPermLimit`).
@@ -34,17 +37,27 @@ const PRUNE_EVERY: Duration = Duration::from_secs(1);
 /// Reply subjects that may be answered. Subjects of up to 64 bytes are kept without an allocation of their own.
 #[derive(Debug, Default)]
 pub(super) struct OpenRequests {
-    requests: HashMap<SmallVec<[u8; 64]>, Request>,
+    requests: HashTable<Request>,
+    /// Others choose the subjects: seeded anew for each session.
+    hashes: RandomState,
     /// Bytes of all reply subjects.
     bytes: usize,
     since_prune: usize,
     last_prune: Timestamp,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Request {
+    reply: SmallVec<[u8; 64]>,
     at: Timestamp,
     answers: u32,
+}
+
+impl Request {
+    /// Whether it may be answered once more.
+    fn is_open(&self, rule: Responses, now: Timestamp) -> bool {
+        rule.max.is_none_or(|max| self.answers < max) && now.since(self.at) <= rule.ttl
+    }
 }
 
 impl OpenRequests {
@@ -54,33 +67,51 @@ impl OpenRequests {
         if self.since_prune > PRUNE_AFTER || now.since(self.last_prune) > PRUNE_EVERY {
             self.prune(rule, now);
         }
-        if !self.requests.contains_key(reply) {
-            let bytes = self.bytes.saturating_add(reply.len());
-            if self.requests.len() >= MOST_REQUESTS || bytes > MOST_BYTES {
-                return;
+        let Self {
+            requests, hashes, ..
+        } = self;
+        let (len, bytes) = (requests.len(), self.bytes.saturating_add(reply.len()));
+        let same = |request: &Request| *request.reply == *reply;
+        let hash_of = |request: &Request| hashes.hash_one(&*request.reply);
+        match requests.entry(hashes.hash_one(reply), same, hash_of) {
+            Entry::Occupied(mut place) => {
+                let request = place.get_mut();
+                (request.at, request.answers) = (now, 0);
             }
-            self.bytes = bytes;
+            Entry::Vacant(_) if len >= MOST_REQUESTS || bytes > MOST_BYTES => {}
+            Entry::Vacant(place) => {
+                self.bytes = bytes;
+                place.insert(Request {
+                    reply: SmallVec::from_slice(reply),
+                    at: now,
+                    answers: 0,
+                });
+            }
         }
-        let request = Request {
-            at: now,
-            answers: 0,
-        };
-        self.requests.insert(SmallVec::from_slice(reply), request);
     }
 
-    /// Whether the subject is the reply of an open request; an answer is used up if so.
+    /// Whether the subject is the reply of an open request; an answer is used up if so. A request of which none is left is
+    /// forgotten at once: nats-server keeps it until it looks for old ones, and refuses the next answer all the same.
     pub(super) fn answer(&mut self, subject: &[u8], rule: Responses, now: Timestamp) -> bool {
-        let Some(request) = self.requests.get_mut(subject) else {
+        let same = |request: &Request| *request.reply == *subject;
+        let hash = self.hashes.hash_one(subject);
+        let Ok(mut place) = self.requests.find_entry(hash, same) else {
             return false;
         };
+        let within = place.get().is_open(rule, now);
+        let request = place.get_mut();
         request.answers = request.answers.saturating_add(1);
-        let within =
-            rule.max.is_none_or(|max| request.answers <= max) && now.since(request.at) <= rule.ttl;
-        if !within {
-            self.requests.remove(subject);
+        if !request.is_open(rule, now) {
+            place.remove();
             self.bytes = self.bytes.saturating_sub(subject.len());
         }
         within
+    }
+
+    /// Whether there is none.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests.is_empty()
     }
 
     /// Bytes of memory that they hold.
@@ -89,11 +120,24 @@ impl OpenRequests {
             .saturating_add(self.requests.len().saturating_mul(EACH))
     }
 
+    /// The same, and the room that those had which are gone.
+    pub(super) fn footprint(&self) -> usize {
+        self.bytes
+            .saturating_add(self.requests.capacity().saturating_mul(EACH))
+    }
+
+    /// Forgets those that are no longer open, and gives the room back that they had.
+    pub(super) fn rest(&mut self, rule: Responses, now: Timestamp) {
+        self.prune(rule, now);
+        let hashes = &self.hashes;
+        self.requests
+            .shrink_to_fit(|request| hashes.hash_one(&*request.reply));
+    }
+
     fn prune(&mut self, rule: Responses, now: Timestamp) {
-        self.requests.retain(|_, request| {
-            rule.max.is_none_or(|max| request.answers < max) && now.since(request.at) <= rule.ttl
-        });
-        self.bytes = self.requests.keys().map(SmallVec::len).sum();
+        self.requests.retain(|request| request.is_open(rule, now));
+        let replies = self.requests.iter().map(|request| request.reply.len());
+        self.bytes = replies.sum();
         self.since_prune = 0;
         self.last_prune = now;
     }
@@ -122,5 +166,8 @@ mod tests {
             assert!(!requests.answer(&reply(n), rule, now));
         }
         assert_eq!(requests.held(), 0);
+        assert!(requests.footprint() > 0);
+        requests.rest(rule, now);
+        assert_eq!(requests.footprint(), 0);
     }
 }

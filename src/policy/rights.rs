@@ -21,7 +21,8 @@ use super::reserved::is_reserved_subject;
 use super::verdict::DenialReason;
 use crate::identity::Identity;
 use crate::subject::{
-    Below, FilledSet, Filling, PatternSet, PatternSetBuilder, PatternToken, Reach, has_wildcard,
+    Below, FilledSet, Filling, PatternSet, PatternSetBuilder, PatternToken, Reach, Trail,
+    has_wildcard,
 };
 
 /// The queue group of the server's own, refused to everybody.
@@ -326,6 +327,22 @@ impl Permissions {
     /// Whether a message with this subject may be delivered.
     pub(super) fn delivers(&self, subject: &[u8]) -> bool {
         self.deny_subscribe().matches(subject).is_none()
+    }
+
+    /// Whether some delivery has to be kept back in earnest.
+    pub(super) fn may_keep_back(&self) -> bool {
+        !self.observe && self.filters_deliveries()
+    }
+
+    /// Where the deny entries about deliveries stand behind a beginning. None where that is no shorter way.
+    pub(super) fn denied_behind(&self, beginning: &[u8]) -> Option<Trail<'_>> {
+        self.deny_subscribe().trail(beginning)
+    }
+
+    /// Whether no subject with this beginning, which ends with a dot, may be published to.
+    pub(super) fn grants_nothing_below(&self, beginning: &[u8]) -> bool {
+        let granted = self.of(&self.rights.publish).trail(beginning);
+        granted.is_some_and(|granted| granted.is_dead())
     }
 
     /// The deny entry that keeps a message with this subject back.

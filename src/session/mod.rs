@@ -351,7 +351,7 @@ impl Session {
         let remembered = serving.map_or(0, |serving| {
             let subs = serving.subs.held();
             subs.saturating_add(serving.fences.held())
-                .saturating_add(serving.judge.held())
+                .saturating_add(serving.judge.footprint())
         });
         self.to_client
             .held()
@@ -428,11 +428,25 @@ impl Session {
         self.pong_in_hand = true;
     }
 
-    /// Nothing is under way: gives back what an idle session need not hold.
+    /// Nothing is under way just now: gives back what costs nothing to have again.
     pub fn handle_idle(&mut self) {
         self.pong_in_hand = false;
         self.to_client.rest();
         self.to_upstream.rest();
+    }
+
+    /// Whether [`Self::handle_rest`] would give anything back.
+    pub fn may_rest(&self) -> bool {
+        self.serving
+            .as_ref()
+            .is_some_and(|serving| serving.judge.footprint() > 0)
+    }
+
+    /// Nothing was under way for a while: gives back what it would take more than a buffer to find out again.
+    pub fn handle_rest(&mut self, now: Timestamp) {
+        if let Some(serving) = &mut self.serving {
+            serving.judge.rest(now);
+        }
     }
 
     /// The socket of the client took no more bytes, or (`false`) it took all of them.

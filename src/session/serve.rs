@@ -46,7 +46,7 @@ impl Session {
         while used < input.len() && self.may_go_on() {
             let mut rest = input.get(used..).unwrap_or_default();
             if matches!(self.inbound, Inbound::Line { .. }) {
-                used = used.saturating_add(self.pass_publishes(rest, at.saturating_add(used)));
+                used = used.saturating_add(self.pass_publishes(rest, at.saturating_add(used), now));
                 rest = input.get(used..).unwrap_or_default();
                 if rest.is_empty() {
                     break;

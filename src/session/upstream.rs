@@ -33,7 +33,8 @@ impl Session {
         while used < input.len() && matches!(self.phase, Phase::Serving | Phase::Readmitting) {
             let mut rest = input.get(used..).unwrap_or_default();
             if matches!(self.outbound, Inbound::Line { .. }) {
-                used = used.saturating_add(self.pass_deliveries(rest, at.saturating_add(used)));
+                used =
+                    used.saturating_add(self.pass_deliveries(rest, at.saturating_add(used), now));
                 rest = input.get(used..).unwrap_or_default();
                 if rest.is_empty() {
                     break;

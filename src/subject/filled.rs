@@ -88,6 +88,11 @@ impl<'a> FilledSet<'a> {
         Self { set, fillings }
     }
 
+    /// Whether the set holds no pattern.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.set.is_empty()
+    }
+
     /// The value of a pattern that the subject matches, where wildcards in the subject count as literal tokens, as in
     /// nats-server's `Sublist.Match`. A subject with an empty token matches nothing.
     pub fn matches(&self, subject: &[u8]) -> Option<u32> {
@@ -206,6 +211,65 @@ impl<'a> FilledSet<'a> {
         }
     }
 
+    /// Whether a pattern matches of which `node` is reached by the tokens of the subject before `below`. Wildcards count as
+    /// literal tokens.
+    #[inline]
+    pub(super) fn matches_from(&self, node: u32, below: &[u8]) -> bool {
+        if find_dot(below).is_none() {
+            return self.ends_with(node, below);
+        }
+        let mut found = false;
+        self.walk_from(node, below, Reading::Literal, |_, _| {
+            found = true;
+            true
+        });
+        found
+    }
+
+    /// Whether a pattern ends, or goes on with `>`, one token behind `node`.
+    #[inline]
+    fn ends_with(&self, node: u32, token: &[u8]) -> bool {
+        if token.is_empty() {
+            return false;
+        }
+        let Some(known) = self.set.nodes.get(node as usize) else {
+            return false;
+        };
+        let ends = |child: u32| self.set.value_of(child).is_some();
+        known.rest != NONE
+            || (known.star != NONE && ends(known.star))
+            || self.set.child(node, token).is_some_and(ends)
+            || self
+                .set
+                .edges_of(known)
+                .iter()
+                .any(|edge| ends(edge.child) && self.leads_on(edge, Some(token)))
+    }
+
+    /// Calls `reach` with each node that a literal token leads to from `node`.
+    pub(super) fn step(&self, node: u32, token: &[u8], mut reach: impl FnMut(u32)) {
+        let Some(known) = self.set.nodes.get(node as usize) else {
+            return;
+        };
+        if known.star != NONE {
+            reach(known.star);
+        }
+        for edge in self.set.edges_of(known) {
+            if self.leads_on(edge, Some(token)) {
+                reach(edge.child);
+            }
+        }
+        if let Some(child) = self.set.child(node, token) {
+            reach(child);
+        }
+    }
+
+    /// Whether a pattern goes on with `>` behind `node`.
+    pub(super) fn has_rest(&self, node: u32) -> bool {
+        let node = self.set.nodes.get(node as usize);
+        node.is_some_and(|node| node.rest != NONE)
+    }
+
     /// The walk behind `matches` and `covers`: calls `visit` for each pattern that fits, and with its reach if it ends with
     /// a wildcard, until it says stop.
     #[inline]
@@ -213,13 +277,24 @@ impl<'a> FilledSet<'a> {
         &self,
         subject: &[u8],
         reading: Reading,
+        visit: impl FnMut(u32, Option<Reach>) -> bool,
+    ) {
+        if !self.set.is_empty() {
+            self.walk_from(0, subject, reading, visit);
+        }
+    }
+
+    /// The same from a node on, where `subject` is what stands behind the tokens that lead there.
+    #[inline]
+    fn walk_from(
+        &self,
+        node: u32,
+        subject: &[u8],
+        reading: Reading,
         mut visit: impl FnMut(u32, Option<Reach>) -> bool,
     ) {
-        if self.set.is_empty() {
-            return;
-        }
         let mut branches = Branches::new();
-        let (mut index, mut at) = (0_u32, 0_usize);
+        let (mut index, mut at) = (node, 0_usize);
         loop {
             if let Some(node) = self.set.nodes.get(index as usize) {
                 let (token, next) = token_at(subject, at);

@@ -8,6 +8,7 @@ mod build;
 mod filled;
 mod pattern;
 mod set;
+mod trail;
 mod words;
 
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub use filled::{Below, FilledSet, Filling, Reach};
 pub use pattern::{Pattern, PatternError, TokenGlob};
 pub use set::PatternSet;
 pub(crate) use set::mix_bytes;
+pub use trail::Trail;
 pub(crate) use words::{are_plain_tokens, begins_with, is_plain_token, is_word};
 
 /// The byte between two tokens.

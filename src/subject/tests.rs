@@ -98,6 +98,22 @@ proptest! {
     }
 
     #[test]
+    fn a_trail_says_what_the_set_says(
+        patterns in prop::collection::vec(pattern(), 0..12),
+        beginning in prop::collection::vec(token(), 0..4),
+        below in subject(),
+    ) {
+        let set = set(&patterns);
+        let beginning: String = beginning.iter().map(|token| format!("{token}.")).collect();
+        let whole = format!("{beginning}{below}");
+        let matched = set.matches(whole.as_bytes()).is_some();
+        if let Some(trail) = set.filled(&[]).trail(beginning.as_bytes()) {
+            prop_assert_eq!(trail.matches(below.as_bytes()), matched);
+            prop_assert!(!(matched && trail.is_dead()));
+        }
+    }
+
+    #[test]
     fn the_trie_covers_what_some_pattern_contains(
         patterns in prop::collection::vec(pattern(), 0..12),
         inner in pattern(),
@@ -321,4 +337,38 @@ fn a_hundred_thousand_patterns_are_told_apart() {
         let subject = format!("site.{}.device.{n}.temp", (n + 1) % 97);
         assert_eq!(set.matches(subject.as_bytes()), None);
     }
+}
+
+#[test]
+fn there_is_a_trail_behind_whole_tokens_that_leave_something_open() {
+    let set = set(&["a.b.secret", "a.*.no.>", "open.>", "x.y"]);
+    let set = set.filled(&[]);
+    for none in [
+        "a",
+        "a..",
+        ".",
+        "a.b",
+        "open.",
+        "open.x.",
+        "a.b.no.",
+        "a.b.no.x.",
+    ] {
+        assert!(set.trail(none.as_bytes()).is_none(), "{none}");
+    }
+    for dead in ["b.", "_INBOX.", "a.b.yes."] {
+        assert!(
+            set.trail(dead.as_bytes())
+                .is_some_and(|trail| trail.is_dead()),
+            "{dead}"
+        );
+    }
+    let trail = set.trail(b"a.b.").expect("a trail");
+    assert!(trail.matches(b"secret") && trail.matches(b"no.x") && !trail.matches(b"no"));
+    assert!(!trail.matches(b"secret.x") && !trail.matches(b"") && !trail.matches(b"*"));
+    assert!(
+        PatternSet::default()
+            .filled(&[])
+            .trail(b"a.")
+            .is_some_and(|trail| trail.is_dead())
+    );
 }

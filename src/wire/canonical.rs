@@ -2,6 +2,8 @@
 //! between blanks, CR LF or LF alone. Whatever else comes is left to [`super::grammar`], which reads the same things out
 //! of the lines that both accept (a property test holds them to it).
 
+use std::ops::Range;
+
 use super::grammar::is_blank;
 use super::op::{Message, Publish};
 
@@ -178,22 +180,38 @@ pub(crate) fn word_end(line: &[u8], at: usize) -> Option<usize> {
     (end > at && line.get(end) == Some(&b' ')).then_some(end)
 }
 
-/// Size and length of a server's line of which a reply, or with `headers` a reply or none and a header length, begin at `at`.
-/// None where it is anything unusual, or has headers and nothing else.
+/// What stands behind the subscription id of a server's line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Behind {
+    /// Where the reply stands, if there is one.
+    pub(crate) reply: Option<Range<usize>>,
+    pub(crate) size: u32,
+    /// Behind the line end.
+    pub(crate) end: usize,
+}
+
+/// The rest of a server's line of which a reply, or with `headers` a reply or none and a header length, begin at `at`. None
+/// where it is anything unusual, or has headers and nothing else.
 #[inline(never)]
-pub(crate) fn sizes_behind(line: &[u8], at: usize, headers: bool) -> Option<(u32, usize)> {
+pub(crate) fn behind_id(line: &[u8], at: usize, headers: bool) -> Option<Behind> {
     let end = word_end(line, at)?;
     let next = end.checked_add(1)?;
-    let (header, last) = match last_size(line, next) {
-        Some(last) => (line.get(at..end)?, last),
+    let (reply, header, last) = match last_size(line, next) {
+        Some(last) if headers => (None, line.get(at..end)?, last),
+        Some(last) => (Some(at..end), &b""[..], last),
         None if headers => {
-            let end = word_end(line, next)?;
-            (line.get(next..end)?, last_size(line, end.checked_add(1)?)?)
+            let header = next..word_end(line, next)?;
+            let last = last_size(line, header.end.checked_add(1)?)?;
+            (Some(at..end), line.get(header)?, last)
         }
         None => return None,
     };
     let fits = !headers || number(header).is_some_and(|(header, _)| header < last.size);
-    (fits && last.crlf).then_some((last.size, last.end))
+    (fits && last.crlf).then_some(Behind {
+        reply,
+        size: last.size,
+        end: last.end,
+    })
 }
 
 /// Header length and size of a line with headers, and whether both are without leading zeros.

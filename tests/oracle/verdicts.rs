@@ -66,11 +66,15 @@ impl Decides for Judge {
     }
 
     fn delivers(&mut self, subject: &[u8]) -> bool {
-        Self::delivers(self, subject)
+        // As a session asks for a run: beside a subject that shares all but the last token.
+        let beside = subject.iter().rposition(|byte| *byte == b'.');
+        let beside = subject.get(..beside.map_or(0, |dot| dot + 1));
+        self.hear(START).delivers(subject, beside)
     }
 
     fn delivered(&mut self, reply: &[u8], now: Timestamp) {
-        Self::delivered(self, reply, now);
+        // As it notes the replies of a run.
+        self.hear(now).opened(reply);
     }
 }
 

@@ -126,6 +126,55 @@ proptest! {
     }
 
     #[test]
+    fn a_pass_hears_what_single_questions_say(
+        deny in patterns(5),
+        own in patterns(2),
+        heard in prop::collection::vec(odd_subject(), 1..12),
+    ) {
+        let mut denied = deny;
+        denied.extend(own.iter().map(|text| format!("{{oid}}.{text}")));
+        let role = json!({ "subscribe": [">"], "broad": true, "deny": { "subscribe": denied } });
+        let (mut judge, mut single) = (judge_of(role.clone()), judge_of(role));
+        let heard: Vec<String> = heard.iter().map(|subject| subject.replace("OID", OID)).collect();
+        let mut hearing = judge.hear(NOW);
+        let mut before: Option<&String> = None;
+        for subject in &heard {
+            let delivered = hearing.delivers(subject.as_bytes(), before.map(String::as_bytes));
+            prop_assert_eq!(delivered, single.delivers(subject.as_bytes()), "{}", subject);
+            if let Some(ground) = hearing.ground(subject.as_bytes()) {
+                let beginning = &subject[..ground.beginning()];
+                for other in heard.iter().filter(|other| other.starts_with(beginning)) {
+                    let holds = ground.holds(&other.as_bytes()[ground.beginning()..]);
+                    prop_assert_eq!(holds, single.delivers(other.as_bytes()), "{} beside {}", other, subject);
+                }
+            }
+            before = Some(subject);
+        }
+    }
+
+    #[test]
+    fn a_pass_opens_the_requests_that_single_deliveries_open(
+        allow in patterns(4),
+        deny in patterns(3),
+        replies in prop::collection::vec(odd_subject(), 1..12),
+    ) {
+        let mut role = role(&allow, &[], &deny);
+        role["respond"] = json!({ "max": 1 });
+        role["inbox"] = json!("off");
+        let (mut judge, mut single) = (judge_of(role.clone()), judge_of(role));
+        let replies: Vec<String> = replies.iter().map(|reply| reply.replace("OID", OID)).collect();
+        let mut hearing = judge.hear(NOW);
+        for reply in &replies {
+            hearing.opened(reply.as_bytes());
+            single.delivered(reply.as_bytes(), NOW);
+        }
+        for reply in replies.iter().chain(&replies) {
+            let answered = judge.answer(reply.as_bytes(), NOW).is_some() || judge.publish(reply.as_bytes(), None, NOW).is_ok();
+            prop_assert_eq!(answered, single.publish(reply.as_bytes(), None, NOW).is_ok(), "{}", reply);
+        }
+    }
+
+    #[test]
     fn a_template_says_what_its_value_would(
         allow in prop::collection::vec(placed(), 0..6),
         deny in prop::collection::vec(placed(), 0..4),

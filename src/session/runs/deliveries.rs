@@ -1,5 +1,8 @@
 //! Runs of ordinary deliveries: on subscriptions that no number of them ends, while nothing is under way that would have to
 //! be kept back.
+//!
+//! Where the role has `respond`, each reply of a run is remembered when its delivery is found to pass: before a byte of it is
+//! written, and never for one that is kept back.
 
 use std::ops::Range;
 
@@ -7,9 +10,11 @@ use super::super::serve::bytes;
 use super::super::{Inbound, Session};
 use super::shape::Shape;
 use super::{Tally, is_ended, repeats};
+use crate::policy::{HeardGround, Hearing};
 use crate::subject::{begins_with, is_word};
+use crate::time::Timestamp;
 use crate::wire::SERVER_LINE_MAX;
-use crate::wire::canonical;
+use crate::wire::canonical::{self, Behind};
 
 /// Whether two short texts are the same, without a call.
 #[inline(always)]
@@ -20,50 +25,107 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
 /// The beginning of the lines of one subject and subscription.
 struct Source<'a> {
     text: &'a [u8],
+    subject: &'a [u8],
     sid: &'a [u8],
     /// Slot of its subscription.
     subscription: usize,
 }
 
+/// What is to be asked of the part of a line that varies.
+enum Varies<'j> {
+    Subject(HeardGround<'j>),
+    Reply,
+}
+
+/// Deliveries that differ in nothing but one part of their lines.
+struct Kin<'a, 'j> {
+    shape: Shape<'a>,
+    varies: Varies<'j>,
+    /// Slot of their subscription.
+    subscription: usize,
+}
+
+/// Who hears the deliveries of a run, and what of it may be remembered.
+struct Ears<'a, 'j> {
+    hearing: Hearing<'a, 'j>,
+    /// Bytes of open requests beyond which none is added.
+    room: usize,
+}
+
+impl<'a, 'j> Ears<'a, 'j> {
+    /// Notes the reply of a delivery that passes.
+    #[inline(always)]
+    fn note(&mut self, reply: &'a [u8]) {
+        if self.hearing.tracks_replies()
+            && (self.room == usize::MAX || self.hearing.held() <= self.room)
+        {
+            self.hearing.opened(reply);
+        }
+    }
+
+    /// How many of its kin stand at the start of `input`.
+    #[inline(always)]
+    fn count(&mut self, kin: &Kin<'a, 'j>, input: &'a [u8]) -> usize {
+        match &kin.varies {
+            Varies::Subject(ground) => kin
+                .shape
+                .count(input, |below| is_word(below) && ground.holds(below)),
+            Varies::Reply => kin.shape.count(input, |reply| {
+                let good = is_word(reply);
+                if good {
+                    self.note(reply);
+                }
+                good
+            }),
+        }
+    }
+}
+
 impl Session {
     /// Passes the run of ordinary deliveries at the start of `input`, which stands at `at` in the buffer. Returns its
     /// length in bytes.
-    pub(in super::super) fn pass_deliveries(&mut self, input: &[u8], at: usize) -> usize {
+    pub(in super::super) fn pass_deliveries(
+        &mut self,
+        input: &[u8],
+        at: usize,
+        now: Timestamp,
+    ) -> usize {
         let Some(serving) = &mut self.serving else {
             return 0;
         };
         if !serving.fences.are_quiet() {
             return 0;
         }
-        // A reply is to be remembered then: one message at a time.
-        let replies = !serving.judge.tracks_replies();
-        let filters = serving.judge.filters_deliveries();
+        let mut ears = Ears {
+            hearing: serving.judge.hear(now),
+            room: if self.scarce { Self::SMALL } else { usize::MAX },
+        };
         let mut source: Option<Source<'_>> = None;
-        // With the slot of its subscription.
-        let mut kin: Option<(Shape<'_>, usize)> = None;
+        let mut kin: Option<Kin<'_, '_>> = None;
         let mut passed = Tally::default();
         while let Some(rest) = input.get(passed.used..) {
-            if let Some((shape, slot)) = &kin {
-                let count = shape.count(rest, is_word);
+            if let Some(kin) = &kin {
+                let count = ears.count(kin, rest);
                 if count > 0 {
-                    passed.add_all(count, shape.whole, shape.size);
-                    serving.subs.add(*slot, count as u64);
+                    passed.add_all(count, kin.shape.whole, kin.shape.size);
+                    serving.subs.add(kin.subscription, count as u64);
                     continue;
                 }
             }
-            let (sizes, read) = match source
-                .as_ref()
-                .and_then(|source| source.size(rest, replies))
-            {
-                Some(sizes) => (sizes, None),
-                None => match Delivered::read(rest, replies) {
-                    Some((head, sizes)) => (sizes, Some(head)),
+            let (behind, read) = match source.as_ref().and_then(|source| source.behind(rest)) {
+                Some(behind) => (behind, None),
+                None => match Delivered::read(rest) {
+                    Some((head, behind)) => (behind, Some(head)),
                     None => break,
                 },
             };
-            let changed = read.is_some() && source.is_some();
+            let whole = behind.end.wrapping_add(bytes(behind.size)).wrapping_add(2);
+            if !is_ended(rest, whole) {
+                break;
+            }
+            let before = source.as_ref().map(|source| source.subject);
             if let Some(head) = &read {
-                if filters && !serving.judge.delivers(head.subject) {
+                if !ears.hearing.delivers(head.subject, before) {
                     break;
                 }
                 let subscription = match &source {
@@ -75,6 +137,7 @@ impl Session {
                 };
                 source = Some(Source {
                     text: head.text,
+                    subject: head.subject,
                     sid: head.sid,
                     subscription,
                 });
@@ -82,19 +145,35 @@ impl Session {
             let Some(source) = &source else {
                 break;
             };
-            let (size, line) = sizes;
-            let whole = line.wrapping_add(bytes(size)).wrapping_add(2);
-            if !is_ended(rest, whole) {
-                break;
-            }
             let mut count = 1;
-            if !changed {
-                count = repeats(rest, line, whole).wrapping_add(1);
-            } else if !filters && let Some(subject) = read.and_then(|head| head.subject_at()) {
-                let shape = Shape::of(rest, subject, (line, whole, size));
-                kin = shape.map(|shape| (shape, source.subscription));
+            let mut varying = None;
+            if let Some(reply) = &behind.reply {
+                if let Some(reply) = rest.get(reply.clone()) {
+                    ears.note(reply);
+                }
+                varying = Some((Varies::Reply, reply.clone()));
             }
-            passed.add_all(count, whole, size);
+            if read.is_none() {
+                count = repeats(rest, behind.end, whole).wrapping_add(1);
+            } else if before.is_some()
+                && behind.reply.is_none()
+                && let Some(head) = read
+                && let Some(ground) = ears.hearing.ground(head.subject)
+                && let Some(place) = head.varying(&ground)
+            {
+                varying = Some((Varies::Subject(ground), place));
+            }
+            if count == 1
+                && let Some((varies, place)) = varying
+            {
+                let shape = Shape::of(rest, place, (behind.end, whole, behind.size));
+                kin = shape.map(|shape| Kin {
+                    shape,
+                    varies,
+                    subscription: source.subscription,
+                });
+            }
+            passed.add_all(count, whole, behind.size);
             serving.subs.add(source.subscription, count as u64);
         }
         if passed.used > 0 {
@@ -109,12 +188,11 @@ impl Session {
 }
 
 impl Source<'_> {
-    /// Size of the message at the start of `input`, and length of its line, when that begins like this. One that has a reply,
-    /// or might, only where that is wanted.
+    /// What stands behind the subscription id in the line at the start of `input`, when that begins like this.
     #[inline(always)]
-    fn size(&self, input: &[u8], replies: bool) -> Option<(u32, usize)> {
+    fn behind(&self, input: &[u8]) -> Option<Behind> {
         if begins_with(input, self.text) {
-            sizes_behind(input, self.text, replies)
+            behind(input, self.text)
         } else {
             None
         }
@@ -131,23 +209,23 @@ struct Delivered<'a> {
 }
 
 impl<'a> Delivered<'a> {
-    /// Where the subject stands, if that was asked.
+    /// The part of the subject that may vary for others to be judged in short.
     #[inline(always)]
-    fn subject_at(&self) -> Option<Range<usize>> {
+    fn varying(&self, ground: &HeardGround<'_>) -> Option<Range<usize>> {
+        let begin = ground.beginning();
         let end = self.subject_at.wrapping_add(self.subject.len());
-        (self.subject_at > 0).then_some(self.subject_at..end)
+        (self.subject_at > 0).then_some(self.subject_at.wrapping_add(begin)..end)
     }
 
-    /// The beginning of the line at the start of `input`; size of the message, and length of the line. Of a message with a
-    /// reply only where that is wanted.
+    /// The beginning of the line at the start of `input`, and what stands behind it.
     #[inline(always)]
-    fn read(input: &'a [u8], replies: bool) -> Option<(Self, (u32, usize))> {
+    fn read(input: &'a [u8]) -> Option<(Self, Behind)> {
         if let Some(head) = Self::of_canonical(input)
-            && let Some(sizes) = sizes_behind(input, head.text, replies)
+            && let Some(behind) = behind(input, head.text)
         {
-            return Some((head, sizes));
+            return Some((head, behind));
         }
-        Self::of_any(input, replies)
+        Self::of_any(input)
     }
 
     #[inline(always)]
@@ -173,37 +251,44 @@ impl<'a> Delivered<'a> {
     }
 
     #[inline(never)]
-    fn of_any(input: &'a [u8], replies: bool) -> Option<(Self, (u32, usize))> {
+    fn of_any(input: &'a [u8]) -> Option<(Self, Behind)> {
         let read = canonical::message(input, SERVER_LINE_MAX)?;
         let message = read.value;
-        if message.reply.is_some() && !replies {
-            return None;
-        }
         if message.header_len == Some(message.size) {
             // Such is a 503, which does not count.
             return None;
         }
+        let reply = message.reply.map(|reply| {
+            // It is the word behind the head.
+            read.head..read.head.wrapping_add(reply.len())
+        });
         let head = Self {
             text: input.get(..read.head)?,
             subject_at: 0,
             subject: message.subject,
             sid: message.sid,
         };
-        Some((head, (message.size, read.len)))
+        Some((
+            head,
+            Behind {
+                reply,
+                size: message.size,
+                end: read.len,
+            },
+        ))
     }
 }
 
-/// Size of the message whose line begins with `text`, and length of the line. Where replies are not wanted, none also of a
-/// line with headers, which might have one.
+/// What stands behind `text`, with which the line at the start of `input` begins.
 #[inline(always)]
-fn sizes_behind(input: &[u8], text: &[u8], replies: bool) -> Option<(u32, usize)> {
+fn behind(input: &[u8], text: &[u8]) -> Option<Behind> {
     let headers = text.first() == Some(&b'H');
     if !headers && let Some(last) = canonical::last_size(input, text.len()) {
-        return last.crlf.then_some((last.size, last.end));
+        return last.crlf.then_some(Behind {
+            reply: None,
+            size: last.size,
+            end: last.end,
+        });
     }
-    if replies {
-        canonical::sizes_behind(input, text.len(), headers)
-    } else {
-        None
-    }
+    canonical::behind_id(input, text.len(), headers)
 }

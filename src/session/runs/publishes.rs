@@ -7,7 +7,8 @@ use super::edits::{Edits, Run};
 use super::shape::Shape;
 use super::{Tally, is_ended, repeats};
 use crate::policy::{Judge, OpenGround, Permit};
-use crate::subject::begins_with;
+use crate::subject::{begins_with, is_word};
+use crate::time::Timestamp;
 use crate::wire::canonical::{self, LastSize};
 use crate::wire::encode;
 
@@ -74,7 +75,7 @@ impl<'a> Head<'a> {
         }
         let end = canonical::word_end(input, SUBJECT_AT)?;
         let subject = input.get(SUBJECT_AT..end)?;
-        if subject.first() == Some(&b'$') {
+        if !is_ordinary(subject) {
             return None;
         }
         let first = end.wrapping_add(1);
@@ -142,7 +143,7 @@ impl<'a> Head<'a> {
         }
         let read = canonical::publish(input, limit)?;
         let publish = read.value;
-        if publish.header_len.is_some() || publish.subject.first() == Some(&b'$') {
+        if publish.header_len.is_some() || !is_ordinary(publish.subject) {
             return None;
         }
         let permit = judge.grant(publish.subject)?;
@@ -161,25 +162,49 @@ impl<'a> Head<'a> {
 /// What makes the letters of `pub ` lower case.
 const LOWER: u32 = 0x0020_2020;
 
-/// A shape in which nothing but the subject is to be judged, on open ground.
+/// A shape in which nothing but the subject is to be judged.
 struct Kin<'a> {
     shape: Shape<'a>,
-    open: OpenGround<'a>,
+    ground: Ground<'a>,
     edits: Edits,
 }
 
-impl<'a> Kin<'a> {
-    /// How many of its kin stand at the start of `input`.
+/// What permits the subjects of such a shape.
+enum Ground<'a> {
+    /// The end of the subject lies here.
+    Open(OpenGround<'a>),
+    /// Each is the reply of a request.
+    Answers,
+}
+
+impl Kin<'_> {
+    /// How many of its kin stand at the start of `input`. Answers are used up by that.
     #[inline(always)]
-    fn count(&self, input: &[u8]) -> usize {
-        self.shape.count(input, |below| self.open.holds(below))
+    fn count(&self, input: &[u8], judge: &mut Judge, now: Timestamp) -> usize {
+        match &self.ground {
+            Ground::Open(open) => self.shape.count(input, |below| open.holds(below)),
+            Ground::Answers => self.shape.count(input, |subject| {
+                is_word(subject) && is_ordinary(subject) && judge.answer(subject, now).is_some()
+            }),
+        }
     }
+}
+
+/// Whether a subject has no meaning to the server but to be passed on.
+#[inline(always)]
+fn is_ordinary(subject: &[u8]) -> bool {
+    subject.first() != Some(&b'$')
 }
 
 impl Session {
     /// Passes the run of ordinary publishes at the start of `input`, which stands at `at` in the buffer. Returns its
     /// length in bytes.
-    pub(in super::super) fn pass_publishes(&mut self, input: &[u8], at: usize) -> usize {
+    pub(in super::super) fn pass_publishes(
+        &mut self,
+        input: &[u8],
+        at: usize,
+        now: Timestamp,
+    ) -> usize {
         let Self {
             serving: Some(serving),
             to_upstream,
@@ -204,6 +229,7 @@ impl Session {
             kin: None,
             control_line: self.opening.limits.control_line,
             payload_max: serving.payload_max,
+            now,
         };
         pass.run(input);
         let Pass { run, passed, .. } = pass;
@@ -228,6 +254,7 @@ struct Pass<'a, 'j> {
     kin: Option<Kin<'a>>,
     control_line: usize,
     payload_max: u32,
+    now: Timestamp,
 }
 
 impl<'a> Pass<'a, '_> {
@@ -235,7 +262,7 @@ impl<'a> Pass<'a, '_> {
     fn run(&mut self, input: &'a [u8]) {
         while let Some(rest) = input.get(self.passed.used..) {
             if let Some(kin) = &self.kin {
-                let count = kin.count(rest);
+                let count = kin.count(rest, self.subjects.judge, self.now);
                 if count > 0 {
                     let (whole, edits) = (kin.shape.whole, kin.edits);
                     self.add(count, whole, kin.shape.size, edits);
@@ -243,6 +270,9 @@ impl<'a> Pass<'a, '_> {
                 }
             }
             let again = matches!(&self.head, Some(head) if begins_with(rest, head.text));
+            if !again && self.pass_answer(rest).is_some() {
+                continue;
+            }
             if !again {
                 self.head = Head::of(rest, &mut self.subjects, self.head.is_some());
             }
@@ -298,9 +328,36 @@ impl<'a> Pass<'a, '_> {
         let varies = at(beginning.len())..at(subject.len());
         Some(Kin {
             shape: here.then(|| Shape::of(input, varies, (last.end, whole, last.size)))??,
-            open,
+            ground: Ground::Open(open),
             edits: head.edits(last),
         })
+    }
+
+    /// Passes the publish at the start of `input`, which is canonical, if it answers a request.
+    #[inline]
+    fn pass_answer(&mut self, input: &'a [u8]) -> Option<()> {
+        if !self.subjects.judge.may_answer() || !input.starts_with(b"PUB ") {
+            return None;
+        }
+        let end = canonical::word_end(input, SUBJECT_AT)?;
+        let subject = input
+            .get(SUBJECT_AT..end)
+            .filter(|subject| is_ordinary(subject))?;
+        let last = canonical::last_size(input, end.wrapping_add(1))?;
+        let whole = self.whole(input, last.end, last.size)?;
+        if !last.crlf || last.end > self.control_line {
+            return None;
+        }
+        // Nothing may come between this question and the message's way: it uses an answer up.
+        self.subjects.judge.answer(subject, self.now)?;
+        let shape = Shape::of(input, SUBJECT_AT..end, (last.end, whole, last.size));
+        self.kin = shape.map(|shape| Kin {
+            shape,
+            ground: Ground::Answers,
+            edits: Edits::default(),
+        });
+        self.add(1, whole, last.size, Edits::default());
+        Some(())
     }
 
     /// Passes the publish at the start of `input`, in whatever form, and those behind it that are the same.

@@ -49,9 +49,13 @@ impl<'a> Shape<'a> {
     }
 
     /// How many messages of this shape stand at the start of `input`, up to the first of which the part that varies is not
-    /// `good`: which says no to a byte up to SP.
+    /// `good`: which says no to a byte up to SP. Each that is good is counted.
     #[inline(always)]
-    pub(super) fn count(&self, input: &[u8], good: impl Fn(&[u8]) -> bool) -> usize {
+    pub(super) fn count<'b>(
+        &self,
+        input: &'b [u8],
+        mut good: impl FnMut(&'b [u8]) -> bool,
+    ) -> usize {
         let mut count = 0_usize;
         let mut at = 0_usize;
         while let Some(message) = input.get(at..at.wrapping_add(self.whole))

@@ -18,10 +18,10 @@ fn session(respond: bool) -> Session {
         "upstream": "a",
         "publish": ["a.*", "b.>", "w.>", "{oid}.*.x"],
         "subscribe": ["a.*", "b.>"],
-        "deny": { "publish": ["b.no"], "subscribe": ["b.no"] },
+        "deny": { "publish": ["b.no", "b.some.answ"], "subscribe": ["b.no"] },
     });
     if respond {
-        role["respond"] = json!({ "max": 1, "ttl": "30s" });
+        role["respond"] = json!({ "max": 2, "ttl": "30s" });
     }
     serving(admission(&json!({ "r": role }), &["R"], None))
 }
@@ -35,13 +35,17 @@ fn verbose(session: &mut Session) {
 
 /// What goes upstream when `bytes` come from the client, in one piece as far as the session takes them.
 fn upstream_hears(session: &mut Session, bytes: &[u8]) -> Vec<u8> {
+    upstream_hears_at(session, bytes, NOW)
+}
+
+fn upstream_hears_at(session: &mut Session, bytes: &[u8], now: Timestamp) -> Vec<u8> {
     let mut out = Vec::new();
     let mut at = 0;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-        let taken = session.handle_client(rest, at, NOW);
+        let taken = session.handle_client(rest, at, now);
         session.to_upstream().drain_to(bytes, &mut out);
         session.to_client().discard();
-        while session.poll_event(NOW).is_some() {}
+        while session.poll_event(now).is_some() {}
         if taken.used == 0 {
             break;
         }
@@ -52,12 +56,16 @@ fn upstream_hears(session: &mut Session, bytes: &[u8]) -> Vec<u8> {
 
 /// What the client hears when `bytes` come from upstream.
 fn client_hears(session: &mut Session, bytes: &[u8]) -> Vec<u8> {
+    client_hears_at(session, bytes, NOW)
+}
+
+fn client_hears_at(session: &mut Session, bytes: &[u8], now: Timestamp) -> Vec<u8> {
     let mut out = Vec::new();
     let mut at = 0;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-        let taken = session.handle_upstream(rest, at, NOW);
+        let taken = session.handle_upstream(rest, at, now);
         session.to_client().drain_to(bytes, &mut out);
-        while session.poll_event(NOW).is_some() {}
+        while session.poll_event(now).is_some() {}
         if taken.used == 0 {
             break;
         }
@@ -68,6 +76,10 @@ fn client_hears(session: &mut Session, bytes: &[u8]) -> Vec<u8> {
 
 /// Likewise, but so that no message is ever there as a whole.
 fn client_hears_in_pieces(session: &mut Session, bytes: &[u8]) -> Vec<u8> {
+    client_hears_in_pieces_at(session, bytes, NOW)
+}
+
+fn client_hears_in_pieces_at(session: &mut Session, bytes: &[u8], now: Timestamp) -> Vec<u8> {
     let mut out = Vec::new();
     let (mut at, mut len) = (0, 1);
     while let Some(rest) = bytes
@@ -78,9 +90,9 @@ fn client_hears_in_pieces(session: &mut Session, bytes: &[u8]) -> Vec<u8> {
             Inbound::Payload { left, .. } => usize::try_from(left).unwrap().min(rest.len()),
             Inbound::Line { .. } | Inbound::Tail(_) => len,
         };
-        let taken = session.handle_upstream(&rest[..piece], at, NOW);
+        let taken = session.handle_upstream(&rest[..piece], at, now);
         session.to_client().drain_to(bytes, &mut out);
-        while session.poll_event(NOW).is_some() {}
+        while session.poll_event(now).is_some() {}
         if session.close_reason().is_some() {
             break;
         }
@@ -109,8 +121,19 @@ fn reply() -> impl Strategy<Value = Option<&'static str>> {
     prop_oneof![
         5 => Just(None), 1 => Just(Some("a.9")), 1 => Just(Some("12")), 1 => Just(Some("_INBOX.abcdefghijklmnopqrst.1")),
         1 => Just(Some("_R_.x")), 1 => Just(Some("b.no")),
+        // Of one length, as the libraries make them; one of them may be published to anyway, one never.
+        8 => prop::sample::select(INBOXES.to_vec()).prop_map(Some),
     ]
 }
+
+const INBOXES: [&str; 6] = [
+    "_INBOX.zz.01",
+    "_INBOX.zz.02",
+    "_INBOX.zz.03",
+    "a.4567890123",
+    "_GR_.zz.0001",
+    "b.some.answ.",
+];
 
 fn payload() -> impl Strategy<Value = usize> {
     prop_oneof![
@@ -178,6 +201,33 @@ fn delivery_or_503() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![9 => delivery(), 1 => unanswered]
 }
 
+/// A publish that may be an answer, mostly of one length with the others.
+fn answer() -> impl Strategy<Value = Vec<u8>> {
+    let answer = (prop::sample::select(INBOXES.to_vec()), 9..12_usize);
+    let answer = answer.prop_map(|(reply, size)| {
+        format!("PUB {reply} {size}\r\n{}\r\n", "x".repeat(size)).into_bytes()
+    });
+    prop_oneof![4 => answer, 1 => publish()]
+}
+
+/// Requests, with a reply each.
+fn request() -> impl Strategy<Value = Vec<u8>> {
+    let parts = (
+        prop::sample::select(INBOXES.to_vec()),
+        any::<bool>(),
+        0..3_u32,
+    );
+    parts.prop_map(|(reply, denied, headers)| {
+        let subject = if denied { "b.no" } else { "b.qq" };
+        let (h, sizes) = if headers == 0 {
+            ("H", "2 6")
+        } else {
+            ("", "6")
+        };
+        format!("{h}MSG {subject} 22 {reply} {sizes}\r\nxxxxxx\r\n").into_bytes()
+    })
+}
+
 /// Pieces with repeats, as streams have them, and the end cut off.
 fn stream(piece: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let pieces = proptest::collection::vec((piece, 1..7_usize), 1..12);
@@ -225,7 +275,7 @@ proptest! {
         prop_assert_eq!(counts(&quick), counts(&careful));
         prop_assert_eq!(quick.close_reason(), careful.close_reason());
         // Every reply is remembered that may be answered, and no other.
-        for reply in ["12", "a.9", "b.no", "_INBOX.abcdefghijklmnopqrst.1"] {
+        for reply in ["12", "a.9", "b.no", "_INBOX.abcdefghijklmnopqrst.1"].iter().chain(&INBOXES) {
             let answer = format!("PUB {reply} 0\r\n\r\n");
             prop_assert_eq!(upstream_hears(&mut quick, answer.as_bytes()), upstream_hears(&mut careful, answer.as_bytes()));
         }
@@ -233,4 +283,131 @@ proptest! {
         let (one, other) = (upstream_hears(&mut quick, b"UNSUB 22 4\r\n"), upstream_hears(&mut careful, b"UNSUB 22 4\r\n"));
         prop_assert_eq!(one, other);
     }
+    #[test]
+    fn answers_pass_as_the_careful_way_passes_them(
+        rounds in prop::collection::vec((stream(request()), stream(answer())), 1..4), later in 0..40_u64,
+    ) {
+        let (mut quick, mut careful) = (session(true), session(true));
+        verbose(&mut careful);
+        for session in [&mut quick, &mut careful] {
+            upstream_hears(session, b"SUB b.> 22\r\n");
+        }
+        let mut now = NOW;
+        for (requests, answers) in rounds {
+            let (one, other) =
+                (client_hears_at(&mut quick, &requests, now), client_hears_in_pieces_at(&mut careful, &requests, now));
+            prop_assert_eq!(one.escape_ascii().to_string(), other.escape_ascii().to_string());
+            now = now.plus(std::time::Duration::from_secs(later));
+            let (one, other) = (upstream_hears_at(&mut quick, &answers, now), upstream_hears_at(&mut careful, &answers, now));
+            prop_assert_eq!(one.escape_ascii().to_string(), other.escape_ascii().to_string());
+            prop_assert_eq!(quick.traffic().denied, careful.traffic().denied);
+            prop_assert_eq!(quick.close_reason(), careful.close_reason());
+        }
+    }
+}
+
+fn requests(range: std::ops::Range<usize>) -> Vec<u8> {
+    let request = |n: usize| format!("MSG b.qq 22 _INBOX.zz.{n:06} 6\r\nxxxxxx\r\n").into_bytes();
+    range.flat_map(request).collect()
+}
+
+fn answers(range: std::ops::Range<usize>) -> Vec<u8> {
+    let answer = |n: usize| format!("PUB _INBOX.zz.{n:06} 2\r\nok\r\n").into_bytes();
+    range.flat_map(answer).collect()
+}
+
+/// How many of these answers go through, once.
+fn passed(session: &mut Session, range: std::ops::Range<usize>) -> usize {
+    let heard = upstream_hears(session, &answers(range));
+    heard.windows(4).filter(|word| word == b"PUB ").count()
+}
+
+fn responder() -> Session {
+    let mut session = session(true);
+    upstream_hears(&mut session, b"SUB b.> 22\r\n");
+    session
+}
+
+#[test]
+fn a_request_may_be_answered_before_a_byte_of_it_is_written() {
+    let mut session = responder();
+    let run = requests(0..3);
+    assert_eq!(session.handle_upstream(&run, 0, NOW).used, run.len());
+    // The client takes nothing yet; its upstream's bytes have not to wait for that.
+    let said = answers(0..3);
+    session.handle_client(&said, 0, NOW);
+    let mut out = Vec::new();
+    session.to_upstream().drain_to(&said, &mut out);
+    assert_eq!(out, said);
+}
+
+#[test]
+fn an_answer_that_comes_in_pieces_is_used_up_once() {
+    let mut session = responder();
+    client_hears(&mut session, &requests(0..2));
+    let said = answers(0..1);
+    for _ in 0..2 {
+        // Nothing of it is there as a whole, then the rest.
+        for (at, piece) in [
+            (0, &said[..said.len() - 3]),
+            (said.len() - 3, &said[said.len() - 3..]),
+        ] {
+            let taken = session.handle_client(piece, at, NOW);
+            assert_eq!(taken.used, piece.len());
+            session.to_upstream().drain_to(&said, &mut Vec::new());
+        }
+    }
+    assert_eq!(session.traffic().denied, 0);
+    assert_eq!(
+        passed(&mut session, 0..2),
+        1,
+        "two each, of which the first has none left"
+    );
+}
+
+#[test]
+fn a_run_opens_no_more_requests_than_may_be_open() {
+    let mut session = responder();
+    for n in 0..100 {
+        client_hears(&mut session, &requests(n * 300..(n + 1) * 300));
+    }
+    assert_eq!(passed(&mut session, 16_000..16_384), 384);
+    assert_eq!(passed(&mut session, 16_384..16_400), 0);
+}
+
+#[test]
+fn a_run_opens_few_requests_where_memory_is_scarce() {
+    let (mut quick, mut careful) = (responder(), responder());
+    for session in [&mut quick, &mut careful] {
+        session.handle_scarcity(true);
+    }
+    let run = requests(0..1000);
+    client_hears(&mut quick, &run);
+    client_hears_in_pieces(&mut careful, &run);
+    let opened = passed(&mut careful, 0..1000);
+    assert!((100..400).contains(&opened), "{opened}");
+    assert_eq!(passed(&mut quick, 0..1000), opened);
+}
+
+#[test]
+fn what_rests_has_given_back_what_it_remembered_and_knows_its_requests() {
+    let mut session = responder();
+    client_hears(&mut session, &requests(0..1000));
+    assert_eq!(passed(&mut session, 0..998), 998);
+    assert_eq!(passed(&mut session, 0..998), 998);
+    upstream_hears(
+        &mut session,
+        b"PUB c.no 0\r\n\r\nPUB a.1 0\r\n\r\nPUB b.2.3 0\r\n\r\n",
+    );
+    assert!(session.may_rest() && session.held() > 128 * 1000);
+    session.handle_rest(NOW);
+    assert!(
+        session.may_rest() && session.held() < 8 * 1024,
+        "{}",
+        session.held()
+    );
+    assert_eq!(passed(&mut session, 998..1000), 2);
+    session.handle_rest(NOW.plus(std::time::Duration::from_secs(31)));
+    assert!(!session.may_rest());
+    assert_eq!(passed(&mut session, 998..1000), 0);
 }

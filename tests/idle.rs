@@ -131,7 +131,7 @@ fn typical() -> String {
 
 /// One role after the other, since the allocator counts for the whole process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_idle_session_holds_little_whatever_its_role() {
+async fn an_idle_session_holds_little_whatever_its_role_and_whatever_it_did() {
     let idp = proxy::idp().await;
     let nats = servers::start(Version::LATEST, STATIC_USER);
     let roles = [
@@ -162,4 +162,60 @@ async fn an_idle_session_holds_little_whatever_its_role() {
             "{name}: {each} bytes a session, of which\n{parts}"
         );
     }
+    what_a_session_remembers_is_given_back_when_it_rests().await;
 }
+
+/// What a session remembers of what it judged goes when it says no more.
+async fn what_a_session_remembers_is_given_back_when_it_rests() {
+    let idp = proxy::idp().await;
+    let nats = servers::start(Version::LATEST, STATIC_USER);
+    let roles = "roles:\n  inner:\n    bind: [{ app_role: Nats.Operator }, { app_role: Nats.Telemetry.Write }, { app_role: Nats.Reader }]\n    \
+        upstream: plant\n    publish: ['plant.*.state']\n    subscribe: ['idle.*']\n";
+    let proxy = Proxy::start(&idp, &Setup::to(nats.port()).roles(roles)).await;
+    let connect = wire::connect_line(&proxy::token(&idp, "alice"), "");
+    let address = proxy.address;
+    let held = tokio::task::spawn_blocking(move || {
+        let mut sessions = idle(address, &connect, TALKERS);
+        // More subjects than a session remembers, none as long as the one before it.
+        let mut said = String::new();
+        for n in 0..1000 {
+            write!(
+                said,
+                "PUB plant.{}.state 0\r\n\r\n",
+                "x".repeat(n % 7) + &n.to_string()
+            )
+            .unwrap();
+        }
+        said.push_str("PING\r\n");
+        let before = blocks();
+        for tcp in &mut sessions {
+            tcp.write_all(said.as_bytes()).unwrap();
+            let mut pong = [0; 6];
+            tcp.read_exact(&mut pong).unwrap();
+            assert_eq!(&pong, b"PONG\r\n");
+        }
+        let tables = |now: &[i64]| now[REMEMBERED] - before[REMEMBERED];
+        let most = tables(&blocks());
+        assert!(
+            most >= i64::try_from(TALKERS).unwrap(),
+            "{most} tables of answers"
+        );
+        let since = std::time::Instant::now();
+        while tables(&blocks()) > 0 {
+            assert!(
+                since.elapsed() < wire::PATIENCE,
+                "{} are left",
+                tables(&blocks())
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        sessions
+    });
+    drop(held.await.unwrap());
+    drop(proxy.stop().await);
+}
+
+const TALKERS: usize = 20;
+
+/// Size of a session's table of answers, in bytes.
+const REMEMBERED: usize = 16 * 1024;

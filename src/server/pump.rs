@@ -29,6 +29,10 @@ const TURNS: usize = 16;
 /// How soon memory is asked for again that was not there.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
+/// How long nothing is to happen before a session gives back what it remembers. Looked at once in that time, so that no
+/// message sets a timer.
+const REST: Duration = Duration::from_secs(2);
+
 /// Bytes of a session's memory that are counted at a time; less than one of these is not counted.
 const COUNTED: usize = 16 * 1024;
 
@@ -58,6 +62,10 @@ pub(super) struct Pump {
     from_upstream: Lane,
     /// For what the session itself holds.
     account: Account,
+    /// Something happened since it was last looked at whether the session rests.
+    stirred: bool,
+    /// When that is looked at next.
+    rest_due: Option<Timestamp>,
     /// When memory is to be asked for again, or is looked at that the client keeps waiting.
     memory_due: Option<Timestamp>,
     /// Since when it keeps much for an operation of which the client still owes the rest.
@@ -94,6 +102,8 @@ impl Pump {
             from_client: Lane::new(Arc::clone(memory)),
             from_upstream: Lane::new(Arc::clone(memory)),
             account: Account::new(Arc::clone(memory)),
+            stirred: false,
+            rest_due: None,
             memory_due: None,
             keeps_since: None,
             handle,
@@ -140,6 +150,7 @@ impl Pump {
             self.session.handle_time(now);
             let mut moved = self.client_turn(cx, now);
             moved |= self.upstream_turn(cx, now);
+            self.stirred |= moved;
             self.report();
             self.account.hold(self.session.held() / COUNTED * COUNTED);
             if let Some(event) = self.session.poll_event(now) {
@@ -158,7 +169,11 @@ impl Pump {
                 self.told_lame_duck = true;
                 return Poll::Ready(Outcome::LameDuck);
             }
-            if !moved && !self.look_at_memory(now) && self.poll_timer(cx, now).is_pending() {
+            if moved || self.look_at_memory(now) {
+                continue;
+            }
+            self.look_at_rest(now);
+            if self.poll_timer(cx, now).is_pending() {
                 self.session.handle_idle();
                 return Poll::Pending;
             }
@@ -170,6 +185,22 @@ impl Pump {
     /// Whether what the client has said of its next operation takes, or needs, a buffer that others could use.
     pub(super) fn holds_buffer_of_client(&self) -> bool {
         self.from_client.is_starved() || self.from_client.keeps_memory_waiting()
+    }
+
+    /// Lets the session rest when nothing has happened for a while.
+    fn look_at_rest(&mut self, now: Timestamp) {
+        if self.rest_due.is_some_and(|due| due > now) {
+            return;
+        }
+        let was_due = self.rest_due.take().is_some();
+        if std::mem::take(&mut self.stirred) {
+            if self.session.may_rest() {
+                self.rest_due = Some(now.plus(REST));
+            }
+        } else if was_due {
+            self.session.handle_rest(now);
+            self.account.hold(self.session.held() / COUNTED * COUNTED);
+        }
     }
 
     /// Notes when memory has to be asked for again, and ends a session that keeps it from others for too long. Whether it did.
@@ -369,6 +400,7 @@ impl Pump {
             self.session.poll_timeout(),
             self.rights_until,
             self.memory_due,
+            self.rest_due,
         ];
         let next = due.into_iter().flatten().min();
         if next != self.armed {

@@ -27,7 +27,7 @@ type Case = (&'static str, fn(u64) -> u64);
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const CASES: [Case; 27] = [
+const CASES: [Case; 28] = [
     ("publish, canonical", |n| {
         publish(n, "PUB bench.{} 16\r\nxxxxxxxxxxxxxxxx\r\n", 1)
     }),
@@ -60,6 +60,7 @@ const CASES: [Case; 27] = [
     ("publish with reply", |n| {
         publish(n, "PUB bench.{} bench.r 16\r\nxxxxxxxxxxxxxxxx\r\n", 1)
     }),
+    ("publish with an inbox each", |n| asks(n)),
     ("publish, LF alone", |n| {
         publish(n, "PUB bench.{} 16\nxxxxxxxxxxxxxxxx\r\n", 1)
     }),
@@ -131,6 +132,22 @@ fn deliver(times: u64, blanks: &str, subjects: usize, role: &serde_json::Value) 
         assert!(written == bytes.len(), "everything is delivered");
     }
     count
+}
+
+/// Requests as client libraries make them: the reply of each lies in the one inbox of the session.
+fn asks(times: u64) -> u64 {
+    let ask = |n: usize| {
+        let reply = format!("_INBOX.abcdefghijklmnopqrstuv.{n:06}");
+        format!("PUB bench.q {reply} 16\r\nxxxxxxxxxxxxxxxx\r\n").into_bytes()
+    };
+    let bytes: Vec<u8> = (0..REQUESTS).flat_map(ask).collect();
+    let mut session = serving(&typical());
+    feed_client(&mut session, b"SUB _INBOX.abcdefghijklmnopqrstuv.* 1\r\n");
+    for _ in 0..times {
+        let written = feed_client(&mut session, black_box(&bytes));
+        assert!(written == bytes.len(), "everything is permitted");
+    }
+    REQUESTS as u64
 }
 
 /// A typical role that may answer what it is asked.

@@ -40,6 +40,12 @@ impl HeardGround<'_> {
         self.prefix
     }
 
+    /// Whether nothing is kept back here.
+    #[inline]
+    pub const fn is_open(&self) -> bool {
+        self.denied.is_none()
+    }
+
     /// Whether a message may be delivered whose subject is the beginning and `below`.
     #[inline(always)]
     pub fn holds(&self, below: &[u8]) -> bool {
@@ -95,7 +101,7 @@ impl<'a, 'j> Hearing<'a, 'j> {
         if !self.filters {
             return true;
         }
-        if let Some(answer) = self.from_parting(subject) {
+        if let Some(answer) = self.ask_parting(subject) {
             return answer;
         }
         if let Some(before) = before
@@ -105,7 +111,7 @@ impl<'a, 'j> Hearing<'a, 'j> {
             let beginning = subject.get(..shared(subject, before)).unwrap_or_default();
             let denied = self.permissions.denied_behind(beginning);
             self.parting = denied.map(|denied| Parting { beginning, denied });
-            if let Some(answer) = self.from_parting(subject) {
+            if let Some(answer) = self.ask_parting(subject) {
                 return answer;
             }
         }
@@ -118,7 +124,7 @@ impl<'a, 'j> Hearing<'a, 'j> {
     }
 
     #[inline]
-    fn from_parting(&self, subject: &[u8]) -> Option<bool> {
+    fn ask_parting(&self, subject: &[u8]) -> Option<bool> {
         let parting = self.parting.as_ref()?;
         let below = subject.get(parting.beginning.len()..)?;
         begins_with(subject, parting.beginning).then(|| !parting.denied.matches(below))

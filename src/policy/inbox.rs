@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
 
-use crate::subject::is_valid_subject;
+use crate::subject::{begins_with, is_valid_subject};
 
 /// What inboxes begin with unless a client is told otherwise.
 const PREFIX: &[u8] = b"_INBOX.";
@@ -220,13 +220,14 @@ impl HeldInboxes {
     /// Whether a reply subject lies in a held inbox.
     #[inline]
     pub(super) fn contains(&self, reply: &[u8]) -> bool {
-        let Some(after) = reply.strip_prefix(PREFIX) else {
+        let Some(after) = reply.get(PREFIX.len()..) else {
             return false;
         };
+        if !begins_with(reply, PREFIX) {
+            return false;
+        }
         let lies_below = |held: &[u8]| {
-            after
-                .strip_prefix(held)
-                .is_some_and(|rest| matches!(rest.first(), None | Some(b'.')))
+            begins_with(after, held) && matches!(after.get(held.len()), None | Some(b'.'))
         };
         self.few.iter().any(|(held, _)| lies_below(held))
             || self.many.as_ref().is_some_and(|many| {

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::super::serve::bytes;
+use super::super::subs::Subscriptions;
 use super::super::{Inbound, Session};
 use super::shape::Shape;
 use super::{Tally, is_ended, repeats};
@@ -66,11 +67,14 @@ impl<'a, 'j> Ears<'a, 'j> {
     /// How many of its kin stand at the start of `input`.
     #[inline(always)]
     fn count(&mut self, kin: &Kin<'a, 'j>, input: &'a [u8]) -> usize {
+        // A copy can stay in registers.
+        let shape = kin.shape;
         match &kin.varies {
-            Varies::Subject(ground) => kin
-                .shape
-                .count(input, |below| is_word(below) && ground.holds(below)),
-            Varies::Reply => kin.shape.count(input, |reply| {
+            Varies::Subject(ground) if ground.is_open() => shape.count(input, is_word),
+            Varies::Subject(ground) => {
+                shape.count(input, |below| is_word(below) && ground.holds(below))
+            }
+            Varies::Reply => shape.count(input, |reply| {
                 let good = is_word(reply);
                 if good {
                     self.note(reply);
@@ -96,86 +100,18 @@ impl Session {
         if !serving.fences.are_quiet() {
             return 0;
         }
-        let mut ears = Ears {
-            hearing: serving.judge.hear(now),
-            room: if self.scarce { Self::SMALL } else { usize::MAX },
+        let mut pass = Pass {
+            ears: Ears {
+                hearing: serving.judge.hear(now),
+                room: if self.scarce { Self::SMALL } else { usize::MAX },
+            },
+            subs: &mut serving.subs,
+            source: None,
+            kin: None,
+            passed: Tally::default(),
         };
-        let mut source: Option<Source<'_>> = None;
-        let mut kin: Option<Kin<'_, '_>> = None;
-        let mut passed = Tally::default();
-        while let Some(rest) = input.get(passed.used..) {
-            if let Some(kin) = &kin {
-                let count = ears.count(kin, rest);
-                if count > 0 {
-                    passed.add_all(count, kin.shape.whole, kin.shape.size);
-                    serving.subs.add(kin.subscription, count as u64);
-                    continue;
-                }
-            }
-            let (behind, read) = match source.as_ref().and_then(|source| source.behind(rest)) {
-                Some(behind) => (behind, None),
-                None => match Delivered::read(rest) {
-                    Some((head, behind)) => (behind, Some(head)),
-                    None => break,
-                },
-            };
-            let whole = behind.end.wrapping_add(bytes(behind.size)).wrapping_add(2);
-            if !is_ended(rest, whole) {
-                break;
-            }
-            let before = source.as_ref().map(|source| source.subject);
-            if let Some(head) = &read {
-                if !ears.hearing.delivers(head.subject, before) {
-                    break;
-                }
-                let subscription = match &source {
-                    Some(before) if is_same(before.sid, head.sid) => Some(before.subscription),
-                    _ => serving.subs.endless(head.sid),
-                };
-                let Some(subscription) = subscription else {
-                    break;
-                };
-                source = Some(Source {
-                    text: head.text,
-                    subject: head.subject,
-                    sid: head.sid,
-                    subscription,
-                });
-            }
-            let Some(source) = &source else {
-                break;
-            };
-            let mut count = 1;
-            let mut varying = None;
-            if let Some(reply) = &behind.reply {
-                if let Some(reply) = rest.get(reply.clone()) {
-                    ears.note(reply);
-                }
-                varying = Some((Varies::Reply, reply.clone()));
-            }
-            if read.is_none() {
-                count = repeats(rest, behind.end, whole).wrapping_add(1);
-            } else if before.is_some()
-                && behind.reply.is_none()
-                && let Some(head) = read
-                && let Some(ground) = ears.hearing.ground(head.subject)
-                && let Some(place) = head.varying(&ground)
-            {
-                varying = Some((Varies::Subject(ground), place));
-            }
-            if count == 1
-                && let Some((varies, place)) = varying
-            {
-                let shape = Shape::of(rest, place, (behind.end, whole, behind.size));
-                kin = shape.map(|shape| Kin {
-                    shape,
-                    varies,
-                    subscription: source.subscription,
-                });
-            }
-            passed.add_all(count, whole, behind.size);
-            serving.subs.add(source.subscription, count as u64);
-        }
+        pass.run(input);
+        let passed = pass.passed;
         if passed.used > 0 {
             self.to_client.push_input(at, at.wrapping_add(passed.used));
             self.outbound = Inbound::Line { searched: 0 };
@@ -184,6 +120,107 @@ impl Session {
             traffic.bytes_out = traffic.bytes_out.saturating_add(passed.volume);
         }
         passed.used
+    }
+}
+
+/// The run under way.
+struct Pass<'a, 'j> {
+    ears: Ears<'a, 'j>,
+    subs: &'j mut Subscriptions,
+    source: Option<Source<'a>>,
+    kin: Option<Kin<'a, 'j>>,
+    passed: Tally,
+}
+
+impl<'a> Pass<'a, '_> {
+    /// Passes deliveries until one is none of its business.
+    #[inline(always)]
+    fn run(&mut self, input: &'a [u8]) {
+        while let Some(rest) = input.get(self.passed.used..) {
+            if let Some(kin) = &self.kin {
+                let count = self.ears.count(kin, rest);
+                if count > 0 {
+                    self.passed.add_all(count, kin.shape.whole, kin.shape.size);
+                    self.subs.add(kin.subscription, count as u64);
+                    continue;
+                }
+            }
+            if self.pass_one(rest).is_none() {
+                break;
+            }
+        }
+    }
+
+    /// Passes the delivery at the start of `input`, and those behind it that are the same.
+    #[inline(always)]
+    fn pass_one(&mut self, input: &'a [u8]) -> Option<()> {
+        let known = self.source.as_ref();
+        let (behind, read) = match known.and_then(|source| source.behind(input)) {
+            Some(behind) => (behind, None),
+            None => {
+                let (head, behind) = Delivered::read(input)?;
+                (behind, Some(head))
+            }
+        };
+        let whole = behind.end.wrapping_add(bytes(behind.size)).wrapping_add(2);
+        if !is_ended(input, whole) {
+            return None;
+        }
+        let first = self.source.is_none();
+        if let Some(head) = &read {
+            self.source = Some(self.source_of(head)?);
+        }
+        let subscription = self.source.as_ref()?.subscription;
+        // It passes, from here on for sure.
+        let mut varying = None;
+        if let Some(place) = &behind.reply {
+            self.ears.note(input.get(place.clone()).unwrap_or_default());
+            varying = Some((Varies::Reply, place.clone()));
+        }
+        let mut count = 1;
+        if read.is_none() {
+            count = repeats(input, behind.end, whole).wrapping_add(1);
+        } else if !first
+            && behind.reply.is_none()
+            && let Some(head) = read
+            && let Some(ground) = self.ears.hearing.ground(head.subject)
+            && let Some(place) = head.varying(&ground)
+        {
+            varying = Some((Varies::Subject(ground), place));
+        }
+        if count == 1
+            && let Some((varies, place)) = varying
+        {
+            let shape = Shape::of(input, place, (behind.end, whole, behind.size));
+            self.kin = shape.map(|shape| Kin {
+                shape,
+                varies,
+                subscription,
+            });
+        }
+        self.passed.add_all(count, whole, behind.size);
+        self.subs.add(subscription, count as u64);
+        Some(())
+    }
+
+    /// Whose deliveries begin like that, if they are to be delivered.
+    #[inline(always)]
+    fn source_of(&mut self, head: &Delivered<'a>) -> Option<Source<'a>> {
+        let before = self.source.as_ref();
+        let subject = before.map(|before| before.subject);
+        if !self.ears.hearing.delivers(head.subject, subject) {
+            return None;
+        }
+        let subscription = match before {
+            Some(before) if is_same(before.sid, head.sid) => before.subscription,
+            _ => self.subs.endless(head.sid)?,
+        };
+        Some(Source {
+            text: head.text,
+            subject: head.subject,
+            sid: head.sid,
+            subscription,
+        })
     }
 }
 

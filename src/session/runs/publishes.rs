@@ -175,16 +175,23 @@ enum Ground<'a> {
     Open(OpenGround<'a>),
     /// Each is the reply of a request.
     Answers,
+    /// It is the reply that varies, behind the subject of this permit.
+    Replies(Permit<'a>),
 }
 
 impl Kin<'_> {
     /// How many of its kin stand at the start of `input`. Answers are used up by that.
     #[inline(always)]
     fn count(&self, input: &[u8], judge: &mut Judge, now: Timestamp) -> usize {
+        // A copy can stay in registers.
+        let shape = self.shape;
         match &self.ground {
-            Ground::Open(open) => self.shape.count(input, |below| open.holds(below)),
-            Ground::Answers => self.shape.count(input, |subject| {
+            Ground::Open(open) => shape.count(input, |below| open.holds(below)),
+            Ground::Answers => shape.count(input, |subject| {
                 is_word(subject) && is_ordinary(subject) && judge.answer(subject, now).is_some()
+            }),
+            Ground::Replies(permit) => shape.count(input, |reply| {
+                is_word(reply) && judge.recall_reply(*permit, reply).is_some()
             }),
         }
     }
@@ -333,6 +340,21 @@ impl<'a> Pass<'a, '_> {
         })
     }
 
+    /// Those that differ from the publish at the start of `input` in nothing but the reply, if it is canonical and has one.
+    fn kin_by_reply(&self, input: &'a [u8], publish: &Passed<'a>, whole: usize) -> Option<Kin<'a>> {
+        let subject = publish.permit.subject();
+        let reply = publish.permit.reply()?;
+        let begin = SUBJECT_AT.wrapping_add(subject.len()).wrapping_add(1);
+        let place = begin..begin.wrapping_add(reply.len());
+        let canonical = publish.edits.is_some_and(|edits| edits.is_none());
+        Some(Kin {
+            shape: canonical
+                .then(|| Shape::of(input, place, (publish.line, whole, publish.size)))??,
+            ground: Ground::Replies(publish.permit),
+            edits: Edits::default(),
+        })
+    }
+
     /// Passes the publish at the start of `input`, which is canonical, if it answers a request.
     #[inline]
     fn pass_answer(&mut self, input: &'a [u8]) -> Option<()> {
@@ -382,6 +404,10 @@ impl<'a> Pass<'a, '_> {
                     encode::publish(out, permit.subject(), permit.reply(), None, publish.size);
                 });
             }
+        } else if count == 1 {
+            self.kin = self
+                .kin_by_reply(input, &publish, whole)
+                .or(self.kin.take());
         }
         Some(())
     }

@@ -25,7 +25,15 @@ pub struct Judge {
     published: AnswerCache,
     delivered: AnswerCache,
     requests: Option<Box<OpenRequests>>,
+    /// What was asked of the deny entries since [`Judge::begin`].
+    spent: usize,
 }
+
+/// What the client may ask of the deny entries before others get their turn ([`Permissions::price`]).
+const SPENT_MAX: usize = 20_000;
+
+/// The same for one body of a request, of which nothing can be put off.
+const SPENT_ON_BODY_MAX: usize = 50 * SPENT_MAX;
 
 impl Judge {
     /// A judge with these permissions. `session` must be unique among the live sessions that share the registry.
@@ -37,7 +45,25 @@ impl Judge {
             published: AnswerCache::default(),
             delivered: AnswerCache::default(),
             requests: None,
+            spent: 0,
         }
+    }
+
+    /// The client's turn begins.
+    pub const fn begin(&mut self) {
+        self.spent = 0;
+    }
+
+    /// Whether the client has asked so much in its turn that the rest is to wait for the next one.
+    #[inline]
+    pub const fn is_spent(&self) -> bool {
+        self.spent > SPENT_MAX
+    }
+
+    /// Whether so many subjects with wildcards may be judged at once.
+    pub fn can_judge<'a>(&self, subjects: impl Iterator<Item = &'a [u8]>) -> bool {
+        let prices = subjects.map(|subject| self.permissions.price(subject));
+        prices.fold(0, usize::saturating_add) <= SPENT_ON_BODY_MAX
     }
 
     /// The permissions in force.
@@ -68,7 +94,7 @@ impl Judge {
     /// Leave for a publish without a reply by the grants alone. None says nothing; [`Self::publish`] does.
     #[inline]
     pub fn grant<'a>(&mut self, subject: &'a [u8]) -> Option<Permit<'a>> {
-        self.may_publish(subject).then_some(Permit {
+        (!self.is_spent() && self.may_publish(subject)).then_some(Permit {
             subject,
             reply: None,
         })
@@ -196,6 +222,7 @@ impl Judge {
         subject: &'a [u8],
         queue: Option<&'a [u8]>,
     ) -> Result<SubscribePermit<'a>, Denial> {
+        self.spend(subject);
         let judged = self.permissions.subscribe(subject, queue);
         let filtered = judged.filtered && !self.permissions.is_observing();
         let permit = SubscribePermit {
@@ -376,12 +403,17 @@ impl Judge {
         ours && self.permissions.is_observing()
     }
 
+    fn spend(&mut self, subject: &[u8]) {
+        self.spent = self.spent.saturating_add(self.permissions.price(subject));
+    }
+
     /// Whether the grants alone allow a publish; the answer is remembered.
     #[inline]
     fn may_publish(&mut self, subject: &[u8]) -> bool {
         if let Some(answer) = self.published.recall(subject) {
             return answer;
         }
+        self.spend(subject);
         let answer = self.permissions.publish(subject).is_granted();
         self.published.remember(subject, answer);
         answer

@@ -219,6 +219,17 @@ impl Permissions {
         }
     }
 
+    /// What it may take to say whether a deny entry overlaps with the subject, in places of the entries looked at: one with
+    /// wildcards may be compared with each entry.
+    pub(super) fn price(&self, subject: &[u8]) -> usize {
+        if !has_wildcard(subject) {
+            return 1;
+        }
+        let denies = [&self.rights.deny_publish, &self.rights.deny_subscribe];
+        let most = denies.map(PatternSet::len).into_iter().max();
+        most.unwrap_or(0).saturating_add(1)
+    }
+
     /// How far around a granted subject every other one is granted, too: the reach of a grant, narrowed token by token of
     /// the subject until no deny entry overlaps. Without wildcards in it.
     pub(super) fn reach(&self, subject: &[u8]) -> Option<Reach> {

@@ -139,6 +139,10 @@ fn judge_body(
     if let Some(request) = named.requests.first() {
         return Some((request.as_bytes().to_vec(), judge.unreadable_stream()));
     }
+    let all = named.captured.iter().chain(&named.destinations);
+    if !judge.can_judge(all.map(|subject| subject.as_bytes())) {
+        return Some((publish.subject.to_vec(), judge.unreadable_stream()));
+    }
     let captured = named
         .captured
         .iter()

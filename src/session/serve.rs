@@ -39,6 +39,9 @@ struct Incoming<'a> {
 impl Session {
     pub(super) fn serve_client(&mut self, input: &[u8], at: usize, now: Timestamp) -> Taken {
         let mut used = 0_usize;
+        if let Some(serving) = &mut self.serving {
+            serving.judge.begin();
+        }
         if std::mem::take(&mut self.pong_in_hand) && input.starts_with(b"PING\r\n") {
             self.answer_ping();
             used = b"PING\r\n".len();
@@ -69,6 +72,10 @@ impl Session {
             && self.last_words.is_none()
             && !self.is_held_back()
             && self.is_kept_up_with()
+            && !self
+                .serving
+                .as_ref()
+                .is_some_and(|serving| serving.judge.is_spent())
     }
 
     fn client_step(&mut self, input: &[u8], at: usize, now: Timestamp) -> Step {

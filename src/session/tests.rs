@@ -311,3 +311,54 @@ fn a_client_that_leaves_is_waited_for_only_where_upstream_may_still_be_about_wha
         assert_eq!(left_after(said, answered), None, "{said:?}");
     }
 }
+
+/// A role that may do everything but what thousands of deny entries say.
+fn denied_thousands() -> Session {
+    let denied: Vec<String> = (0..10_000).map(|n| format!("a{n}.x")).collect();
+    let role = json!({
+        "bind": [{ "app_role": "R" }], "upstream": "a", "broad": true,
+        "publish": [">"], "subscribe": [">"], "deny": { "publish": denied, "subscribe": denied },
+    });
+    serving(admission(&json!({ "r": role }), &["R"], None))
+}
+
+#[test]
+fn wildcards_against_thousands_of_deny_entries_leave_others_their_turn() {
+    // The same sid each time, so that nothing is kept that could come to a limit.
+    for operation in [
+        "SUB *.c{} 1\r\n",
+        "SUB *.c{} q 1\r\n",
+        "PUB *.c{} 0\r\n\r\n",
+    ] {
+        let mut session = denied_thousands();
+        let said: Vec<String> = (0..40)
+            .map(|n| operation.replace("{}", &n.to_string()))
+            .collect();
+        let bytes = said.concat().into_bytes();
+        let (mut at, mut turns) = (0, 0);
+        while at < bytes.len() {
+            let taken = session.handle_client(&bytes[at..], at, NOW);
+            assert!(taken.used > 0 && taken.wants <= 1, "{operation}: {taken:?}");
+            at += taken.used;
+            turns += 1;
+            session.to_upstream().discard();
+            session.to_client().discard();
+            while session.poll_event(NOW).is_some() {}
+        }
+        assert!((10..=40).contains(&turns), "{operation}: {turns}");
+        assert_eq!(session.close_reason(), None);
+    }
+    // Without wildcards nothing is put off.
+    let mut session = denied_thousands();
+    let bytes = "PUB a.c 0\r\n\r\n".repeat(1000).into_bytes();
+    assert_eq!(session.handle_client(&bytes, 0, NOW).used, bytes.len());
+}
+
+#[test]
+fn a_body_names_only_so_many_wildcards_against_thousands_of_deny_entries() {
+    let session = denied_thousands();
+    let judge = &session.serving.as_ref().unwrap().judge;
+    let named =
+        |subject: &'static [u8], count| judge.can_judge(std::iter::repeat_n(subject, count));
+    assert!(named(b"*.c", 90) && !named(b"*.c", 110) && named(b"a.c", 10_000));
+}

@@ -235,6 +235,13 @@ impl HeldInboxes {
             })
     }
 
+    /// Length of the beginning of a reply, with the dot behind the token, below which everything lies in the same held inbox.
+    pub(super) fn beginning(&self, reply: &[u8]) -> Option<usize> {
+        let token = inbox_token(reply).filter(|_| self.contains(reply))?;
+        let len = PREFIX.len().saturating_add(token.len()).saturating_add(1);
+        (len < reply.len()).then_some(len)
+    }
+
     /// Whether a subject lies below an inbox that this identity holds, or nobody.
     pub(super) fn may_claim(&self, subject: &[u8]) -> bool {
         let Some(token) = claimable_token(subject) else {

@@ -138,6 +138,13 @@ impl Judge {
         })
     }
 
+    /// Length of a beginning of the reply below which [`Self::recall_reply`] leaves every reply: all of it lies in an inbox that
+    /// is held. Not to be kept beyond the pass under way.
+    pub fn own_beginning(&self, reply: &[u8]) -> Option<usize> {
+        let judged = self.permissions.inboxes().replies_judged;
+        judged.then(|| self.held.beginning(reply)).flatten()
+    }
+
     /// Judges a subject that a header of a published message names.
     ///
     /// # Errors

@@ -177,6 +177,8 @@ enum Ground<'a> {
     Answers,
     /// It is the reply that varies, behind the subject of this permit.
     Replies(Permit<'a>),
+    /// Likewise, and every reply lies in one inbox of the session's own.
+    OwnReplies,
 }
 
 impl Kin<'_> {
@@ -190,6 +192,7 @@ impl Kin<'_> {
             Ground::Answers => shape.count(input, |subject| {
                 is_word(subject) && is_ordinary(subject) && judge.answer(subject, now).is_some()
             }),
+            Ground::OwnReplies => shape.count(input, is_word),
             Ground::Replies(permit) => shape.count(input, |reply| {
                 is_word(reply) && judge.recall_reply(*permit, reply).is_some()
             }),
@@ -345,12 +348,16 @@ impl<'a> Pass<'a, '_> {
         let subject = publish.permit.subject();
         let reply = publish.permit.reply()?;
         let begin = SUBJECT_AT.wrapping_add(subject.len()).wrapping_add(1);
-        let place = begin..begin.wrapping_add(reply.len());
+        let own = self.subjects.judge.own_beginning(reply);
+        let place = begin.wrapping_add(own.unwrap_or(0))..begin.wrapping_add(reply.len());
         let canonical = publish.edits.is_some_and(|edits| edits.is_none());
         Some(Kin {
             shape: canonical
                 .then(|| Shape::of(input, place, (publish.line, whole, publish.size)))??,
-            ground: Ground::Replies(publish.permit),
+            ground: match own {
+                Some(_) => Ground::OwnReplies,
+                None => Ground::Replies(publish.permit),
+            },
             edits: Edits::default(),
         })
     }

@@ -120,11 +120,22 @@ fn subject() -> impl Strategy<Value = &'static str> {
 fn reply() -> impl Strategy<Value = Option<&'static str>> {
     prop_oneof![
         5 => Just(None), 1 => Just(Some("a.9")), 1 => Just(Some("12")), 1 => Just(Some("_INBOX.abcdefghijklmnopqrst.1")),
+        // Beside an inbox that is held, and beside its token.
+        6 => prop::sample::select(OWN.to_vec()).prop_map(Some),
         1 => Just(Some("_R_.x")), 1 => Just(Some("b.no")),
         // Of one length, as the libraries make them; one of them may be published to anyway, one never.
         8 => prop::sample::select(INBOXES.to_vec()).prop_map(Some),
     ]
 }
+
+const OWN: [&str; 6] = [
+    "_INBOX.abcdefghijklmnopqrst.22",
+    "_INBOX.abcdefghijklmnopqrst.33",
+    "_INBOX.abcdefghijklmnopqrst...",
+    "_INBOX.abcdefghijklmnopqrsx.22",
+    "_INBOX.abcdefghijklmnopqrstx22",
+    "_INBOX.abcdefghijklmnopqrst.*.",
+];
 
 const INBOXES: [&str; 6] = [
     "_INBOX.zz.01",

@@ -7,7 +7,7 @@
 //! subject afresh. Servers since 2.11 use an answer up when two requests carry the same reply, which is not what their
 //! documentation says.
 
-use std::hash::BuildHasher as _;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::Duration;
 
 use foldhash::quality::RandomState;
@@ -72,8 +72,8 @@ impl OpenRequests {
         } = self;
         let (len, bytes) = (requests.len(), self.bytes.saturating_add(reply.len()));
         let same = |request: &Request| *request.reply == *reply;
-        let hash_of = |request: &Request| hashes.hash_one(&*request.reply);
-        match requests.entry(hashes.hash_one(reply), same, hash_of) {
+        let hash_of = |request: &Request| hash(hashes, &request.reply);
+        match requests.entry(hash(hashes, reply), same, hash_of) {
             Entry::Occupied(mut place) => {
                 let request = place.get_mut();
                 (request.at, request.answers) = (now, 0);
@@ -94,7 +94,7 @@ impl OpenRequests {
     /// forgotten at once: nats-server keeps it until it looks for old ones, and refuses the next answer all the same.
     pub(super) fn answer(&mut self, subject: &[u8], rule: Responses, now: Timestamp) -> bool {
         let same = |request: &Request| *request.reply == *subject;
-        let hash = self.hashes.hash_one(subject);
+        let hash = hash(&self.hashes, subject);
         let Ok(mut place) = self.requests.find_entry(hash, same) else {
             return false;
         };
@@ -131,7 +131,7 @@ impl OpenRequests {
         self.prune(rule, now);
         let hashes = &self.hashes;
         self.requests
-            .shrink_to_fit(|request| hashes.hash_one(&*request.reply));
+            .shrink_to_fit(|request| hash(hashes, &request.reply));
     }
 
     fn prune(&mut self, rule: Responses, now: Timestamp) {
@@ -141,6 +141,14 @@ impl OpenRequests {
         self.since_prune = 0;
         self.last_prune = now;
     }
+}
+
+/// The bytes alone: their length, which `Hash` would add, is in them.
+#[inline]
+fn hash(hashes: &RandomState, reply: &[u8]) -> u64 {
+    let mut hasher = hashes.build_hasher();
+    hasher.write(reply);
+    hasher.finish()
 }
 
 #[cfg(test)]

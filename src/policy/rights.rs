@@ -31,6 +31,9 @@ const SYSTEM_QUEUE: &[u8] = b"_sys_";
 /// Tokens of a subject that are tried for a beginning below which nothing is denied.
 const NARROWINGS: usize = 8;
 
+/// Deny entries that are nothing beside what a question takes anyway.
+const FEW: usize = 16;
+
 /// Place of a rule's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RuleId(pub(super) u32);
@@ -222,12 +225,14 @@ impl Permissions {
     /// What it may take to say whether a deny entry overlaps with the subject, in places of the entries looked at: one with
     /// wildcards may be compared with each entry.
     pub(super) fn price(&self, subject: &[u8]) -> usize {
-        if !has_wildcard(subject) {
-            return 1;
-        }
         let denies = [&self.rights.deny_publish, &self.rights.deny_subscribe];
-        let most = denies.map(PatternSet::len).into_iter().max();
-        most.unwrap_or(0).saturating_add(1)
+        let [one, other] = denies.map(PatternSet::len);
+        let most = one.max(other);
+        if most <= FEW || !has_wildcard(subject) {
+            1
+        } else {
+            most
+        }
     }
 
     /// How far around a granted subject every other one is granted, too: the reach of a grant, narrowed token by token of

@@ -422,3 +422,30 @@ fn what_rests_has_given_back_what_it_remembered_and_knows_its_requests() {
     assert!(!session.may_rest());
     assert_eq!(passed(&mut session, 998..1000), 0);
 }
+
+#[test]
+fn what_is_kept_back_gives_no_leave_to_answer_however_it_is_cut() {
+    let kept_back = String::from_utf8(requests(1..2))
+        .unwrap()
+        .replace("b.qq", "b.no");
+    let nobodys = String::from_utf8(requests(2..3))
+        .unwrap()
+        .replace(" 22 ", " 23 ");
+    let run = [
+        &requests(0..1)[..],
+        kept_back.as_bytes(),
+        nobodys.as_bytes(),
+        &requests(3..4),
+    ]
+    .concat();
+    for cut in 0..run.len() {
+        let mut session = responder();
+        let taken = session.handle_upstream(&run[..cut], 0, NOW).used;
+        session.to_client().discard();
+        client_hears(&mut session, &run[taken..]);
+        let passed: Vec<usize> = (0..4)
+            .filter(|n| passed(&mut session, *n..*n + 1) == 1)
+            .collect();
+        assert_eq!(passed, [0, 3], "cut at {cut}");
+    }
+}

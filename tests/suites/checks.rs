@@ -69,6 +69,10 @@ pub fn run(words: &[String]) -> ExitCode {
             Box::pin(signals_reach_the_server(place.clone()))
         })
         .await;
+        check("no_signal_comes_too_early", &mut || {
+            Box::pin(no_signal_comes_too_early(place.clone()))
+        })
+        .await;
         check("nothing_is_left_behind", &mut || {
             Box::pin(nothing_is_left_behind(place.clone()))
         })
@@ -101,8 +105,8 @@ impl Place {
         }
     }
 
-    /// Starts one as a suite would, and waits for its ports file.
-    async fn start(
+    /// Starts one as a suite would.
+    fn spawn(
         &self,
         config: &str,
         arguments: &[&str],
@@ -126,11 +130,20 @@ impl Place {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let mut stand_in = StandIn {
+        Ok(StandIn {
             child,
             folder,
             ports: Value::Null,
-        };
+        })
+    }
+
+    /// The same, and waits for its ports file.
+    async fn start(
+        &self,
+        config: &str,
+        arguments: &[&str],
+    ) -> Result<StandIn, Box<dyn std::error::Error + Send + Sync>> {
+        let mut stand_in = self.spawn(config, arguments)?;
         let file = stand_in
             .folder
             .path()
@@ -329,6 +342,21 @@ async fn signals_reach_the_server(place: Place) -> Outcome {
             .any(|name| name == "pid" || name.to_string_lossy().ends_with(".ports")),
         left,
     )
+}
+
+/// A suite that only looks whether it can connect sends the signal within the same millisecond. Clients are served
+/// before the first file is written.
+async fn no_signal_comes_too_early(place: Place) -> Outcome {
+    let mut stand_in = place.spawn("", &[])?;
+    let end = Instant::now() + PATIENCE;
+    while stand_in.read("pid").is_empty() {
+        ensure(Instant::now() < end, "waited in vain for the pid file")?;
+        tokio::task::yield_now().await;
+    }
+    stand_in.signal("INT");
+    let code = stand_in.ended().await?;
+    // -1 where the signal ended the stand-in itself.
+    ensure(code == 0 || code == 1, code)
 }
 
 async fn nothing_is_left_behind(place: Place) -> Outcome {

@@ -39,7 +39,7 @@ use tokio_util::task::TaskTracker;
 use arguments::Arguments;
 use lines::{Lines, json_of};
 use nats_config::Taken;
-use process::Real;
+use process::{Real, Signals};
 
 /// The name under which the stand-in is called.
 pub const NAME: &str = "nats-server";
@@ -181,6 +181,7 @@ async fn stand_in(binary: &Path, arguments: Arguments) -> Result<ExitCode, Strin
     let private = ["-p", "-1", "-a", "127.0.0.1", "--ports_file_dir"];
     rest.extend(private.map(str::to_owned));
     rest.push(folder_path.display().to_string());
+    let signals = Signals::listen().map_err(text)?;
     // Before the real server, which looks ready to some as soon as its monitoring port answers.
     let listener = listen(&taken).await?;
     let started = Real::start(binary, &rest, folder, taken.log_file.as_deref());
@@ -205,7 +206,7 @@ async fn stand_in(binary: &Path, arguments: Arguments) -> Result<ExitCode, Strin
             rewrite(file, &rewritten).ok();
         }
     };
-    real.until_over(log.over, reload).await;
+    real.until_over(signals, log.over, reload).await;
     shared.live.close();
     // Whoever does not leave is cut by our end.
     let _ = timeout(LEAVE, shared.live.wait()).await;

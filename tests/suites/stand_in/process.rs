@@ -7,14 +7,18 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::task::Poll;
 use std::thread;
 
 use natsentry::demo::provision::{Keeper, TempDir, command};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 /// In the log line that says where the server listens.
 const LISTENING: &str = "Listening for client connections on ";
+
+/// The signal that has the configuration read again.
+const HUP: &str = "HUP";
 
 /// The child.
 pub struct Real {
@@ -86,29 +90,22 @@ impl Real {
         kill.status().ok();
     }
 
-    /// Passes every signal on that nats-server knows, until its log is over. `reload` comes before a HUP is passed on.
-    pub async fn until_over(&self, over: oneshot::Receiver<()>, reload: impl Fn()) {
-        let listen = |kind| signal(kind).expect("signals can be listened to");
-        let mut hup = listen(SignalKind::hangup());
-        let mut usr1 = listen(SignalKind::user_defined1());
-        let mut usr2 = listen(SignalKind::user_defined2());
-        let mut int = listen(SignalKind::interrupt());
-        let mut term = listen(SignalKind::terminate());
-        let mut quit = listen(SignalKind::quit());
+    /// Passes every signal on, until its log is over. `reload` comes before a HUP is passed on.
+    pub async fn until_over(
+        &self,
+        mut signals: Signals,
+        over: oneshot::Receiver<()>,
+        reload: impl Fn(),
+    ) {
         tokio::pin!(over);
         loop {
             let name = tokio::select! {
                 _ = &mut over => return,
-                _ = hup.recv() => {
-                    reload();
-                    "HUP"
-                }
-                _ = usr1.recv() => "USR1",
-                _ = usr2.recv() => "USR2",
-                _ = int.recv() => "INT",
-                _ = term.recv() => "TERM",
-                _ = quit.recv() => "QUIT",
+                name = signals.next() => name,
             };
+            if name == HUP {
+                reload();
+            }
             self.signal(name);
         }
     }
@@ -122,6 +119,39 @@ impl Real {
         }
         let status = self.child.wait();
         status.map_or(ExitCode::FAILURE, code_of)
+    }
+}
+
+/// The signals that nats-server knows, from `listen` on. It has to come before anybody can reach us: who has been served
+/// may send one at once, which would be lost, or the end of this process alone.
+pub struct Signals(Vec<(Signal, &'static str)>);
+
+impl Signals {
+    const KNOWN: [(SignalKind, &'static str); 6] = [
+        (SignalKind::hangup(), HUP),
+        (SignalKind::user_defined1(), "USR1"),
+        (SignalKind::user_defined2(), "USR2"),
+        (SignalKind::interrupt(), "INT"),
+        (SignalKind::terminate(), "TERM"),
+        (SignalKind::quit(), "QUIT"),
+    ];
+
+    pub fn listen() -> io::Result<Self> {
+        let all = Self::KNOWN.into_iter();
+        all.map(|(kind, name)| Ok((signal(kind)?, name)))
+            .collect::<io::Result<_>>()
+            .map(Self)
+    }
+
+    /// The name of the next one, without `SIG`.
+    async fn next(&mut self) -> &'static str {
+        std::future::poll_fn(|context| {
+            let mut all = self.0.iter_mut();
+            let come = all
+                .find_map(|(signal, name)| signal.poll_recv(context).is_ready().then_some(*name));
+            come.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 }
 

@@ -35,7 +35,8 @@ pub(super) enum Asks<'a> {
 pub(super) fn asks(subject: &[u8]) -> Option<Asks<'_>> {
     let rest = subject.strip_prefix(API)?;
     let rest = match rest.strip_prefix(b"API.") {
-        Some(rest) => rest,
+        // A domain may be called API as well.
+        Some(rest) => rest.strip_prefix(b"API.").unwrap_or(rest),
         None => {
             let domain = memchr::memchr(b'.', rest)?;
             rest.get(domain..)?.strip_prefix(b".API.")?
@@ -504,6 +505,7 @@ mod tests {
             ("$JS.API.STREAM.CREATE.S", "$JS.API."),
             ("$JS.API.STREAM.TEMPLATE.CREATE.S", "$JS.API."),
             ("$JS.hub.API.STREAM.UPDATE.RESTORE", "$JS.hub.API."),
+            ("$JS.API.API.STREAM.CREATE.S", "$JS.API.API."),
         ] {
             assert_eq!(
                 asks(subject.as_bytes()),
@@ -511,7 +513,12 @@ mod tests {
                 "{subject}"
             );
         }
-        assert_eq!(asks(b"$JS.hub.API.STREAM.RESTORE.S"), Some(Asks::Restore));
+        for restore in [
+            "$JS.hub.API.STREAM.RESTORE.S",
+            "$JS.API.API.STREAM.RESTORE.S",
+        ] {
+            assert_eq!(asks(restore.as_bytes()), Some(Asks::Restore), "{restore}");
+        }
         for subject in [
             "$JS.API.CONSUMER.CREATE.S",
             "$JS.API.CONSUMER.CREATE.S.C.f.>",
@@ -530,6 +537,7 @@ mod tests {
             "$JS.SNAPSHOT.RESTORE.S.x",
             "$JS.hub.API.$KV.b.CREATE",
             "$JS.hub.API.$O.b.M.SNAPSHOT",
+            "$JS.API.API.$KV.b.CREATE",
         ] {
             assert_eq!(asks(subject.as_bytes()), None, "{subject}");
         }

@@ -6,7 +6,7 @@
 use super::cache::AnswerCache;
 use super::responses::OpenRequests;
 use super::rights::{Permissions, Responses};
-use crate::subject::{Trail, begins_with};
+use crate::subject::{Trail, begins_with, has_wildcard};
 use crate::time::Timestamp;
 
 /// How often a pass looks where two subjects part: one look costs as much as a few messages.
@@ -158,7 +158,7 @@ impl<'a, 'j> Hearing<'a, 'j> {
             return;
         };
         let barred = self.barred.is_some_and(|below| begins_with(reply, below));
-        if barred || !self.is_granted(reply) {
+        if barred || has_wildcard(reply) || !self.is_granted(reply) {
             self.requests
                 .get_or_insert_default()
                 .open(reply, rule, self.now);

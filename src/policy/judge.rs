@@ -14,6 +14,7 @@ use super::reserved::{is_reserved_reply, is_reserved_subject};
 use super::responses::OpenRequests;
 use super::rights::{Permissions, RuleId, Verdict};
 use super::verdict::{Denial, DenialReason, Permit, SubscribePermit};
+use crate::subject::has_wildcard;
 use crate::time::Timestamp;
 use crate::wire::SideChannel;
 
@@ -32,8 +33,8 @@ pub struct Judge {
 /// What the client may ask of the deny entries before others get their turn ([`Permissions::price`]).
 const SPENT_MAX: usize = 20_000;
 
-/// The same for one body of a request, of which nothing can be put off.
-const SPENT_ON_BODY_MAX: usize = 50 * SPENT_MAX;
+/// The same for the headers of one message, or one body of a request, of which nothing can be put off.
+const SPENT_AT_ONCE_MAX: usize = 50 * SPENT_MAX;
 
 impl Judge {
     /// A judge with these permissions. `session` must be unique among the live sessions that share the registry.
@@ -60,10 +61,12 @@ impl Judge {
         self.spent > SPENT_MAX
     }
 
-    /// Whether so many subjects with wildcards may be judged at once.
-    pub fn can_judge<'a>(&self, subjects: impl Iterator<Item = &'a [u8]>) -> bool {
+    /// Whether so many subjects with wildcards may be judged at once. They count to the client's turn.
+    pub fn can_judge<'a>(&mut self, subjects: impl Iterator<Item = &'a [u8]>) -> bool {
         let prices = subjects.map(|subject| self.permissions.price(subject));
-        prices.fold(0, usize::saturating_add) <= SPENT_ON_BODY_MAX
+        let price = prices.fold(0, usize::saturating_add);
+        self.spent = self.spent.saturating_add(price);
+        price <= SPENT_AT_ONCE_MAX
     }
 
     /// The permissions in force.
@@ -148,8 +151,12 @@ impl Judge {
     /// Judges a subject that a header of a published message names.
     ///
     /// # Errors
-    /// [`DenialReason::HeaderSubject`] with the rule, if one refused it.
+    /// [`DenialReason::HeaderSubject`] with the rule, if one refused it; without, where one message asks too much.
     pub fn header_subject(&mut self, name: SideChannel, subject: &[u8]) -> Result<(), Denial> {
+        self.spend(subject);
+        if self.spent > SPENT_AT_ONCE_MAX {
+            return Err(self.denial(DenialReason::HeaderSubject, None));
+        }
         let verdict = match name {
             SideChannel::TraceDest | SideChannel::ScheduleTarget => {
                 self.permissions.publish(subject)
@@ -311,13 +318,14 @@ impl Judge {
     }
 
     /// A message with this reply subject was delivered to the client: it may answer there, unless it may publish there
-    /// anyway.
+    /// anyway. With wildcards in it that is not asked: others choose it, and the answer would take long.
     pub fn delivered(&mut self, reply: &[u8], now: Timestamp) {
         let Some(rule) = self.permissions.responses() else {
             return;
         };
         let known = self.published.recall(reply);
-        if !known.unwrap_or_else(|| self.permissions.publish(reply).is_granted()) {
+        let granted = || self.permissions.publish(reply).is_granted();
+        if !known.unwrap_or_else(|| !has_wildcard(reply) && granted()) {
             self.requests.get_or_insert_default().open(reply, rule, now);
         }
     }

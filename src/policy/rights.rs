@@ -148,6 +148,26 @@ impl Permissions {
         }
     }
 
+    /// Whether these come of the same roles of the same policy, filled alike, so that they answer every question alike.
+    pub fn are_those_of(&self, other: &Self) -> bool {
+        let Self {
+            rights,
+            fillings,
+            inboxes,
+            responses,
+            own_prefix,
+            owner,
+            observe,
+        } = self;
+        Arc::ptr_eq(rights, &other.rights)
+            && *fillings == other.fillings
+            && *inboxes == other.inboxes
+            && *responses == other.responses
+            && *own_prefix == other.own_prefix
+            && *owner == other.owner
+            && *observe == other.observe
+    }
+
     /// Whether refusals are to be recorded only: every role of the identity says `mode: observe`.
     pub const fn is_observing(&self) -> bool {
         self.observe

@@ -142,6 +142,9 @@ impl Pump {
         let scarce = self.account.memory().is_beyond(Share::Half);
         self.session.handle_scarcity(scarce);
         for _ in 0..TURNS {
+            if self.session.gives_way() {
+                break;
+            }
             self.take_orders(now);
             if self.is_term_over() {
                 self.rights_until = None;

@@ -172,7 +172,8 @@ impl Session {
             return;
         };
         serving.judge.forget_requests();
-        let changed = !Arc::ptr_eq(serving.judge.permissions(), &permissions);
+        // All subscriptions are judged anew then, which a client is not to have done as often as it likes.
+        let changed = !serving.judge.permissions().are_those_of(&permissions);
         if serving.info.connect_takes_subscriptions() {
             self.drop_subscriptions();
             if let Some(serving) = &mut self.serving {

@@ -422,6 +422,18 @@ impl Session {
         })
     }
 
+    /// Whether the client had so much asked of the policy that others are to have their turn now. Said once.
+    pub fn gives_way(&mut self) -> bool {
+        let serving = self.serving.as_mut();
+        serving.is_some_and(|serving| {
+            let spent = serving.judge.is_spent();
+            if spent {
+                serving.judge.begin();
+            }
+            spent
+        })
+    }
+
     /// The upstream has just answered a PING of ours that followed its CONNECT, and nothing went there since: where the
     /// client's next operation is its first PING, and comes at once, that is the answer to it.
     pub const fn handle_pong_in_hand(&mut self) {

@@ -117,6 +117,11 @@ fn judge_body(
     let Some(named) = readable.then(|| named(asks, body).ok()).flatten() else {
         return Some((publish.subject.to_vec(), unreadable(judge, asks)));
     };
+    let all = [&named.deliveries, &named.captured, &named.destinations];
+    let all = all.into_iter().flatten();
+    if !judge.can_judge(all.map(|subject| subject.as_bytes())) {
+        return Some((publish.subject.to_vec(), unreadable(judge, asks)));
+    }
     let refused = |subject: &str, judged: Result<(), Denial>| {
         let denial = judged.err()?;
         Some((subject.as_bytes().to_vec(), denial))
@@ -138,10 +143,6 @@ fn judge_body(
     }
     if let Some(request) = named.requests.first() {
         return Some((request.as_bytes().to_vec(), judge.unreadable_stream()));
-    }
-    let all = named.captured.iter().chain(&named.destinations);
-    if !judge.can_judge(all.map(|subject| subject.as_bytes())) {
-        return Some((publish.subject.to_vec(), judge.unreadable_stream()));
     }
     let captured = named
         .captured

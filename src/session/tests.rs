@@ -356,9 +356,90 @@ fn wildcards_against_thousands_of_deny_entries_leave_others_their_turn() {
 
 #[test]
 fn a_body_names_only_so_many_wildcards_against_thousands_of_deny_entries() {
-    let session = denied_thousands();
-    let judge = &session.serving.as_ref().unwrap().judge;
-    let named =
+    let mut session = denied_thousands();
+    let judge = &mut session.serving.as_mut().unwrap().judge;
+    let mut named =
         |subject: &'static [u8], count| judge.can_judge(std::iter::repeat_n(subject, count));
     assert!(named(b"*.c", 90) && !named(b"*.c", 110) && named(b"a.c", 10_000));
+    assert!(judge.is_spent(), "what a body asks counts to the turn");
+}
+
+/// What goes upstream of `message`, and what is said of it.
+fn outcome_of(session: &mut Session, message: &str) -> (bool, String) {
+    let bytes = message.as_bytes();
+    assert_eq!(session.handle_client(bytes, 0, NOW).used, bytes.len());
+    let passed = !taken_from(session.to_upstream(), bytes).is_empty();
+    while session.poll_event(NOW).is_some() {}
+    (passed, taken_from(session.to_client(), b""))
+}
+
+#[test]
+fn one_message_asks_only_so_much_of_thousands_of_deny_entries() {
+    let numbered = |text: &str, count: usize| -> String {
+        let each = |n: usize| text.replace("{}", &n.to_string());
+        (0..count).map(each).collect()
+    };
+    let with_headers = |count| {
+        let names = numbered("Nats-Trace-Dest: *.c{}\r\n", count);
+        let block = format!("NATS/1.0\r\n{names}\r\n");
+        format!("HPUB a {0} {0}\r\n{block}\r\n", block.len())
+    };
+    let with_body = |count| {
+        let names = numbered("{\"deliver_subject\":\"b.*.c{}\"},", count);
+        let body = format!("[{names}0]");
+        let subject = "$JS.API.CONSUMER.CREATE.S";
+        format!("PUB {subject} {}\r\n{body}\r\n", body.len())
+    };
+    for message in [&with_headers as &dyn Fn(usize) -> String, &with_body] {
+        assert!(outcome_of(&mut denied_thousands(), &message(90)).0);
+        let (passed, said) = outcome_of(&mut denied_thousands(), &message(110));
+        assert!(!passed && said.contains("Permissions Violation"), "{said}");
+        // What one message asked is over before the next one is judged.
+        let many = message(20).repeat(20);
+        let mut session = denied_thousands();
+        let used = session.handle_client(many.as_bytes(), 0, NOW).used;
+        assert_eq!(used, many.len() / 20);
+        assert!(session.gives_way() && !session.gives_way());
+    }
+}
+
+#[test]
+fn a_reply_with_wildcards_is_open_without_a_question() {
+    let role = json!({
+        "bind": [{ "app_role": "R" }], "upstream": "a", "broad": true,
+        "publish": [">"], "subscribe": [">"], "respond": { "max": 1 },
+    });
+    let mut session = serving(admission(&json!({ "r": role }), &["R"], None));
+    let judge = &mut session.serving.as_mut().unwrap().judge;
+    judge.hear(NOW).opened(b"granted.anyway");
+    judge.delivered(b"granted.anyway", NOW);
+    assert!(!judge.may_answer());
+    judge.hear(NOW).opened(b"*.c1");
+    assert!(judge.answer(b"*.c1", NOW).is_some() && !judge.may_answer());
+    judge.delivered(b"*.c1", NOW);
+    assert!(judge.may_answer());
+    assert!(judge.publish(b"*.c1", None, NOW).is_ok() && judge.publish(b"*.c1", None, NOW).is_ok());
+}
+
+#[test]
+fn permissions_are_the_same_where_roles_and_what_fills_them_are() {
+    let document: Document = serde_json::from_value(json!({ "roles": {
+        "r": { "bind": [{ "app_role": "R" }], "upstream": "u", "publish": ["{oid}.a"] },
+        "s": { "bind": [{ "app_role": "S" }], "upstream": "u", "publish": ["{oid}.b"] },
+    } }))
+    .unwrap();
+    let policy = Policy::compile(&document).unwrap();
+    let circumstances = Circumstances {
+        source: client().ip(),
+        now: NOW,
+        requested_role: None,
+    };
+    let permissions = |name: &str, roles: &[&str]| {
+        let assigned = policy.assign(&identity(name, roles), &circumstances);
+        assigned.unwrap().permissions
+    };
+    let alice = permissions("alice", &["R"]);
+    assert!(alice.are_those_of(&permissions("alice", &["R"])));
+    assert!(!alice.are_those_of(&permissions("alice", &["R", "S"])));
+    assert!(!alice.are_those_of(&permissions("bob", &["R"])));
 }

@@ -140,10 +140,13 @@ struct Cut<'a> {
 enum CutResult<'a> {
     Whole(Cut<'a>),
     Partial,
+    /// A CR without LF, where it stands. What is before it may be too long already, which is then what is wrong: in a read
+    /// that ended there it would have been.
+    LoneCr(usize),
 }
 
-/// Finds the line end and refuses lone CRs. `after` is where the verb ends.
-fn cut(input: &[u8], after: usize, searched: usize) -> Result<CutResult<'_>, LineFault> {
+/// Finds the line end, or a lone CR. `after` is where the verb ends.
+fn cut(input: &[u8], after: usize, searched: usize) -> CutResult<'_> {
     let from = searched.max(after).min(input.len());
     let rest = input.get(from..).unwrap_or_default();
     let end = memchr(b'\n', rest).map(|offset| from.saturating_add(offset));
@@ -153,18 +156,18 @@ fn cut(input: &[u8], after: usize, searched: usize) -> Result<CutResult<'_>, Lin
     if let Some(cr) = memchr(b'\r', line)
         && cr.saturating_add(1) != line.len()
     {
-        return Err(LineFault::UnknownOperation);
+        return CutResult::LoneCr(after.saturating_add(cr));
     }
     let Some(end) = end else {
-        return Ok(CutResult::Partial);
+        return CutResult::Partial;
     };
     let arguments = line.strip_suffix(b"\r").unwrap_or(line);
     let crlf = arguments.len() != line.len();
-    Ok(CutResult::Whole(Cut {
+    CutResult::Whole(Cut {
         arguments,
         len: end.saturating_add(1),
         crlf,
-    }))
+    })
 }
 
 /// Bytes of the argument part as nats-server counts them: leading blanks are free, a trailing CR is not part of it.
@@ -228,8 +231,16 @@ fn decode_client_slowly(
     } else {
         limits.control
     };
-    let cut = match cut(input, after, searched)? {
+    let cut = match cut(input, after, searched) {
         CutResult::Whole(cut) => cut,
+        CutResult::LoneCr(at) => {
+            let before = input.get(after..at).unwrap_or_default();
+            return Err(if tail.is_none() && counted(before) > limit {
+                LineFault::TooLong
+            } else {
+                LineFault::UnknownOperation
+            });
+        }
         CutResult::Partial => {
             if let Some(op) = tail {
                 // The last byte may be a CR whose LF is still to come: leave it to the next look.
@@ -368,7 +379,14 @@ fn decode_server_slowly(input: &[u8], searched: usize) -> Result<Frame<ServerOp<
         VerbMatch::Prefix => return Ok(Frame::Partial { searched: 0 }),
         VerbMatch::None => return Err(LineFault::UnknownOperation),
     };
-    let cut = match cut(input, after, searched)? {
+    let cut = match cut(input, after, searched) {
+        CutResult::LoneCr(at) => {
+            return Err(if at >= SERVER_LINE_MAX {
+                LineFault::TooLong
+            } else {
+                LineFault::UnknownOperation
+            });
+        }
         // What is not as servers write it goes to the client as it came, and who knows how that reads it.
         CutResult::Whole(cut) if !cut.crlf || has_lower(input, after) => {
             return Err(LineFault::UnknownOperation);

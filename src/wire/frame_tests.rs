@@ -114,6 +114,28 @@ fn faults_are_the_servers() {
 }
 
 #[test]
+fn what_is_wrong_first_is_what_is_wrong() {
+    use LineFault::{TooLong, UnknownOperation};
+    for (before, fault) in [(4096, UnknownOperation), (4097, TooLong)] {
+        let line = [b"PUB  ".as_slice(), &vec![b'a'; before], b"\r\r\n"].concat();
+        let cut = (line.len() - 8..=line.len()).find_map(|end| client(&line[..end]).err());
+        assert_eq!((client(&line), cut), (Err(fault), Some(fault)));
+    }
+    for (before, fault) in [
+        (SERVER_LINE_MAX - 1, UnknownOperation),
+        (SERVER_LINE_MAX, TooLong),
+    ] {
+        let line = [b"MSG ".as_slice(), &vec![b'a'; before - 4], b"\r\r\n"].concat();
+        let cut =
+            (line.len() - 8..=line.len()).find_map(|end| decode_server(&line[..end], 0).err());
+        assert_eq!(
+            (decode_server(&line, 0).err(), cut),
+            (Some(fault), Some(fault))
+        );
+    }
+}
+
+#[test]
 fn the_tail_of_a_ping_has_no_limit() {
     let long = [b"PING".as_slice(), &[b'x'; 10_000]].concat();
     assert_eq!(client(&long), Ok(Frame::Tail { op: ClientOp::Ping }));

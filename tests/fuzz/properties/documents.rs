@@ -31,9 +31,10 @@ pub fn connect_json(data: &[u8]) {
             has_text(&value, token),
             "the token is one of the document's strings"
         );
+        // What is no secret may say the same.
         let shown = format!("{connect:?}");
         assert!(
-            token.len() < 12 || !shown.contains(token),
+            token.len() < 12 || !shown.contains(token) || saying(&value, token) > 1,
             "a token is printed"
         );
     }
@@ -49,6 +50,16 @@ pub fn connect_json(data: &[u8]) {
         && let Ok(later) = Connect::parse_onto(connect, second)
     {
         assert!(Connect::parse(second).is_ok(), "{later:?}");
+    }
+}
+
+/// How many of the document's strings contain `wanted`.
+fn saying(value: &Value, wanted: &str) -> usize {
+    match value {
+        Value::String(text) => usize::from(text.contains(wanted)),
+        Value::Array(list) => list.iter().map(|value| saying(value, wanted)).sum(),
+        Value::Object(members) => members.values().map(|value| saying(value, wanted)).sum(),
+        _ => 0,
     }
 }
 

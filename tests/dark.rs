@@ -67,10 +67,8 @@ async fn an_issuer_that_is_dark_for_a_day_costs_nobody_a_no() {
         pass(HOUR).await;
         // The first fetch may be due ten per cent later than after an hour.
         if hour > 1 {
-            until("the issuer was asked in vain", async || {
-                failures(&proxy).await > failed
-            })
-            .await;
+            let what = format!("the issuer was asked in vain in hour {hour}, after {failed}");
+            until(&what, async || failures(&proxy).await > failed).await;
         }
         let age = proxy.metric("natsentry_jwks_age_seconds", "").await;
         let expected = f64::from(hour) * 3600.0;

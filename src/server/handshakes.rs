@@ -70,9 +70,10 @@ impl Handshakes {
         }
     }
 
-    /// Whether the next connection drives the oldest out.
+    /// Whether the next connection, or the next that holds a buffer, drives another one out.
     pub(super) fn is_full(&self) -> bool {
-        self.lock().by_number.len() >= self.max
+        let waiting = self.lock();
+        waiting.by_number.len() >= self.max || waiting.large.len() >= self.max_large
     }
 
     /// Tells the oldest to go. False where nobody waits.

@@ -80,13 +80,10 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, stop: Cancel
 
 /// Lets others have their turn after so many connections.
 async fn give_way(shared: &Shared, accepted: u32) {
-    if shared.handshakes.is_full() {
-        if accepted.is_multiple_of(AT_ONCE_CROWDED) {
-            tokio::time::sleep(PAUSE_CROWDED).await;
-        } else {
-            tokio::task::yield_now().await;
-        }
-    } else if accepted.is_multiple_of(AT_ONCE) {
+    let crowded = shared.handshakes.is_full();
+    if crowded && accepted.is_multiple_of(AT_ONCE_CROWDED) {
+        tokio::time::sleep(PAUSE_CROWDED).await;
+    } else if crowded || accepted.is_multiple_of(AT_ONCE) {
         tokio::task::yield_now().await;
     }
 }

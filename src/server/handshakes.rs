@@ -29,15 +29,22 @@ struct Waiting {
 }
 
 impl Waiting {
+    fn remove(&mut self, number: u64) -> Option<Arc<Notify>> {
+        self.large.remove(&number);
+        self.by_number.remove(&number)
+    }
+
     /// Tells one to go. False where it waits no more.
     fn evict(&mut self, number: u64) -> bool {
-        self.large.remove(&number);
-        let one = self.by_number.remove(&number);
+        let one = self.remove(number);
         one.map(|one| one.notify_one()).is_some()
     }
 
-    fn oldest(&self) -> Option<u64> {
-        self.by_number.first_key_value().map(|(number, _)| *number)
+    /// Tells the oldest to go. False where nobody waits.
+    fn evict_oldest(&mut self) -> bool {
+        let oldest = self.by_number.first_key_value();
+        let oldest = oldest.map(|(number, _)| *number);
+        oldest.is_some_and(|oldest| self.evict(oldest))
     }
 }
 
@@ -54,11 +61,7 @@ impl Handshakes {
     /// Enters a connection just accepted; where there are too many, the oldest has to go. It leaves when it is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> Handshake {
         let mut waiting = self.lock();
-        while waiting.by_number.len() >= self.max
-            && let Some(oldest) = waiting.oldest()
-        {
-            waiting.evict(oldest);
-        }
+        while waiting.by_number.len() >= self.max && waiting.evict_oldest() {}
         let number = waiting.next;
         waiting.next = number.wrapping_add(1);
         let evicted = Arc::new(Notify::new());
@@ -78,9 +81,7 @@ impl Handshakes {
 
     /// Tells the oldest to go. False where nobody waits.
     pub(super) fn evict(&self) -> bool {
-        let mut waiting = self.lock();
-        let oldest = waiting.oldest();
-        oldest.is_some_and(|oldest| waiting.evict(oldest))
+        self.lock().evict_oldest()
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -119,9 +120,7 @@ impl Handshake {
 
 impl Drop for Handshake {
     fn drop(&mut self) {
-        let mut waiting = self.all.lock();
-        waiting.by_number.remove(&self.number);
-        waiting.large.remove(&self.number);
+        self.all.lock().remove(self.number);
     }
 }
 

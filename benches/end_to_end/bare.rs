@@ -25,7 +25,7 @@ pub(crate) fn start(name: &str, server: &NatsServer, place: &Path) -> Result<Con
         .arg(ROLE)
         .arg(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string())
         .arg(server.address().to_string());
-    let version = "tokio, one task a session, 256 KiB a direction".to_owned();
+    let version = "tokio, one task a session, 256 to 768 KiB a direction".to_owned();
     blind(name, version, port, &mut command, place)
 }
 
@@ -83,13 +83,17 @@ async fn forward(client: TcpStream, upstream: SocketAddr) -> io::Result<()> {
 
 async fn copy(from: OwnedReadHalf, mut to: OwnedWriteHalf) -> io::Result<()> {
     let mut buffer = Vec::new();
+    let mut room = BUFFER;
     loop {
         from.ready(Interest::READABLE).await?;
         // Not before there is something: an idle session needs none.
-        buffer.reserve(BUFFER);
+        buffer.reserve(room);
         match from.try_read_buf(&mut buffer) {
             Ok(0) => return to.shutdown().await,
             Ok(_) => {
+                if buffer.len() == buffer.capacity() {
+                    room = LARGE_BUFFER;
+                }
                 to.write_all(&buffer).await?;
                 buffer.clear();
             }
@@ -100,5 +104,8 @@ async fn copy(from: OwnedReadHalf, mut to: OwnedWriteHalf) -> io::Result<()> {
 }
 
 const BUFFER: usize = 256 * 1024;
+
+/// Of a connection that has filled the other one: what natsentry has there, too.
+const LARGE_BUFFER: usize = 768 * 1024;
 
 const BACKLOG: u32 = 4096;

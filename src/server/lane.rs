@@ -7,14 +7,17 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::buffers::{self, BUFFER, LARGE_BUFFER};
+use super::buffers::{self, BUFFER, SIZES};
 use super::client_stream::ClientStream;
 use super::memory::{Account, Memory, SMALL_BUFFER, Share};
 use crate::session::{Outbox, Taken};
 use crate::upstream::LinkStream;
 
-/// A connection that reads at least this many bytes at a time goes on with a large buffer once it has filled a usual one.
-const BUSY: usize = BUFFER / 2;
+/// A peer that takes less than this of what is written to it, in bytes, before its time is over, is too slow.
+const STEP: u32 = 256 * 1024;
+
+/// The last of [`SIZES`].
+const LEVEL_MAX: u8 = 2;
 
 /// Pieces handed to the kernel in one vectored write.
 const SLICES: usize = 64;
@@ -59,8 +62,11 @@ pub(super) struct Lane {
     filled: usize,
     /// Bytes from `start` that must be there before handling makes sense; 0 when there is no such bound.
     wants: usize,
-    /// Reads fill the usual buffer.
-    busy: bool,
+    /// Which of [`SIZES`] the next buffer has. Reads that fill one bring the next larger one, reads that would fill less than
+    /// half of the one before bring that back.
+    level: u8,
+    /// Bytes written since the peer last took all that there was.
+    behind: u32,
     /// The last write of the other side was not flushed yet.
     unflushed: bool,
     /// There was no memory for the buffer that is needed.
@@ -75,7 +81,8 @@ impl Lane {
             start: 0,
             filled: 0,
             wants: 0,
-            busy: false,
+            level: 0,
+            behind: 0,
             unflushed: false,
             starved: false,
         }
@@ -129,14 +136,13 @@ impl Lane {
     /// there is no memory for that now.
     fn make_room(&mut self) -> bool {
         let held = self.filled.saturating_sub(self.start);
-        let usual = if self.busy { LARGE_BUFFER } else { BUFFER };
         let needed = self.wants.max(held.saturating_add(1));
         let len = self.buffer().len();
         let fits = len.saturating_sub(self.start) >= needed && self.filled < len;
         if held > 0 && fits {
             return true;
         }
-        let Some(size) = self.grant(needed, usual) else {
+        let Some(size) = self.grant(needed) else {
             return false;
         };
         match &mut self.buffer {
@@ -160,29 +166,29 @@ impl Lane {
         true
     }
 
-    /// The size of a buffer for `needed` bytes: the `usual` one, or one as large as needed, as far as there is memory. The
-    /// buffer that is there may serve.
-    fn grant(&mut self, needed: usize, usual: usize) -> Option<usize> {
+    /// The size of a buffer for `needed` bytes: as large as this connection's reads ask for, or as needed, as far as there is
+    /// memory. The buffer that is there may serve.
+    fn grant(&mut self, needed: usize) -> Option<usize> {
         let len = self.buffer().len();
-        if len >= needed.max(usual) {
+        let usual = SIZES.get(..=usize::from(self.level)).unwrap_or(&SIZES);
+        let largest = usual.last().copied().unwrap_or(BUFFER);
+        if len >= needed.max(largest) {
             return Some(len);
         }
-        let wanted = if needed > usual {
-            needed.next_multiple_of(BUFFER)
-        } else {
-            usual
-        };
-        let share = if wanted > BUFFER {
-            Share::ThreeQuarters
-        } else {
-            Share::All
-        };
-        if self.account.try_hold(wanted, share) {
-            Some(wanted)
-        } else if len >= needed {
+        if needed > largest {
+            let wanted = needed.next_multiple_of(BUFFER);
+            return self
+                .account
+                .try_hold(wanted, Share::ThreeQuarters)
+                .then_some(wanted);
+        }
+        for size in usual.iter().rev().copied() {
+            if size >= needed && size > len && self.account.try_hold(size, share(size)) {
+                return Some(size);
+            }
+        }
+        if len >= needed {
             Some(len)
-        } else if needed <= BUFFER && wanted > BUFFER && self.account.try_hold(BUFFER, Share::All) {
-            Some(BUFFER)
         } else if needed <= SMALL_BUFFER {
             self.account.hold(0);
             Some(SMALL_BUFFER)
@@ -226,10 +232,32 @@ impl Lane {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Ready(Ok(())) => {
                 self.filled = self.filled.saturating_add(count);
-                self.busy = count == room || (self.busy && count >= BUSY);
+                self.adapt(count, room);
                 Poll::Ready(Ok(count))
             }
         }
+    }
+
+    /// Chooses the size of the next buffer, after a read of `count` bytes where `room` was.
+    fn adapt(&mut self, count: usize, room: usize) {
+        if count == room {
+            self.level = self.level.saturating_add(1).min(LEVEL_MAX);
+        } else if let Some(below) = self.level.checked_sub(1)
+            && SIZES
+                .get(usize::from(below))
+                .is_some_and(|size| count < size / 2)
+        {
+            self.level = below;
+        }
+    }
+
+    /// Whether the peer, that has not taken all that there was, has taken a good part of it since this was last asked.
+    pub(super) const fn has_taken_a_step(&mut self) -> bool {
+        let enough = self.behind >= STEP;
+        if enough {
+            self.behind = 0;
+        }
+        enough
     }
 
     /// Gives the buffer back, or parks a small leftover in one of its size.
@@ -271,13 +299,29 @@ impl Lane {
                 return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero)));
             }
             outbox.advance(written);
+            self.behind = self
+                .behind
+                .saturating_add(u32::try_from(written).unwrap_or(STEP));
             self.unflushed = true;
         }
         if self.unflushed {
             ready!(Pin::new(stream).poll_flush(cx))?;
             self.unflushed = false;
         }
+        self.behind = 0;
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Up to which share of the memory there are buffers of this size.
+const fn share(size: usize) -> Share {
+    let [usual, large, _] = SIZES;
+    if size <= usual {
+        Share::All
+    } else if size <= large {
+        Share::ThreeQuarters
+    } else {
+        Share::Half
     }
 }
 
@@ -288,3 +332,7 @@ impl Drop for Lane {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "lane_tests.rs"]
+mod tests;

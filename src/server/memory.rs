@@ -6,7 +6,7 @@
 //!
 //! | held of the limit | from there on |
 //! |---|---|
-//! | a half | no session may add subscriptions or answers of our own to more than [`Session::SMALL`] |
+//! | a half | no session may add subscriptions or answers of our own to more than [`Session::SMALL`]; no buffer is of the largest size |
 //! | three quarters | no buffer is larger than the usual one |
 //! | all | buffers of [`SMALL_BUFFER`] only; who needs a larger one waits; who holds one for more than `limits.write_deadline`, waiting for its client, is ended |
 //!
@@ -33,7 +33,7 @@ const SHARDS: usize = 16;
 /// A part of the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Share {
-    /// For what stays as long as its session likes.
+    /// For what stays as long as its session likes, and for the largest buffers.
     Half,
     /// For more than the usual buffer.
     ThreeQuarters,

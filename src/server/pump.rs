@@ -26,6 +26,9 @@ use crate::upstream::LinkStream;
 /// Turns before the task lets others run.
 const TURNS: usize = 16;
 
+/// Bytes read, of both sides, after which the task lets others run: some milliseconds.
+const BYTES_AT_ONCE: usize = 8 * 1024 * 1024;
+
 /// How soon memory is asked for again that was not there.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -78,6 +81,8 @@ pub(super) struct Pump {
     client_blocked: bool,
     upstream_blocked: bool,
     told_lame_duck: bool,
+    /// Bytes read since the task last let others run.
+    read_at_once: usize,
     /// When the rights have to be judged again.
     rights_until: Option<Timestamp>,
     /// Our side of the upstream connection has ended.
@@ -114,6 +119,7 @@ impl Pump {
             client_blocked: false,
             upstream_blocked: false,
             told_lame_duck: false,
+            read_at_once: 0,
             rights_until: None,
             ended_upstream: false,
             client_is_through: false,
@@ -141,8 +147,9 @@ impl Pump {
         let now = clock::now();
         let scarce = self.account.memory().is_beyond(Share::Half);
         self.session.handle_scarcity(scarce);
+        self.read_at_once = 0;
         for _ in 0..TURNS {
-            if self.session.gives_way() {
+            if self.session.gives_way() || self.read_at_once > BYTES_AT_ONCE {
                 break;
             }
             self.take_orders(now);
@@ -286,7 +293,7 @@ impl Pump {
                         self.session.handle_client_eof(now);
                         return true;
                     }
-                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Ok(count)) => self.note_read(count),
                     Poll::Ready(Err(_)) => {
                         self.session.handle_client_lost(now);
                         return true;
@@ -317,7 +324,7 @@ impl Pump {
             if !self.from_upstream.is_ready() {
                 match self.from_upstream.poll_read(upstream, cx) {
                     Poll::Pending => return moved,
-                    Poll::Ready(Ok(count)) if count > 0 => {}
+                    Poll::Ready(Ok(count)) if count > 0 => self.note_read(count),
                     Poll::Ready(_) => {
                         self.upstream_is_through = true;
                         self.session.handle_upstream_eof(now);
@@ -334,6 +341,10 @@ impl Pump {
             }
         }
         moved
+    }
+
+    const fn note_read(&mut self, count: usize) {
+        self.read_at_once = self.read_at_once.saturating_add(count);
     }
 
     /// Ends our side of the upstream connection, once.
@@ -357,6 +368,10 @@ impl Pump {
         let outbox = self.session.to_upstream();
         let result = self.from_client.poll_flush(outbox, upstream, cx);
         let blocked = result.is_pending();
+        if blocked && self.from_client.has_taken_a_step() {
+            self.session.handle_upstream_blocked(false, now);
+            self.upstream_blocked = false;
+        }
         if blocked != self.upstream_blocked {
             self.upstream_blocked = blocked;
             self.session.handle_upstream_blocked(blocked, now);
@@ -373,6 +388,10 @@ impl Pump {
         let outbox = self.session.to_client();
         let result = self.from_upstream.poll_flush(outbox, &mut self.client, cx);
         let blocked = result.is_pending();
+        if blocked && self.from_upstream.has_taken_a_step() {
+            self.session.handle_client_blocked(false, now);
+            self.client_blocked = false;
+        }
         if blocked != self.client_blocked {
             self.client_blocked = blocked;
             self.session.handle_client_blocked(blocked, now);

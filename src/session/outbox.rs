@@ -41,6 +41,14 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    /// The first `len` bytes of the input, for tests of those who write it.
+    #[cfg(test)]
+    pub(crate) fn of_input(len: usize) -> Self {
+        let mut outbox = Self::default();
+        outbox.push_input(0, len);
+        outbox
+    }
+
     /// Whether everything is written.
     pub fn is_drained(&self) -> bool {
         self.next == self.segments.len()

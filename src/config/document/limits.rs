@@ -36,7 +36,7 @@ pub struct Limits {
     /// Bytes that all sessions together may hold of what peers send, make natsentry say or make it remember. Beside it each
     /// connection has small buffers and a few subscriptions in any case.
     pub memory: ByteSize,
-    /// How long a peer may take to accept what was read for it in one go (at most 256 KiB); as nats-server's `write_deadline`. Also
+    /// How long a peer may take to accept what was read for it in one go, or 256 KiB of it; as nats-server's `write_deadline`. Also
     /// how long upstream may take to answer a client that has ended its side.
     pub write_deadline: HumanDuration,
     /// For connecting to an upstream, all its servers together.

@@ -91,7 +91,7 @@ fn growth(before: &[i64], after: &[i64], sessions: usize) -> (i64, String) {
     let mut parts: Vec<(i64, usize, i64)> = (0..SIZES)
         .map(|size| (after[size] - before[size], size))
         .filter(|(blocks, size)| *size < LARGE || *blocks > FEW)
-        .map(|(blocks, size)| (blocks * i64::try_from(size).unwrap(), size, blocks))
+        .map(|(blocks, size)| (blocks * i64::try_from(taken(size)).unwrap(), size, blocks))
         .collect();
     let sum: i64 = parts.iter().map(|part| part.0).sum();
     parts.sort_unstable_by_key(|part| -part.0);
@@ -108,6 +108,16 @@ fn growth(before: &[i64], after: &[i64], sessions: usize) -> (i64, String) {
     (sum, text)
 }
 
+/// What mimalloc, the program's allocator, takes for a block: there are four sizes from one power of two to the next.
+fn taken(size: usize) -> usize {
+    let step = match size {
+        0..=8 => 8,
+        9..=64 => 16,
+        _ => size.next_power_of_two() / 8,
+    };
+    size.next_multiple_of(step)
+}
+
 const SESSIONS: usize = 300;
 
 /// Blocks of this many bytes are counted when there are more than a few.
@@ -116,7 +126,7 @@ const LARGE: usize = 8 * 1024;
 const FEW: i64 = 30;
 
 /// In bytes, a little above what it is. What each part is, the test says when it fails.
-const HEAP_MAX: i64 = 3_850;
+const HEAP_MAX: i64 = 3_960;
 
 /// A role of a dozen grants with templates and wildcards. Compiled patterns are shared by all who have it.
 fn typical() -> String {

@@ -133,7 +133,7 @@ struct Connection {
     address: SocketAddr,
     deadline: Instant,
     metrics: Option<SessionMetrics>,
-    requested_role: Option<String>,
+    requested_role: Option<Box<str>>,
     /// `x5t#S256` of the client's TLS certificate.
     thumbprint: Option<String>,
     /// What the first admission went by.
@@ -210,7 +210,7 @@ impl Connection {
     async fn admit(&mut self, pump: &mut Pump, request: ConnectRequest) {
         let facts = self.facts();
         let shared = Arc::clone(&self.shared);
-        self.requested_role = request.requested_role().map(str::to_owned);
+        self.requested_role = request.requested_role().map(Box::from);
         let admitting = Box::pin(admission::admit(&shared, &mut self.entry, request, &facts));
         let turned = match timeout_at(self.deadline, admitting).await {
             Ok(Ok(admitted)) => {
@@ -258,7 +258,7 @@ impl Connection {
 
     async fn readmit(&self, pump: &mut Pump, request: ConnectRequest) {
         let facts = self.facts();
-        let requested_role = request.requested_role().map(str::to_owned);
+        let requested_role = request.requested_role().map(Box::from);
         let judged = timeout(
             self.shared.limits.handshake,
             Box::pin(admission::judge(&self.shared, &self.entry, request, &facts)),
@@ -281,7 +281,11 @@ impl Connection {
     }
 
     /// What the table of sessions is to know after a second CONNECT: whom a change of policy is to be judged for.
-    fn bound_again(&self, admission: &Admission, requested_role: Option<String>) -> Option<Bound> {
+    fn bound_again(
+        &self,
+        admission: &Admission,
+        requested_role: Option<Box<str>>,
+    ) -> Option<Bound> {
         let mut bound = Bound::clone(&*self.entry.handle.bound()?);
         bound.identity = Arc::clone(&admission.identity);
         bound.connected.roles.clone_from(&admission.roles);

@@ -69,7 +69,7 @@ pub(super) struct Bound {
     pub(super) since: Timestamp,
     /// When its token and roles were last accepted from the client.
     pub(super) judged_at: Timestamp,
-    pub(super) requested_role: Option<String>,
+    pub(super) requested_role: Option<Box<str>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -117,7 +117,7 @@ impl Session {
         let Some(again) = &mut self.again else { return };
         again.stage = Stage::Judgement;
         if let Some(request) = again.request.take() {
-            self.needs.push(Need::Readmission(request));
+            self.need = Some(Need::Readmission(request));
         } else if let Some(serving) = &self.serving {
             let permissions = Arc::clone(serving.judge.permissions());
             self.put_in_force(permissions, now);

@@ -117,7 +117,7 @@ impl Session {
             return;
         };
         self.phase = Phase::Admitting;
-        self.needs.push(Need::Admission(Box::new(request)));
+        self.need = Some(Need::Admission(Box::new(request)));
     }
 
     /// Refuses a CONNECT of somebody who is no client. Whether it did.

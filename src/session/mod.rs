@@ -135,7 +135,8 @@ pub struct Session {
     to_client: Outbox,
     to_upstream: Outbox,
     timers: Timers,
-    needs: Vec<Need>,
+    /// One at a time: nothing more is handled before it is answered.
+    need: Option<Need>,
     events: VecDeque<EventKind>,
     /// Answers to the operation whose payload is under way; said when the payload has ended.
     deferred: Vec<u8>,
@@ -225,7 +226,7 @@ impl Session {
             to_client: Outbox::default(),
             to_upstream: Outbox::default(),
             timers,
-            needs: Vec::new(),
+            need: None,
             events: VecDeque::new(),
             deferred: Vec::new(),
             options: ClientOptions::default(),
@@ -392,15 +393,8 @@ impl Session {
     }
 
     /// Something that the core cannot do itself.
-    pub fn poll_need(&mut self) -> Option<Need> {
-        if self.needs.is_empty() {
-            return None;
-        }
-        let need = self.needs.remove(0);
-        if self.needs.is_empty() {
-            self.needs = Vec::new();
-        }
-        Some(need)
+    pub const fn poll_need(&mut self) -> Option<Need> {
+        self.need.take()
     }
 
     /// The next fact worth counting or auditing.

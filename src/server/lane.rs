@@ -110,6 +110,11 @@ impl Lane {
         self.buffer.as_deref().unwrap_or_default()
     }
 
+    /// Bytes of the buffer.
+    pub(super) fn size(&self) -> usize {
+        self.buffer().len()
+    }
+
     /// What is not handled yet, and where it stands in the buffer.
     pub(super) fn unhandled(&self) -> (&[u8], usize) {
         (

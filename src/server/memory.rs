@@ -7,8 +7,11 @@
 //! | held of the limit | from there on |
 //! |---|---|
 //! | a half | no session may add subscriptions or answers of our own to more than [`Session::SMALL`]; no buffer is of the largest size |
-//! | three quarters | no buffer is larger than the usual one |
-//! | all | buffers of [`SMALL_BUFFER`] only; who needs a larger one waits; who holds one for more than `limits.write_deadline`, waiting for its client, is ended |
+//! | three quarters | no buffer is larger than the usual one; who needs one waits |
+//! | all | buffers of [`SMALL_BUFFER`] only |
+//!
+//! Who holds a buffer for more than `limits.write_deadline`, waiting for its client, is ended where three quarters have no
+//! room for another one like it: somebody may be waiting for that.
 //!
 //! Threads count for themselves and settle now and then, so that no message costs a write to memory that they share.
 //!
@@ -97,8 +100,9 @@ impl Memory {
         !self.has_room_for(0, share)
     }
 
+    /// Whether so many bytes more would stay within a share of the limit, likewise.
     #[inline]
-    fn has_room_for(&self, bytes: usize, share: Share) -> bool {
+    pub(super) fn has_room_for(&self, bytes: usize, share: Share) -> bool {
         let most = match share {
             Share::Half => self.limit / 2,
             Share::ThreeQuarters => self.limit / 4 * 3,

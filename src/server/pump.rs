@@ -226,7 +226,7 @@ impl Pump {
             let latest = self.keeps_since.get_or_insert(now).plus(memory.patience());
             if latest > now {
                 due = Some(latest);
-            } else if memory.is_beyond(Share::ThreeQuarters) {
+            } else if !memory.has_room_for(self.from_client.size(), Share::ThreeQuarters) {
                 self.session.handle_client_slow(now);
                 return true;
             } else {

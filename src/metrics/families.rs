@@ -40,6 +40,8 @@ pub(super) struct Families {
     pub(super) bytes: IntCounterVec,
     pub(super) filtered: IntCounterVec,
     pub(super) upstream_up: IntGaugeVec,
+    pub(super) links_ahead: IntGaugeVec,
+    pub(super) links_ahead_total: IntCounterVec,
     pub(super) keys: IntGaugeVec,
     pub(super) keys_age: GaugeVec,
     pub(super) key_fetches: IntCounterVec,
@@ -175,6 +177,16 @@ impl Families {
                 "upstream_up",
                 "1 when the last attempt to reach the upstream succeeded, else 0.",
                 &["upstream"],
+            )?,
+            links_ahead: r.gauges(
+                "upstream_links_ahead",
+                "Links dialled ahead that wait for a session, while many connect.",
+                &["upstream"],
+            )?,
+            links_ahead_total: r.counters(
+                "upstream_links_ahead_total",
+                "Links dialled ahead, by what became of them.",
+                &["upstream", "result"],
             )?,
             keys: r.gauges("jwks_keys", "Signing keys held.", &["issuer"])?,
             keys_age: r.float_gauges(

@@ -83,6 +83,24 @@ pub struct KeyFigures {
     pub fetches_failed: u64,
 }
 
+/// What is known of links dialled ahead to one upstream, handed in by the shell before a scrape.
+#[derive(Clone, Copy, Debug)]
+pub struct AheadFigures {
+    /// Links that wait for a session.
+    pub waiting: usize,
+    /// Links that do not wait any more, by what became of them. Totals since the start.
+    pub ended: [(&'static str, u64); 4],
+}
+
+impl Default for AheadFigures {
+    fn default() -> Self {
+        Self {
+            waiting: 0,
+            ended: ["taken", "expired", "failed", "dropped"].map(|result| (result, 0)),
+        }
+    }
+}
+
 /// What is known of Microsoft Graph, handed in by the shell before a scrape. Totals since the start.
 #[derive(Clone, Debug, Default)]
 pub struct GraphFigures {

@@ -15,7 +15,9 @@ use prometheus::{Encoder, IntCounter, IntCounterVec, Registry, TextEncoder};
 use self::families::Families;
 pub use self::handles::{Raised, SessionMetrics, TrafficHandles, add_traffic};
 use self::handles::{TrafficCounters, raise_to};
-pub use self::labels::{AuditFigures, GraphFigures, HandshakeResult, KeyFigures, Names, SlotLimit};
+pub use self::labels::{
+    AheadFigures, AuditFigures, GraphFigures, HandshakeResult, KeyFigures, Names, SlotLimit,
+};
 use crate::identity::Kind;
 use crate::policy::DenialReason;
 use crate::session::{CloseReason, Event, EventKind, Operation};
@@ -132,6 +134,7 @@ impl Metrics {
         for result in RESULTS {
             f.dial_seconds.with_label_values(&[upstream, result]);
         }
+        self.set_links_ahead(upstream, &AheadFigures::default());
     }
 
     /// Counts one fact. The audit reads the same facts.
@@ -253,6 +256,20 @@ impl Metrics {
             .upstream_up
             .with_label_values(&[upstream])
             .set(i64::from(up));
+    }
+
+    /// Takes over what became of links dialled ahead: totals since the start, and those that wait.
+    pub fn set_links_ahead(&self, upstream: &str, figures: &AheadFigures) {
+        let f = &self.families;
+        f.links_ahead
+            .with_label_values(&[upstream])
+            .set(i64::try_from(figures.waiting).unwrap_or(i64::MAX));
+        for (result, total) in figures.ended {
+            raise_to(
+                &f.links_ahead_total.with_label_values(&[upstream, result]),
+                total,
+            );
+        }
     }
 
     /// Whether the process drains.

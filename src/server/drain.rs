@@ -16,6 +16,7 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(super) async fn run(shared: &Shared) {
     shared.draining.store(true, Ordering::Relaxed);
     shared.metrics.set_draining(true);
+    shared.upstreams.drain();
     let live = shared.sessions.len();
     tracing::info!(sessions = live, "draining");
     act(

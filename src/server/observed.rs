@@ -9,7 +9,8 @@ use super::sessions::Handle;
 use crate::admin::{Check, LockList, LockRow, Observed, Page, Readiness, SessionList, SessionRow};
 use crate::entra;
 use crate::locks::{Ban, Lock};
-use crate::metrics::{AuditFigures, GraphFigures, KeyFigures, Metrics};
+use crate::metrics::{AheadFigures, AuditFigures, GraphFigures, KeyFigures, Metrics};
+use crate::upstream;
 
 /// The server, to be looked at.
 pub(super) struct View(pub(super) Arc<Shared>);
@@ -103,6 +104,7 @@ impl Observed for View {
         metrics.set_memory(memory.used(), memory.limit(), memory.refused());
         for status in self.0.upstreams.status() {
             metrics.set_upstream_up(&status.name, status.ready);
+            metrics.set_links_ahead(&status.name, &ahead_figures(status.ahead));
         }
         let health = self.0.audit.health();
         metrics.set_audit(AuditFigures {
@@ -114,9 +116,21 @@ impl Observed for View {
     }
 }
 
+fn ahead_figures(links: upstream::AheadFigures) -> AheadFigures {
+    AheadFigures {
+        waiting: links.waiting,
+        ended: [
+            ("taken", links.taken),
+            ("expired", links.expired),
+            ("failed", links.failed),
+            ("dropped", links.dropped),
+        ],
+    }
+}
+
 impl View {
     fn upstreams(&self) -> Vec<Check> {
-        let check = |status: crate::upstream::UpstreamStatus| {
+        let check = |status: upstream::UpstreamStatus| {
             let servers: Vec<_> = status
                 .servers
                 .iter()

@@ -19,6 +19,7 @@ use super::transport::Opened;
 use super::{ConnectOptions, Link};
 
 /// Everything one dial needs.
+#[derive(Clone, Copy)]
 pub(super) struct Dial<'a> {
     pub(super) config: &'a UpstreamConfig,
     pub(super) credentials: &'a Credentials,
@@ -34,6 +35,8 @@ pub(super) struct Dial<'a> {
 #[derive(Clone, Copy)]
 pub(super) enum Purpose<'a> {
     Session(&'a ConnectOptions<'a>),
+    /// For a session that is still to come: nothing is said.
+    Ahead,
     Probe,
 }
 
@@ -47,9 +50,40 @@ pub(super) struct Dialled {
 impl Dial<'_> {
     /// Runs it.
     pub(super) async fn run(&self) -> Result<Dialled, DialError> {
-        let mut step = Step::Connect;
+        self.within(Step::Connect, async |step| {
+            let opened = self.open(step).await?;
+            *step = Step::Auth;
+            self.introduce(opened).await
+        })
+        .await
+    }
+
+    /// As far as it goes without a word of ours: the server has greeted, and waits.
+    pub(super) async fn ahead(&self) -> Result<Opened, DialError> {
+        self.within(Step::Connect, async |step| {
+            let opened = self.open(step).await?;
+            self.refuse_lame_duck(&opened.greeting.info)?;
+            if opened.lines.has_rest() {
+                return Err(self.protocol("it said more than INFO before CONNECT"));
+            }
+            Ok(opened)
+        })
+        .await
+    }
+
+    /// The rest of it, on a connection that was dialled ahead.
+    pub(super) async fn over(&self, opened: Opened) -> Result<Dialled, DialError> {
+        self.within(Step::Auth, async |_| self.introduce(opened).await)
+            .await
+    }
+
+    async fn within<T>(
+        &self,
+        mut step: Step,
+        steps: impl AsyncFnOnce(&mut Step) -> Result<T, DialError>,
+    ) -> Result<T, DialError> {
         let began = Instant::now();
-        match timeout_at(self.deadline, self.steps(&mut step)).await {
+        match timeout_at(self.deadline, steps(&mut step)).await {
             Ok(result) => result,
             Err(_) => Err(DialError::Timeout {
                 server: self.name(),
@@ -59,13 +93,13 @@ impl Dial<'_> {
         }
     }
 
-    async fn steps(&self, step: &mut Step) -> Result<Dialled, DialError> {
+    /// CONNECT and what answers it. Takes the connection: it is said once.
+    async fn introduce(&self, opened: Opened) -> Result<Dialled, DialError> {
         let Opened {
             mut stream,
             mut lines,
             greeting,
-        } = self.open(step).await?;
-        *step = Step::Auth;
+        } = opened;
         self.refuse_lame_duck(&greeting.info)?;
         let request = self.request(&greeting.info, stream.is_tls())?;
         let mut sent = Instant::now();
@@ -117,7 +151,7 @@ impl Dial<'_> {
             .map_err(|problem| unusable(problem.to_string()))?;
         let options = match self.purpose {
             Purpose::Session(options) => *options,
-            Purpose::Probe => ConnectOptions::probe(),
+            Purpose::Ahead | Purpose::Probe => ConnectOptions::probe(),
         };
         connect_and_ping(&options, &proof, info, tls)
             .ok_or_else(|| unusable("CONNECT could not be encoded".to_owned()))
@@ -146,7 +180,7 @@ impl Dial<'_> {
         self.refuse_lame_duck(&later.info)?;
         Ok(match self.purpose {
             Purpose::Session(_) => later,
-            Purpose::Probe => {
+            Purpose::Ahead | Purpose::Probe => {
                 let max_payload = later.info.max_payload.or(first.info.max_payload);
                 Greeting {
                     info: Info {

@@ -188,6 +188,15 @@ impl DialError {
         "lame_duck",
     ];
 
+    /// Whether it may be about the one connection, so that another one may do better: it ended, fell silent, or was given
+    /// up by the server, as one is that waited for too long.
+    pub(super) const fn is_of_the_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::Closed { .. } | Self::Timeout { .. } | Self::TurnedAway { .. }
+        )
+    }
+
     /// Whether only a person can mend it: no use in trying again every second.
     pub(super) const fn needs_a_person(&self) -> bool {
         matches!(

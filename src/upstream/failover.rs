@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
+use super::ahead::{Ahead, Totals};
 use super::config::{ConfigError, UpstreamConfig};
 use super::credentials::Credentials;
 use super::dial::{Dial, Dialled, Purpose};
@@ -22,21 +24,28 @@ pub(super) struct Upstream {
     pub(super) credentials: Credentials,
     pub(super) servers: Servers,
     pub(super) template: Template,
+    pub(super) ahead: Arc<Ahead>,
     pub(super) stop: CancellationToken,
     _stops: DropGuard,
 }
 
 impl Upstream {
-    pub(super) fn new(config: UpstreamConfig) -> Result<Self, ConfigError> {
+    pub(super) fn new(
+        config: UpstreamConfig,
+        totals: Arc<Totals>,
+        tasks: &TaskTracker,
+    ) -> Result<Self, ConfigError> {
         let credentials = config.prepare()?;
         let servers = Servers::new(&config.servers, clock::now());
         let stop = CancellationToken::new();
+        let ahead = Ahead::new(&config, totals, tasks.clone(), &stop);
         let stops = stop.clone().drop_guard();
         Ok(Self {
             config,
             credentials,
             servers,
             template: Template::new(),
+            ahead: Arc::new(ahead),
             stop,
             _stops: stops,
         })
@@ -53,7 +62,10 @@ impl Upstream {
         }
     }
 
-    pub(super) async fn dial(&self, options: &ConnectOptions<'_>) -> Result<Link, DialError> {
+    pub(super) async fn dial(
+        self: &Arc<Self>,
+        options: &ConnectOptions<'_>,
+    ) -> Result<Link, DialError> {
         let deadline = Instant::now() + self.config.dial_timeout;
         let recovery = self.servers.recovered.notified();
         match self.pass(options, deadline).await {
@@ -67,7 +79,7 @@ impl Upstream {
 
     /// Every server that may be tried, once.
     async fn pass(
-        &self,
+        self: &Arc<Self>,
         options: &ConnectOptions<'_>,
         deadline: Instant,
     ) -> Result<Link, DialError> {
@@ -86,10 +98,11 @@ impl Upstream {
                 deadline: Instant::now() + share(left, others),
                 connect_limit: left,
             };
-            match dial.run().await {
+            match self.link(dial).await {
                 Ok(Dialled { link, info, .. }) => {
                     self.template.dialled(&link.info, &info);
                     self.succeeded(server, &info);
+                    Ahead::dial(self, self.ahead.places(server, Instant::now()));
                     return Ok(link);
                 }
                 Err(error) => {
@@ -117,6 +130,40 @@ impl Upstream {
         }))
     }
 
+    /// Over a connection that was dialled ahead, if one waits; over a new one if none does, or if that one had ended: nothing
+    /// of the client's went over it.
+    async fn link(&self, dial: Dial<'_>) -> Result<Dialled, DialError> {
+        let now = Instant::now();
+        if let Some(opened) = self.ahead.take(dial.server, now) {
+            let half = dial.deadline.saturating_duration_since(now) / 2;
+            let deadline = now + half;
+            match (Dial { deadline, ..dial }).over(opened).await {
+                Err(error) if error.is_of_the_connection() => self.ahead.failed(Instant::now()),
+                result => {
+                    self.ahead.taken();
+                    return result;
+                }
+            }
+        }
+        match dial.run().await {
+            // The server may be full with what we dialled ahead.
+            Err(error @ DialError::TurnedAway { .. }) => {
+                let Some(opened) = self.ahead.take(dial.server, Instant::now()) else {
+                    return Err(error);
+                };
+                self.ahead.taken();
+                dial.over(opened).await
+            }
+            result => result,
+        }
+    }
+
+    /// A live link to this server broke: it is in doubt.
+    pub(super) fn suspect(&self, server: &Server) {
+        self.ahead.let_go(server);
+        server.suspect();
+    }
+
     /// A dial or probe went through.
     pub(super) fn succeeded(&self, server: &Server, info: &Info) {
         if server.succeeded(&info.version, clock::now()) == Change::WentUp {
@@ -128,6 +175,7 @@ impl Upstream {
 
     /// A dial or probe failed, or a live link said that the server is about to stop.
     pub(super) fn failed(&self, server: &Server, error: &DialError) {
+        self.ahead.let_go(server);
         // That this machine is short of something says nothing about a server that was well.
         let ours = matches!(error, DialError::Local { .. });
         if ours && server.status().state == ServerState::Up {
@@ -145,6 +193,7 @@ impl Upstream {
             name: Arc::clone(&self.config.name),
             ready,
             servers,
+            ahead: self.ahead.figures(),
         }
     }
 }

@@ -6,11 +6,13 @@
 //!                 |-> probe                       a watch per server: health without clients, INFO template
 //!                 \-> dial -> transport           TCP, PROXY v2, INFO and TLS in either order
 //!                       \-> handshake, documents  CONNECT, PONG; credentials of our own
+//!                 \-> ahead -> pace               links dialled ahead while many sessions come
 //! ```
 //!
 //! Never carries a client's token: [`ConnectOptions`] has no field for it. Never forwards bytes of a client's CONNECT:
-//! ours is built from an allow-list. A link is bound to one session for its life; there is no pool.
+//! ours is built from an allow-list. A link is bound to one session for its life; what waits in `ahead` was said nothing to.
 
+mod ahead;
 mod blame;
 mod config;
 mod credentials;
@@ -19,6 +21,7 @@ mod documents;
 mod error;
 mod failover;
 mod handshake;
+mod pace;
 mod probe;
 mod proxy_header;
 mod servers;
@@ -26,6 +29,7 @@ mod stream;
 mod template;
 mod transport;
 
+pub use ahead::AheadFigures;
 pub use config::{
     Auth, ConfigError, DEFAULT_DIAL_TIMEOUT, Scheme, ServerUrl, TlsDial, TlsFirst, UpstreamConfig,
 };
@@ -38,6 +42,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
@@ -107,11 +112,14 @@ pub struct UpstreamStatus {
     pub ready: bool,
     /// Its servers, in the order of the configuration.
     pub servers: Vec<ServerStatus>,
+    /// Links dialled ahead.
+    pub ahead: AheadFigures,
 }
 
 /// All upstreams by name. Cheap to share; [`Upstreams::reload`] exchanges the set for all holders.
 pub struct Upstreams {
     current: ArcSwap<Set>,
+    draining: AtomicBool,
     tasks: TaskTracker,
 }
 
@@ -124,29 +132,41 @@ impl Upstreams {
     /// # Errors
     /// The first mistake in the configuration.
     pub fn start(configs: Vec<UpstreamConfig>, tasks: &TaskTracker) -> Result<Self, ConfigError> {
-        let set = build(configs, None)?;
+        let set = build(configs, None, tasks)?;
         let this = Self {
             current: ArcSwap::from_pointee(set),
+            draining: AtomicBool::new(false),
             tasks: tasks.clone(),
         };
         this.watch();
         Ok(this)
     }
 
-    /// Exchanges the set. Links that are open stay as they are; INFO of upstreams that keep their name is kept until
+    /// Exchanges the set. Links that are open stay as they are, those dialled ahead are closed; INFO of upstreams that keep their name is kept until
     /// there is news. On an error nothing changes.
     ///
     /// # Errors
     /// The first mistake in the configuration.
     pub fn reload(&self, configs: Vec<UpstreamConfig>) -> Result<(), ConfigError> {
-        let set = build(configs, Some(&self.current.load()))?;
-        self.current.store(Arc::new(set));
+        let set = build(configs, Some(&self.current.load()), &self.tasks)?;
+        let before = self.current.swap(Arc::new(set));
+        close_ahead(&before);
+        if self.draining.load(Ordering::SeqCst) {
+            close_ahead(&self.current.load());
+        }
         self.watch();
         Ok(())
     }
 
-    /// Ends the watches. Dials still work.
+    /// Dials nothing ahead any more, and closes what was. Dials still work.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+        close_ahead(&self.current.load());
+    }
+
+    /// Ends the watches, and does what [`Upstreams::drain`] does.
     pub fn stop(&self) {
+        self.drain();
         for upstream in self.current.load().values() {
             upstream.stop.cancel();
         }
@@ -207,7 +227,7 @@ impl Upstreams {
             .iter()
             .filter(|known| &*known.label == server)
         {
-            known.suspect();
+            upstream.suspect(known);
         }
     }
 
@@ -237,12 +257,24 @@ impl Upstreams {
     }
 }
 
-fn build(configs: Vec<UpstreamConfig>, old: Option<&Set>) -> Result<Set, ConfigError> {
+fn close_ahead(set: &Set) {
+    for upstream in set.values() {
+        upstream.ahead.close();
+    }
+}
+
+fn build(
+    configs: Vec<UpstreamConfig>,
+    old: Option<&Set>,
+    tasks: &TaskTracker,
+) -> Result<Set, ConfigError> {
     let mut set = Set::with_capacity(configs.len());
     for config in configs {
         let name = Arc::clone(&config.name);
-        let upstream = Upstream::new(config)?;
-        if let Some(before) = old.and_then(|old| old.get(&name)) {
+        let before = old.and_then(|old| old.get(&name));
+        let totals = before.map(|before| before.ahead.totals());
+        let upstream = Upstream::new(config, totals.unwrap_or_default(), tasks)?;
+        if let Some(before) = before {
             upstream.inherit(before);
         }
         if set.insert(Arc::clone(&name), Arc::new(upstream)).is_some() {

@@ -4,7 +4,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -79,6 +79,10 @@ pub(super) struct Server {
     trial: AtomicBool,
     /// A live link to it broke: it is to be probed at once.
     suspected: AtomicBool,
+    /// Another one begins when links dialled ahead are not to be used any more.
+    era: AtomicU64,
+    /// Links dialled ahead that wait or are under way.
+    ahead: AtomicUsize,
     health: Mutex<Health>,
 }
 
@@ -166,6 +170,8 @@ impl Server {
             url,
             wake: Notify::new(),
             suspected: AtomicBool::new(false),
+            era: AtomicU64::new(0),
+            ahead: AtomicUsize::new(0),
             style: AtomicU8::new(0),
             trial: AtomicBool::new(false),
             health: Mutex::new(Health {
@@ -252,6 +258,30 @@ impl Server {
     pub(super) fn suspect(&self) {
         self.suspected.store(true, Ordering::Release);
         self.wake.notify_one();
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.health().state == ServerState::Up
+    }
+
+    pub(super) fn era(&self) -> u64 {
+        self.era.load(Ordering::Acquire)
+    }
+
+    pub(super) fn begin_era(&self) {
+        self.era.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn held_ahead(&self) -> usize {
+        self.ahead.load(Ordering::Acquire)
+    }
+
+    pub(super) fn hold_ahead(&self) {
+        self.ahead.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn release_ahead(&self) {
+        self.ahead.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// When the prober looks at it next: soon while it is not up.

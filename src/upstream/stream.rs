@@ -1,10 +1,12 @@
 //! The byte stream of a link: plain TCP or TLS over it, one type for the pump.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -32,6 +34,26 @@ impl LinkStream {
             Self::Plain(tcp) => tcp,
             Self::Tls(tls) => tls.get_ref().0,
         }
+    }
+
+    /// Whether the server has neither said anything nor ended, looked at without waiting.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        // The socket itself: the runtime may not know yet what came in.
+        let silent = match SockRef::from(self.tcp()).peek(&mut [MaybeUninit::uninit()]) {
+            Ok(read) => read > 0 && self.is_tls(),
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        };
+        // Inside TLS there may be tickets, which are nothing to us, and what was read already.
+        silent && (!self.is_tls() || self.has_nothing_to_read())
+    }
+
+    fn has_nothing_to_read(&mut self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut byte = [0];
+        let mut buffer = ReadBuf::new(&mut byte);
+        Pin::new(self)
+            .poll_read(&mut context, &mut buffer)
+            .is_pending()
     }
 
     /// Address of the server's end.

@@ -34,7 +34,7 @@ enum Plan {
     Listen(Duration),
 }
 
-/// A stream on which the server has sent INFO.
+/// A stream on which the server has sent INFO, and nothing was said to it. Deliberately not to be cloned.
 pub(super) struct Opened {
     pub(super) stream: LinkStream,
     pub(super) lines: Lines,
@@ -99,7 +99,7 @@ impl Dial<'_> {
         if self.config.proxy_protocol {
             let header = match self.purpose {
                 Purpose::Session(options) => proxy_v2(options.client_addr, options.listener_addr),
-                Purpose::Probe => proxy_v2_local(),
+                Purpose::Ahead | Purpose::Probe => proxy_v2_local(),
             };
             tcp.write_all(&header)
                 .await
@@ -146,9 +146,7 @@ impl Dial<'_> {
 
     /// Whether the server has the first word on the connection, and all of the time for it.
     fn only_listens(&self, plan: Plan) -> bool {
-        plan == Plan::Info
-            && !self.config.proxy_protocol
-            && matches!(self.purpose, Purpose::Session(_))
+        plan == Plan::Info && !self.config.proxy_protocol && !matches!(self.purpose, Purpose::Probe)
     }
 
     /// Waits for INFO without waiting for the connection before: one wait less of a dial that has three. What can become of

@@ -12,6 +12,7 @@
 )]
 #![cfg(feature = "demo")]
 
+mod ahead;
 mod auth;
 mod certificates;
 mod failures;

@@ -316,3 +316,69 @@ const DIAL_LIMIT: Duration = Duration::from_millis(500);
 
 /// After one failed. A server that is full or cuts links at once is not knocked at for nothing.
 const PAUSE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use nkeys::KeyPair;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::super::config::Auth;
+    use super::super::credentials::Credentials;
+    use super::super::servers::Servers;
+    use super::super::{ConnectOptions, DialError};
+    use super::*;
+    use crate::secret::Secret;
+    use crate::time::Timestamp;
+
+    /// A server that sends a nonce of its own on each connection, and gives what was said on the only one.
+    async fn said(listener: TcpListener, nonce: &'static str) -> String {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let info = format!("INFO {{\"version\":\"2.9.10\",\"nonce\":\"{nonce}\"}}\r\n");
+        stream.write_all(info.as_bytes()).await.unwrap();
+        let mut said = Vec::new();
+        while !said.ends_with(b"PING\r\n") {
+            assert_ne!(stream.read_buf(&mut said).await.unwrap(), 0);
+        }
+        stream.write_all(b"PONG\r\n").await.unwrap();
+        String::from_utf8(said).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_said_on_a_link_that_waited_signs_the_nonce_of_that_link() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("nats://{}", listener.local_addr().unwrap());
+        let user = KeyPair::new_user();
+        let auth = Auth::Nkey(Secret::new(user.seed().unwrap()));
+        let config = UpstreamConfig::new("plant", vec![url.parse().unwrap()]);
+        let credentials = Credentials::prepare(&auth, None).unwrap();
+        let servers = Servers::new(&config.servers, Timestamp::default());
+        let options = ConnectOptions::probe();
+        let ahead = Dial {
+            config: &config,
+            credentials: &credentials,
+            server: servers.iter().next().unwrap(),
+            purpose: Purpose::Ahead,
+            deadline: Instant::now() + Duration::from_secs(20),
+            connect_limit: Duration::from_secs(20),
+        };
+        let said = async { said(listener, "n0nce").await };
+        let dialled = async {
+            let mut opened = ahead.ahead().await?;
+            assert!(opened.stream.is_quiet());
+            let session = Dial {
+                purpose: Purpose::Session(&options),
+                ..ahead
+            };
+            Ok::<_, DialError>(session.over(opened).await?.link)
+        };
+        let (said, link) = tokio::join!(said, dialled);
+        drop(link.unwrap());
+        let (_, sig) = said.split_once("\"sig\":\"").unwrap();
+        let (sig, _) = sig.split_once('"').unwrap();
+        assert_eq!(
+            credentials.prove(Some("n0nce")).unwrap().sig.as_deref(),
+            Some(sig)
+        );
+    }
+}

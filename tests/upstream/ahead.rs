@@ -169,10 +169,10 @@ async fn a_server_that_cuts_waiting_links_at_once_serves_all_and_is_left_alone_f
             link.unwrap();
         }
     }
-    let pauses = began.elapsed().as_secs() as usize / 2 + 1;
+    let pauses = usize::try_from(began.elapsed().as_secs()).unwrap() / 2 + 1;
     let ahead = server.accepted() - before - 300;
     // Sessions that found a link in time count here as well.
-    let taken = figures(&upstreams).taken as usize;
+    let taken = usize::try_from(figures(&upstreams).taken).unwrap();
     assert!(
         ahead <= 8 * pauses + taken + 8,
         "{ahead} in {:?}: {:?}",

@@ -15,6 +15,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod ahead;
 mod balancer;
 mod basics;
 mod changes;

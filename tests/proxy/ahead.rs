@@ -16,7 +16,7 @@ async fn taken(nats: &NatsServer) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_tokens_and_strangers_cause_no_connection_however_many_come() {
+async fn refused_tokens_cause_no_link_however_many_come() {
     let idp = proxy::idp().await;
     let nats = servers::start(Version::LATEST, STATIC_USER);
     let proxy = Proxy::start(&idp, &Setup::to(nats.port())).await;

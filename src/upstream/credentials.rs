@@ -105,6 +105,12 @@ impl Credentials {
         Ok(Self { user, proxy })
     }
 
+    /// Whether the proof is the same whatever nonce a server sends.
+    pub(super) const fn need_no_nonce(&self) -> bool {
+        let signs = matches!(self.user, User::Nkey(_) | User::Jwt { .. });
+        !signs && self.proxy.is_none()
+    }
+
     /// The fields for a server that sent this nonce. The nonce is signed as the text it is, not decoded (nats-server
     /// `auth.go`, `processClientOrLeafAuthentication`; trusted proxies: `proxyCheck`).
     pub(super) fn prove(&self, nonce: Option<&str>) -> Result<Proof<'_>, CredentialsError> {

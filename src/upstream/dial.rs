@@ -51,6 +51,9 @@ impl Dial<'_> {
     /// Runs it.
     pub(super) async fn run(&self) -> Result<Dialled, DialError> {
         self.within(Step::Connect, async |step| {
+            if let Some(result) = self.early(step).await {
+                return result;
+            }
             let opened = self.open(step).await?;
             *step = Step::Auth;
             self.introduce(opened).await
@@ -94,16 +97,30 @@ impl Dial<'_> {
     }
 
     /// CONNECT and what answers it. Takes the connection: it is said once.
-    async fn introduce(&self, opened: Opened) -> Result<Dialled, DialError> {
+    async fn introduce(&self, mut opened: Opened) -> Result<Dialled, DialError> {
+        let info = &opened.greeting.info;
+        self.refuse_lame_duck(info)?;
+        let request = self.request(info, opened.stream.is_tls())?;
+        let sent = Instant::now();
+        let written = send(&mut opened.stream, &request).await;
+        self.answered(opened, written, sent).await
+    }
+
+    /// What answers CONNECT and PING, which were sent at `sent`, as far as they were `written`.
+    pub(super) async fn answered(
+        &self,
+        opened: Opened,
+        written: io::Result<()>,
+        mut sent: Instant,
+    ) -> Result<Dialled, DialError> {
         let Opened {
             mut stream,
             mut lines,
             greeting,
+            address,
         } = opened;
         self.refuse_lame_duck(&greeting.info)?;
-        let request = self.request(&greeting.info, stream.is_tls())?;
-        let mut sent = Instant::now();
-        let mut answer = self.ask(&request, &mut stream, &mut lines).await?;
+        let mut answer = self.answer(written, &mut stream, &mut lines).await?;
         if matches!(self.purpose, Purpose::Session(_)) {
             let behind = lines
                 .info_behind()
@@ -112,10 +129,16 @@ impl Dial<'_> {
         } else {
             // The account's own limits come in an INFO behind the first PONG (`client.go`, `processPing`).
             sent = Instant::now();
-            let second = self.ask(b"PING\r\n", &mut stream, &mut lines).await?;
+            let written = send(&mut stream, b"PING\r\n").await;
+            let second = self.answer(written, &mut stream, &mut lines).await?;
             answer.greeting = second.greeting.or(answer.greeting);
         }
         let round_trip = sent.elapsed();
+        if let (Some(address), false) = (address, stream.is_tls()) {
+            self.server
+                .greeting
+                .remember(address, &greeting.info, Instant::now());
+        }
         let Greeting { json, info } = self.later(greeting, answer.greeting)?;
         let link = Link {
             stream,
@@ -140,7 +163,7 @@ impl Dial<'_> {
     }
 
     /// CONNECT and PING.
-    fn request(&self, info: &Info, tls: bool) -> Result<Zeroizing<Vec<u8>>, DialError> {
+    pub(super) fn request(&self, info: &Info, tls: bool) -> Result<Zeroizing<Vec<u8>>, DialError> {
         let unusable = |problem: String| DialError::Credentials {
             server: self.name(),
             problem,
@@ -157,15 +180,14 @@ impl Dial<'_> {
             .ok_or_else(|| unusable("CONNECT could not be encoded".to_owned()))
     }
 
-    /// Sends what ends in PING, and reads up to PONG.
-    async fn ask(
+    /// Reads up to the PONG to what was written.
+    async fn answer(
         &self,
-        request: &[u8],
+        written: io::Result<()>,
         stream: &mut LinkStream,
         lines: &mut Lines,
     ) -> Result<Answer, DialError> {
         // A server that turned us away has closed already, with an -ERR that is still to be read.
-        let written = send(stream, request).await;
         match (written, lines.pong(stream).await) {
             (_, Ok(answer)) => Ok(answer),
             (Err(error), Err(Fault::Io(_))) => Err(self.closed(Step::Auth, &error)),

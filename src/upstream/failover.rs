@@ -158,9 +158,15 @@ impl Upstream {
         }
     }
 
+    /// Nothing that was learned of this server before is to be built on.
+    fn doubt(&self, server: &Server) {
+        self.ahead.let_go(server);
+        server.greeting.forget();
+    }
+
     /// A live link to this server broke: it is in doubt.
     pub(super) fn suspect(&self, server: &Server) {
-        self.ahead.let_go(server);
+        self.doubt(server);
         server.suspect();
     }
 
@@ -175,7 +181,7 @@ impl Upstream {
 
     /// A dial or probe failed, or a live link said that the server is about to stop.
     pub(super) fn failed(&self, server: &Server, error: &DialError) {
-        self.ahead.let_go(server);
+        self.doubt(server);
         // That this machine is short of something says nothing about a server that was well.
         let ours = matches!(error, DialError::Local { .. });
         if ours && server.status().state == ServerState::Up {

@@ -18,6 +18,7 @@ mod config;
 mod credentials;
 mod dial;
 mod documents;
+mod early;
 mod error;
 mod failover;
 mod handshake;

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::config::ServerUrl;
+use super::early::LastGreeting;
 use super::error::DialError;
 use crate::time::Timestamp;
 
@@ -75,6 +76,8 @@ pub(super) struct Server {
     pub(super) addresses: ArcSwap<Vec<SocketAddr>>,
     /// Rung when the prober should look at `next_probe` again.
     pub(super) wake: Notify,
+    /// How it greeted last, in clear.
+    pub(super) greeting: LastGreeting,
     style: AtomicU8,
     trial: AtomicBool,
     /// A live link to it broke: it is to be probed at once.
@@ -172,6 +175,7 @@ impl Server {
             suspected: AtomicBool::new(false),
             era: AtomicU64::new(0),
             ahead: AtomicUsize::new(0),
+            greeting: LastGreeting::default(),
             style: AtomicU8::new(0),
             trial: AtomicBool::new(false),
             health: Mutex::new(Health {

@@ -34,11 +34,13 @@ enum Plan {
     Listen(Duration),
 }
 
-/// A stream on which the server has sent INFO, and nothing was said to it. Deliberately not to be cloned.
+/// A stream on which the server has sent INFO. Deliberately not to be cloned: CONNECT is said once.
 pub(super) struct Opened {
     pub(super) stream: LinkStream,
     pub(super) lines: Lines,
     pub(super) greeting: Greeting,
+    /// The server's, where it has no other and INFO came first.
+    pub(super) address: Option<SocketAddr>,
 }
 
 impl Dial<'_> {
@@ -141,6 +143,7 @@ impl Dial<'_> {
             stream,
             lines,
             greeting,
+            address: None,
         })
     }
 
@@ -158,18 +161,18 @@ impl Dial<'_> {
     ) -> Result<Opened, OpenError> {
         let mut tcp = begin(address).map_err(|error| self.no_connection(&error))?;
         let mut lines = Lines::new();
-        let mut expected = Expected {
-            tcp: &mut tcp,
-            step: &mut *step,
-        };
-        let greeting = match lines.greeting(&mut expected).await {
+        let greeting = match lines.greeting(&mut Expected::new(&mut tcp, step)).await {
             Err(Fault::Io(error)) if !was_connected(&error) => {
                 *step = Step::Connect;
                 return Err(self.no_connection(&error).into());
             }
             other => other,
         };
-        self.greeted(tcp, lines, greeting, step).await
+        let opened = self.greeted(tcp, lines, greeting, step).await?;
+        Ok(Opened {
+            address: Some(address),
+            ..opened
+        })
     }
 
     async fn info_first(&self, mut tcp: TcpStream, step: &mut Step) -> Result<Opened, OpenError> {
@@ -205,6 +208,7 @@ impl Dial<'_> {
                 stream,
                 lines,
                 greeting,
+                address: None,
             });
         }
         // Bytes in clear behind INFO would pass for bytes from inside TLS.
@@ -220,6 +224,7 @@ impl Dial<'_> {
             stream,
             lines,
             greeting,
+            address: None,
         })
     }
 
@@ -248,7 +253,7 @@ impl Dial<'_> {
         }))
     }
 
-    fn no_connection(&self, error: &io::Error) -> DialError {
+    pub(super) fn no_connection(&self, error: &io::Error) -> DialError {
         self.forget_addresses();
         self.unreachable(error)
     }
@@ -323,6 +328,20 @@ impl From<DialError> for OpenError {
 /// A connection that is under way, with its options set: small writes go out at once; a peer that vanished without a word is
 /// noticed within two minutes.
 fn begin(address: SocketAddr) -> io::Result<TcpStream> {
+    TcpStream::from_std(begun(address)?.into())
+}
+
+/// The same with the first bytes sent, as many as go before it is there; on loopback, that is all of them.
+pub(super) fn begin_with(address: SocketAddr, bytes: &[u8]) -> io::Result<(TcpStream, usize)> {
+    let socket = begun(address)?;
+    let sent = match socket.send(bytes) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        sent => sent?,
+    };
+    Ok((TcpStream::from_std(socket.into())?, sent))
+}
+
+fn begun(address: SocketAddr) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
@@ -332,7 +351,7 @@ fn begin(address: SocketAddr) -> io::Result<TcpStream> {
     socket.set_tcp_keepalive(&keepalive)?;
     match socket.connect(&address.into()) {
         Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
-        _ => TcpStream::from_std(socket.into()),
+        _ => Ok(socket),
     }
 }
 
@@ -347,7 +366,7 @@ async fn connected(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Whether a read failed with what only comes of a connection that was there (connect(2), tcp(7)).
-fn was_connected(error: &io::Error) -> bool {
+pub(super) fn was_connected(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(
         error.kind(),
@@ -356,9 +375,15 @@ fn was_connected(error: &io::Error) -> bool {
 }
 
 /// A connection that may still be under way, and notes when it is there: a dial whose time is over says what it waited for.
-struct Expected<'a> {
+pub(super) struct Expected<'a> {
     tcp: &'a mut TcpStream,
     step: &'a mut Step,
+}
+
+impl<'a> Expected<'a> {
+    pub(super) const fn new(tcp: &'a mut TcpStream, step: &'a mut Step) -> Self {
+        Self { tcp, step }
+    }
 }
 
 impl AsyncRead for Expected<'_> {

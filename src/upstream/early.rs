@@ -1,0 +1,147 @@
+//! CONNECT before INFO: to an address that greeted in clear a moment ago, CONNECT and PING go out with the connection, so
+//! that INFO and PONG are waited for together. Where INFO is not what it was, that is forgotten, and the dial goes the usual
+//! way. Record 0009 says why, and what leaves here before INFO is read.
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout_at};
+
+use super::dial::{Dial, Dialled, Purpose};
+use super::documents::Info;
+use super::error::{DialError, Step};
+use super::handshake::{Fault, Greeting, Lines};
+use super::stream::LinkStream;
+use super::transport::{Expected, Opened, begin_with, was_connected};
+
+/// How a server greeted last, while that is to be relied upon.
+#[derive(Default)]
+pub(super) struct LastGreeting(Mutex<Option<Greeted>>);
+
+/// What CONNECT depends on, of a handshake in clear that went through.
+#[derive(Clone, Copy)]
+struct Greeted {
+    address: SocketAddr,
+    headers: bool,
+    at: Instant,
+}
+
+impl LastGreeting {
+    /// A session got its link at this address, in clear.
+    pub(super) fn remember(&self, address: SocketAddr, info: &Info, now: Instant) {
+        *self.lock() = Some(Greeted {
+            address,
+            headers: info.headers,
+            at: now,
+        });
+    }
+
+    /// There is reason to doubt that the server is as it was.
+    pub(super) fn forget(&self) {
+        *self.lock() = None;
+    }
+
+    fn at(&self, address: SocketAddr, now: Instant) -> Option<Greeted> {
+        let last = (*self.lock())?;
+        let fresh = now.saturating_duration_since(last.at) < RELIED_UPON;
+        (last.address == address && fresh).then_some(last)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Greeted>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Greeted {
+    /// Whether CONNECT would be the same, and go the same way, had INFO been read before.
+    fn is_like(self, info: &Info) -> bool {
+        !info.tls_required && info.headers == self.headers
+    }
+}
+
+impl Dial<'_> {
+    /// A dial with CONNECT first. None where that is not to be done, or where the usual order may do better.
+    pub(super) async fn early(&self, step: &mut Step) -> Option<Result<Dialled, DialError>> {
+        let last = self.last_greeting()?;
+        let result = self.speak(last, step).await.transpose();
+        if result.is_none() {
+            self.server.greeting.forget();
+            tracing::debug!(server = %self.server.label, "CONNECT before INFO came to nothing; dialling in the usual order");
+        }
+        result
+    }
+
+    /// Never where there is TLS, or a PROXY header; and only with credentials for which INFO is of no use.
+    fn last_greeting(&self) -> Option<Greeted> {
+        let may = matches!(self.purpose, Purpose::Session(_))
+            && self.config.tls.is_none()
+            && !self.config.proxy_protocol
+            && self.credentials.need_no_nonce();
+        let &[address] = self.server.addresses.load().as_slice() else {
+            return None;
+        };
+        self.server
+            .greeting
+            .at(address, Instant::now())
+            .filter(|_| may)
+    }
+
+    /// None when it is not the server that was expected.
+    async fn speak(&self, last: Greeted, step: &mut Step) -> Result<Option<Dialled>, DialError> {
+        let expected = Info {
+            headers: last.headers,
+            ..Info::default()
+        };
+        let request = self.request(&expected, false)?;
+        let sent_at = Instant::now();
+        // Whoever swallows what comes too early leaves half of the time to the usual order.
+        let half = self.deadline.saturating_duration_since(sent_at) / 2;
+        let heard = timeout_at(sent_at + half, self.hear(last.address, &request, step)).await;
+        let Some(opened) = heard.unwrap_or(Ok(None))? else {
+            return Ok(None);
+        };
+        if !last.is_like(&opened.greeting.info) {
+            return Ok(None);
+        }
+        *step = Step::Auth;
+        match self.answered(opened, Ok(()), sent_at).await {
+            // It greeted as ever, and then did not do as ever: not because of what is wrong with us.
+            Err(DialError::Closed { .. } | DialError::Protocol { .. }) => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    /// Sends and reads INFO. None when something else came, or an end.
+    async fn hear(
+        &self,
+        address: SocketAddr,
+        request: &[u8],
+        step: &mut Step,
+    ) -> Result<Option<Opened>, DialError> {
+        let (mut tcp, sent) =
+            begin_with(address, request).map_err(|error| self.no_connection(&error))?;
+        // What was closed may have been answered before: reading tells.
+        let _ = tcp.write_all(request.get(sent..).unwrap_or_default()).await;
+        let mut lines = Lines::new();
+        let greeting = lines.greeting(&mut Expected::new(&mut tcp, step)).await;
+        let greeting: Greeting = match greeting {
+            Ok(greeting) => greeting,
+            Err(Fault::Io(error)) if !was_connected(&error) => {
+                *step = Step::Connect;
+                return Err(self.no_connection(&error));
+            }
+            Err(_) => return Ok(None),
+        };
+        Ok(Some(Opened {
+            stream: LinkStream::Plain(tcp),
+            lines,
+            greeting,
+            address: Some(address),
+        }))
+    }
+}
+
+/// How long a greeting is relied upon: as long as a storm has no gaps, and a server that is set up anew takes to come back.
+const RELIED_UPON: Duration = Duration::from_secs(5);

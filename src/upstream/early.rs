@@ -145,3 +145,55 @@ impl Dial<'_> {
 
 /// How long a greeting is relied upon: as long as a storm has no gaps, and a server that is set up anew takes to come back.
 const RELIED_UPON: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_greeting_is_relied_upon_for_seconds_at_its_address_and_until_there_is_a_doubt() {
+        let (here, there) = (
+            SocketAddr::from(([127, 0, 0, 1], 4222)),
+            SocketAddr::from(([127, 0, 0, 1], 4223)),
+        );
+        let (last, start) = (LastGreeting::default(), Instant::now());
+        let info = Info {
+            headers: true,
+            ..Info::default()
+        };
+        assert!(last.at(here, start).is_none());
+        last.remember(here, &info, start);
+        let after = |ms| start + Duration::from_millis(ms);
+        assert!(last.at(here, after(4_999)).is_some_and(|last| last.headers));
+        assert!(last.at(here, after(5_000)).is_none());
+        assert!(last.at(there, start).is_none());
+        last.forget();
+        assert!(last.at(here, start).is_none());
+    }
+
+    #[test]
+    fn tls_or_other_headers_make_another_greeting_and_a_nonce_does_not() {
+        let last = Greeted {
+            address: SocketAddr::from(([127, 0, 0, 1], 4222)),
+            headers: true,
+            at: Instant::now(),
+        };
+        let info = Info {
+            headers: true,
+            nonce: Some("n0nce".to_owned()),
+            tls_available: true,
+            ..Info::default()
+        };
+        assert!(last.is_like(&info));
+        let headers = false;
+        assert!(!last.is_like(&Info {
+            headers,
+            ..info.clone()
+        }));
+        let tls_required = true;
+        assert!(!last.is_like(&Info {
+            tls_required,
+            ..info
+        }));
+    }
+}

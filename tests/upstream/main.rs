@@ -15,6 +15,7 @@
 mod ahead;
 mod auth;
 mod certificates;
+mod early;
 mod failures;
 mod health;
 mod jwt;

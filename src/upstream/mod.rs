@@ -6,6 +6,7 @@
 //!                 |-> probe                       a watch per server: health without clients, INFO template
 //!                 \-> dial -> transport           TCP, PROXY v2, INFO and TLS in either order
 //!                       \-> handshake, documents  CONNECT, PONG; credentials of our own
+//!                       \-> early                 CONNECT before INFO, where the server greeted in clear a moment ago
 //!                 \-> ahead -> pace               links dialled ahead while many sessions come
 //! ```
 //!

@@ -188,9 +188,13 @@ async fn every_version_takes_a_connect_that_comes_before_its_info() {
         "authorization {{ users = [ {{ user: svc, password: s3cr3t }}, {{ nkey: {} }} ] }}",
         KeyPair::new_user().public_key()
     );
+    let certificates = Certificates::new();
+    // Looks at the first bytes to tell TLS from a CONNECT.
+    let both = format!("{}allow_non_tls: true", certificates.server(""));
     for version in Version::offered_here() {
         for (settings, auth) in [
             ("", Auth::None),
+            (both.as_str(), Auth::None),
             ("authorization { token: \"s3cr3t\" }", token()),
             (users, password("svc", "s3cr3t")),
             (nonce.as_str(), password("svc", "s3cr3t")),

@@ -266,8 +266,13 @@ impl Permissions {
         for _ in 0..NARROWINGS {
             let beginning = subject.get(..reach.prefix)?;
             let may_be_reserved = reserved && beginning.is_empty();
-            if !may_be_reserved && !self.denies_below(beginning, reach.below) {
+            let end = subject.len().checked_sub(reach.tail)?;
+            let tail = subject.get(end..)?;
+            if !may_be_reserved && !self.denies_between(beginning, reach.below, tail) {
                 return Some(reach);
+            }
+            if reach.tail > 0 {
+                return None;
             }
             let token = memchr::memchr(b'.', subject.get(reach.prefix..)?)?;
             reach.prefix = reach.prefix.saturating_add(token).saturating_add(1);
@@ -275,8 +280,8 @@ impl Permissions {
         None
     }
 
-    /// Whether some deny entry matches a subject with this beginning.
-    fn denies_below(&self, beginning: &[u8], below: Below) -> bool {
+    /// Whether some deny entry matches a subject with this beginning and this end, neither with wildcards.
+    fn denies_between(&self, beginning: &[u8], below: Below, tail: &[u8]) -> bool {
         if self.rights.deny_publish.is_empty() {
             return false;
         }
@@ -285,6 +290,7 @@ impl Permissions {
             Below::Anything => b'>',
             Below::OneToken => b'*',
         });
+        pattern.extend_from_slice(tail);
         let denies = self.of(&self.rights.deny_publish);
         denies.overlaps(&pattern).is_some()
     }

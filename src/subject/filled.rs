@@ -64,17 +64,50 @@ pub enum Below {
     OneToken,
 }
 
-/// How far around a subject the pattern goes that it matches: every subject that begins with the same bytes and goes on
-/// with literal tokens matches it, too.
+/// How far around a subject the pattern goes that it matches: every subject that begins and ends with the same bytes and has
+/// literal tokens between them matches it, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reach {
+    /// Length of the end, with the dot before its first token; 0 where there is none. Behind one token only.
+    pub tail: usize,
     /// Length of the beginning, with the dot behind its last token; 0 where there is none.
     pub prefix: usize,
     /// What may stand behind it.
     pub below: Below,
 }
 
-type Branches = SmallVec<[(u32, usize); INLINE_BRANCHES]>;
+impl Reach {
+    const fn behind(prefix: usize, below: Below) -> Self {
+        Self {
+            tail: 0,
+            prefix,
+            below,
+        }
+    }
+
+    /// The reach about a token of a subject; none for no token.
+    const fn around((begin, end): (usize, usize), subject: &[u8]) -> Option<Self> {
+        if end == 0 {
+            return None;
+        }
+        Some(Self {
+            tail: subject.len().wrapping_sub(end),
+            prefix: begin,
+            below: Below::OneToken,
+        })
+    }
+}
+
+/// Where a walk goes on: at this node, with the token that begins there.
+#[derive(Clone, Copy)]
+struct Branch {
+    node: u32,
+    at: usize,
+    /// Begin and end of the last token on the way that a `*` took; both 0 where none did.
+    star: (usize, usize),
+}
+
+type Branches = SmallVec<[Branch; INLINE_BRANCHES]>;
 
 /// A [`PatternSet`] with its places filled. A pattern with a place that is not is none of the set.
 #[derive(Clone, Copy, Debug)]
@@ -105,7 +138,7 @@ impl<'a> FilledSet<'a> {
     }
 
     /// The widest reach of the patterns that the subject matches, wildcards in it counted as literal tokens. None where
-    /// it matches none, or only those that end with a literal token or with a glob.
+    /// it matches none, or only those without a wildcard. One of a pattern that ends with a wildcard comes first.
     pub fn reach(&self, subject: &[u8]) -> Option<Reach> {
         let mut widest = None;
         self.walk(subject, Reading::Literal, |_, reach| {
@@ -270,8 +303,8 @@ impl<'a> FilledSet<'a> {
         node.is_some_and(|node| node.rest != NONE)
     }
 
-    /// The walk behind `matches` and `covers`: calls `visit` for each pattern that fits, and with its reach if it ends with
-    /// a wildcard, until it says stop.
+    /// The walk behind `matches` and `covers`: calls `visit` for each pattern that fits, and with its reach if it has a
+    /// wildcard, until it says stop.
     #[inline]
     fn walk(
         &self,
@@ -294,14 +327,15 @@ impl<'a> FilledSet<'a> {
         mut visit: impl FnMut(u32, Option<Reach>) -> bool,
     ) {
         let mut branches = Branches::new();
-        let (mut index, mut at) = (node, 0_usize);
+        let (mut index, mut at, mut star) = (node, 0_usize, (0, 0));
         loop {
             if let Some(node) = self.set.nodes.get(index as usize) {
                 let (token, next) = token_at(subject, at);
                 if token.is_empty() {
                     return;
                 }
-                let from_here = |below| Some(Reach { prefix: at, below });
+                let from_here = |below| Some(Reach::behind(at, below));
+                let from_star = || Reach::around(star, subject);
                 if node.rest != NONE {
                     let tail = next.and_then(|next| subject.get(next..));
                     let empty = tail.is_some_and(has_empty_token);
@@ -313,7 +347,11 @@ impl<'a> FilledSet<'a> {
                 let fits_one = reading == Reading::Literal || !(token == b">" && next.is_none());
                 if node.star != NONE && fits_one {
                     match next {
-                        Some(next) => branches.push((node.star, next)),
+                        Some(next) => branches.push(Branch {
+                            node: node.star,
+                            at: next,
+                            star: (at, next.wrapping_sub(1)),
+                        }),
                         None => {
                             let reach = from_here(Below::OneToken);
                             let value = self.set.value_of(node.star);
@@ -328,11 +366,15 @@ impl<'a> FilledSet<'a> {
                         continue;
                     }
                     match next {
-                        Some(next) => branches.push((edge.child, next)),
+                        Some(next) => branches.push(Branch {
+                            node: edge.child,
+                            at: next,
+                            star,
+                        }),
                         None if self
                             .set
                             .value_of(edge.child)
-                            .is_some_and(|value| visit(value, None)) =>
+                            .is_some_and(|value| visit(value, from_star())) =>
                         {
                             return;
                         }
@@ -348,7 +390,7 @@ impl<'a> FilledSet<'a> {
                         None if self
                             .set
                             .value_of(child)
-                            .is_some_and(|value| visit(value, None)) =>
+                            .is_some_and(|value| visit(value, from_star())) =>
                         {
                             return;
                         }
@@ -357,7 +399,7 @@ impl<'a> FilledSet<'a> {
                 }
             }
             match branches.pop() {
-                Some(branch) => (index, at) = branch,
+                Some(branch) => (index, at, star) = (branch.node, branch.at, branch.star),
                 None => return,
             }
         }

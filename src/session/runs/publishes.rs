@@ -171,7 +171,7 @@ struct Kin<'a> {
 
 /// What permits the subjects of such a shape.
 enum Ground<'a> {
-    /// The end of the subject lies here.
+    /// What varies of the subject lies here.
     Open(OpenGround<'a>),
     /// Each is the reply of a request.
     Answers,
@@ -331,13 +331,11 @@ impl<'a> Pass<'a, '_> {
     #[inline(always)]
     fn kin(&self, input: &'a [u8], last: LastSize, whole: usize) -> Option<Kin<'a>> {
         let (head, open) = (self.head.as_ref()?, self.subjects.open?);
-        let subject = head.permit.subject();
-        let beginning = open.beginning();
-        let here = begins_with(subject, beginning);
+        let varying = open.varying(head.permit.subject())?;
         let at = |place: usize| place.wrapping_add(SUBJECT_AT);
-        let varies = at(beginning.len())..at(subject.len());
+        let varies = at(varying.start)..at(varying.end);
         Some(Kin {
-            shape: here.then(|| Shape::of(input, varies, (last.end, whole, last.size)))??,
+            shape: Shape::of(input, varies, (last.end, whole, last.size))?,
             ground: Ground::Open(open),
             edits: head.edits(last),
         })

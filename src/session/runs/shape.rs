@@ -26,7 +26,7 @@ pub(super) struct Shape<'a> {
 }
 
 impl<'a> Shape<'a> {
-    /// The shape of the message at the start of `input`, of `whole` bytes, of whose line nothing may vary but the end of
+    /// The shape of the message at the start of `input`, of `whole` bytes, of whose line nothing may vary but a part of
     /// the subject, which stands at `varies`.
     pub(super) fn of(
         input: &'a [u8],

@@ -16,10 +16,10 @@ fn session(respond: bool) -> Session {
     let mut role = json!({
         "bind": [{ "app_role": "R" }],
         "upstream": "a",
-        "publish": ["a.*", "b.>", "w.>", "{oid}.*.x"],
+        "publish": ["a.*", "b.>", "w.>", "{oid}.*.x", "g.*.temp", "h.*.*.temp", "i.*.temp"],
         "subscribe": ["a.*", "b.>"],
         "deny": {
-            "publish": ["b.no", "b.some.answ"],
+            "publish": ["b.no", "b.some.answ", "i.12.*"],
             "subscribe": ["b.no", "b.deep.*.no", "b.*.q.>", "b.{oid}.x.*", "b.deep.last"],
         },
     });
@@ -124,6 +124,38 @@ fn subject() -> impl Strategy<Value = &'static str> {
         ]),
     ]
 }
+
+/// Subjects around a wildcard that other tokens follow, mostly of one length.
+const AROUND: [&[&str]; 4] = [
+    &[
+        "g.12345.temp",
+        "g.54321.temp",
+        "g.12345.temq",
+        "g.1.345.temp",
+        "g.1>345.temp",
+        "g.*2345.temp",
+        "g..2345.temp",
+        "g.12345..tmp",
+        "g.temp",
+        "g.temp.temp",
+    ],
+    &[
+        "h.1.345.temp",
+        "h.1.543.temp",
+        "h.2.345.temp",
+        "h.12345.temp",
+        "h.1...5.temp",
+    ],
+    &[
+        "i.12.temp",
+        "i.21.temp",
+        "i.22.temp",
+        "i.12345.temp",
+        "i.54321.temp",
+        "i.12345.tem.",
+    ],
+    &["alice.b.x", "alice.c.x", "alicf.c.x", "alice.bcx"],
+];
 
 fn reply() -> impl Strategy<Value = Option<&'static str>> {
     prop_oneof![
@@ -264,23 +296,50 @@ fn counts(session: &Session) -> Traffic {
     session.traffic()
 }
 
+/// Publishes on subjects of one kind.
+fn publishes_around() -> impl Strategy<Value = Vec<u8>> {
+    prop::sample::select(AROUND.to_vec()).prop_flat_map(|subjects| {
+        let publish = (prop::sample::select(subjects.to_vec()), blank());
+        stream(
+            publish.prop_map(|(subject, blank)| {
+                format!("PUB {subject}{blank}3\r\nxyz\r\n").into_bytes()
+            }),
+        )
+    })
+}
+
+/// Fails unless these publishes pass as the careful way passes them.
+fn assert_alike(bytes: &[u8]) -> Result<(), TestCaseError> {
+    let (mut quick, mut careful) = (session(false), session(false));
+    verbose(&mut careful);
+    for session in [&mut quick, &mut careful] {
+        let warm =
+            b"PUB a.1 0\r\n\r\nPUB a.2 0\r\n\r\nPUB b.some.where.longer.than.the.others 0\r\n\r\n\
+            PUB a.9 0\r\n\r\nSUB _INBOX.abcdefghijklmnopqrst.* 7\r\n";
+        upstream_hears(session, warm);
+    }
+    let text = |heard: Vec<u8>| heard.escape_ascii().to_string();
+    prop_assert_eq!(
+        text(upstream_hears(&mut quick, bytes)),
+        text(upstream_hears(&mut careful, bytes))
+    );
+    let (quick_counts, careful_counts) = (counts(&quick), counts(&careful));
+    prop_assert_eq!(quick_counts.messages_in, careful_counts.messages_in);
+    prop_assert_eq!(quick_counts.bytes_in, careful_counts.bytes_in);
+    prop_assert_eq!(quick_counts.denied, careful_counts.denied);
+    prop_assert_eq!(quick.close_reason(), careful.close_reason());
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn publishes_pass_as_the_careful_way_passes_them(bytes in stream(publish())) {
-        let (mut quick, mut careful) = (session(false), session(false));
-        verbose(&mut careful);
-        for session in [&mut quick, &mut careful] {
-            let warm = b"PUB a.1 0\r\n\r\nPUB a.2 0\r\n\r\nPUB b.some.where.longer.than.the.others 0\r\n\r\n\
-                PUB a.9 0\r\n\r\nSUB _INBOX.abcdefghijklmnopqrst.* 7\r\n";
-            upstream_hears(session, warm);
-        }
-        let passed = upstream_hears(&mut quick, &bytes);
-        prop_assert_eq!(passed.escape_ascii().to_string(), upstream_hears(&mut careful, &bytes).escape_ascii().to_string());
-        let (quick_counts, careful_counts) = (counts(&quick), counts(&careful));
-        prop_assert_eq!(quick_counts.messages_in, careful_counts.messages_in);
-        prop_assert_eq!(quick_counts.bytes_in, careful_counts.bytes_in);
-        prop_assert_eq!(quick_counts.denied, careful_counts.denied);
-        prop_assert_eq!(quick.close_reason(), careful.close_reason());
+        assert_alike(&bytes)?;
+    }
+
+    #[test]
+    fn publishes_around_a_wildcard_do_likewise(bytes in publishes_around()) {
+        assert_alike(&bytes)?;
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Links dialled ahead: while many sessions come, a few connections wait on which the server's INFO was read and nothing
 //! was said. Only a session that got its link causes the next one to be dialled, and whoever takes one says CONNECT on it
-//! as on a link of its own: an [`Opened`] is said to once, by value. Record 0009 says why, and what bounds it.
+//! as on a link of its own: an [`Opened`] is said to once, by value. Record 0022 says why, and what bounds it.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -1,6 +1,6 @@
 //! CONNECT before INFO: to an address that greeted in clear a moment ago, CONNECT and PING go out with the connection, so
 //! that INFO and PONG are waited for together. Where INFO is not what it was, that is forgotten, and the dial goes the usual
-//! way. Record 0009 says why, and what leaves here before INFO is read.
+//! way. Record 0022 says why, and what leaves here before INFO is read.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};

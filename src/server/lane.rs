@@ -180,13 +180,6 @@ impl Lane {
         if len >= needed.max(largest) {
             return Some(len);
         }
-        if needed > largest {
-            let wanted = needed.next_multiple_of(BUFFER);
-            return self
-                .account
-                .try_hold(wanted, Share::ThreeQuarters)
-                .then_some(wanted);
-        }
         for size in usual.iter().rev().copied() {
             if size >= needed && size > len && self.account.try_hold(size, share(size)) {
                 return Some(size);
@@ -194,6 +187,11 @@ impl Lane {
         }
         if len >= needed {
             Some(len)
+        } else if needed > BUFFER {
+            // Also who reads more than that at a time, and is refused a buffer of that size.
+            let wanted = needed.next_multiple_of(BUFFER);
+            let held = self.account.try_hold(wanted, Share::ThreeQuarters);
+            held.then_some(wanted)
         } else if needed <= SMALL_BUFFER {
             self.account.hold(0);
             Some(SMALL_BUFFER)

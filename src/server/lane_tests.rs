@@ -141,6 +141,33 @@ async fn the_largest_buffers_go_first_where_memory_is_scarce() {
 }
 
 #[tokio::test]
+async fn whoever_reads_much_waits_no_longer_for_what_it_needs_than_others_do() {
+    const KIB: usize = 1024;
+    for needed in [300 * KIB, 700 * KIB] {
+        for reads_much in [false, true] {
+            let mut lane = lane(16 << 20);
+            let reads = if reads_much { 3 } else { 0 };
+            for _ in 0..reads {
+                read(&mut lane, &mut Endless).await;
+            }
+            lane.rest();
+            let mut others = Account::new(Arc::clone(lane.account.memory()));
+            others.hold(9 << 20);
+            // All that fits of an operation of which so much is to come.
+            let count = poll_fn(|cx| lane.poll_read(&mut Endless, cx)).await;
+            assert!(count.unwrap() < needed);
+            lane.handled(Taken {
+                used: 0,
+                wants: needed,
+            });
+            let more = poll_fn(|cx| Poll::Ready(lane.poll_read(&mut Endless, cx))).await;
+            assert!(more.is_ready(), "{needed}: {lane:?}");
+            assert!(lane.size() >= needed);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_slow_peer_has_taken_a_step_with_each_quarter_of_a_mebibyte() {
     let mut lane = lane(PLENTY);
     for _ in 0..2 {

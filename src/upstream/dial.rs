@@ -51,12 +51,20 @@ impl Dial<'_> {
     /// Runs it.
     pub(super) async fn run(&self) -> Result<Dialled, DialError> {
         self.within(Step::Connect, async |step| {
-            if let Some(result) = self.early(step).await {
+            let last = self.last_greeting();
+            if let Some(last) = last
+                && let Some(result) = self.early(last, step).await
+            {
                 return result;
             }
             let opened = self.open(step).await?;
             *step = Step::Auth;
-            self.introduce(opened).await
+            let dialled = self.introduce(opened).await?;
+            if last.is_some() {
+                let greeting = &self.server.greeting;
+                greeting.keep_to_the_usual_order(Instant::now());
+            }
+            Ok(dialled)
         })
         .await
     }

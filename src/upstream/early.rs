@@ -18,11 +18,18 @@ use super::transport::{Expected, Opened, begin_with, was_connected};
 
 /// How a server greeted last, while that is to be relied upon.
 #[derive(Default)]
-pub(super) struct LastGreeting(Mutex<Option<Greeted>>);
+pub(super) struct LastGreeting(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    last: Option<Greeted>,
+    /// CONNECT came to nothing before INFO and was taken behind it: nothing is remembered until then.
+    usual_until: Option<Instant>,
+}
 
 /// What CONNECT depends on, of a handshake in clear that went through.
 #[derive(Clone, Copy)]
-struct Greeted {
+pub(super) struct Greeted {
     address: SocketAddr,
     headers: bool,
     at: Instant,
@@ -31,25 +38,37 @@ struct Greeted {
 impl LastGreeting {
     /// A session got its link at this address, in clear.
     pub(super) fn remember(&self, address: SocketAddr, info: &Info, now: Instant) {
-        *self.lock() = Some(Greeted {
+        let mut known = self.lock();
+        if known.usual_until.is_some_and(|until| now < until) {
+            return;
+        }
+        known.last = Some(Greeted {
             address,
             headers: info.headers,
             at: now,
         });
     }
 
+    /// In the usual order CONNECT was taken, and before INFO it had come to nothing.
+    pub(super) fn keep_to_the_usual_order(&self, now: Instant) {
+        *self.lock() = Known {
+            last: None,
+            usual_until: Some(now + USUAL),
+        };
+    }
+
     /// There is reason to doubt that the server is as it was.
     pub(super) fn forget(&self) {
-        *self.lock() = None;
+        self.lock().last = None;
     }
 
     fn at(&self, address: SocketAddr, now: Instant) -> Option<Greeted> {
-        let last = (*self.lock())?;
+        let last = self.lock().last?;
         let fresh = now.saturating_duration_since(last.at) < RELIED_UPON;
         (last.address == address && fresh).then_some(last)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Greeted>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -62,9 +81,12 @@ impl Greeted {
 }
 
 impl Dial<'_> {
-    /// A dial with CONNECT first. None where that is not to be done, or where the usual order may do better.
-    pub(super) async fn early(&self, step: &mut Step) -> Option<Result<Dialled, DialError>> {
-        let last = self.last_greeting()?;
+    /// A dial with CONNECT first. None where the usual order may do better.
+    pub(super) async fn early(
+        &self,
+        last: Greeted,
+        step: &mut Step,
+    ) -> Option<Result<Dialled, DialError>> {
         let result = self.speak(last, step).await.transpose();
         if result.is_none() {
             self.server.greeting.forget();
@@ -73,8 +95,9 @@ impl Dial<'_> {
         result
     }
 
-    /// Never where there is TLS, or a PROXY header; and only with credentials for which INFO is of no use.
-    fn last_greeting(&self) -> Option<Greeted> {
+    /// The greeting that CONNECT may be said by before INFO. Never where there is TLS, or a PROXY header; and only with
+    /// credentials for which INFO is of no use.
+    pub(super) fn last_greeting(&self) -> Option<Greeted> {
         let may = matches!(self.purpose, Purpose::Session(_))
             && self.config.tls.is_none()
             && !self.config.proxy_protocol
@@ -146,6 +169,10 @@ impl Dial<'_> {
 /// How long a greeting is relied upon: as long as a storm has no gaps, and a server that is set up anew takes to come back.
 const RELIED_UPON: Duration = Duration::from_secs(5);
 
+/// How long CONNECT waits for INFO with a server that takes it in that order only, such as one with `handshake_first: auto` and
+/// `allow_non_tls`, which takes whatever comes first for a handshake and writes in its log that it was none.
+const USUAL: Duration = Duration::from_secs(5 * 60);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,6 +196,20 @@ mod tests {
         assert!(last.at(there, start).is_none());
         last.forget();
         assert!(last.at(here, start).is_none());
+    }
+
+    #[test]
+    fn a_server_that_takes_connect_behind_info_only_is_asked_so_for_minutes() {
+        let here = SocketAddr::from(([127, 0, 0, 1], 4222));
+        let (last, start, info) = (LastGreeting::default(), Instant::now(), Info::default());
+        last.remember(here, &info, start);
+        last.keep_to_the_usual_order(start);
+        last.forget();
+        for (secs, remembered) in [(0, false), (299, false), (300, true)] {
+            let now = start + Duration::from_secs(secs);
+            last.remember(here, &info, now);
+            assert_eq!(last.at(here, now).is_some(), remembered, "{secs}");
+        }
     }
 
     #[test]

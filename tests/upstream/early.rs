@@ -312,6 +312,24 @@ async fn what_answers_the_early_in_another_way_is_asked_in_the_usual_order() {
     }
 }
 
+/// nats-server waits for a handshake before it sends INFO, takes a CONNECT for one, and says so in its log. Without TLS it
+/// serves who waits for INFO.
+#[tokio::test]
+async fn who_is_served_in_the_usual_order_only_is_asked_in_another_one_once() {
+    let certificates = Certificates::new();
+    let tls = certificates.server("handshake_first: auto");
+    let server = start(Version::LATEST, &format!("{tls}allow_non_tls: true"));
+    let stage = Stage::relay(&server).await;
+    let upstreams = stage.greeted(Auth::None).await;
+    stage.change(Stand::Relay(server.address(), MOMENT));
+    let before = (stage.accepted(), stage.early());
+    for _ in 0..4 {
+        carries(&mut dial(&upstreams).await.unwrap()).await;
+    }
+    let after = (stage.accepted(), stage.early());
+    assert_eq!((after.0 - before.0, after.1 - before.1), (5, 1));
+}
+
 #[tokio::test]
 async fn answers_in_pieces_or_late_are_waited_for_as_ever() {
     let (head, tail) = INFO.split_at(20);

@@ -73,6 +73,8 @@ pub(super) struct Pump {
     memory_due: Option<Timestamp>,
     /// Since when it keeps much for an operation of which the client still owes the rest.
     keeps_since: Option<Timestamp>,
+    /// Bytes that the client has brought since then.
+    brought: usize,
     handle: Arc<Handle>,
     traffic: Option<TrafficHandles>,
     reported: Traffic,
@@ -111,6 +113,7 @@ impl Pump {
             rest_due: None,
             memory_due: None,
             keeps_since: None,
+            brought: 0,
             handle,
             traffic: None,
             reported: Traffic::default(),
@@ -213,20 +216,30 @@ impl Pump {
         }
     }
 
-    /// Notes when memory has to be asked for again, and ends a session that keeps it from others for too long. Whether it did.
+    /// Notes when memory has to be asked for again, and ends a session that keeps it from others for too long: whose client is
+    /// waited for, and does not bring as much meanwhile as its buffer holds. Whether it did.
     fn look_at_memory(&mut self, now: Timestamp) -> bool {
         let starved = self.from_client.is_starved() || self.from_upstream.is_starved();
-        if !starved && !self.from_client.keeps_memory_waiting() {
-            (self.memory_due, self.keeps_since) = (None, None);
+        // While upstream takes nothing it is not the client that is waited for.
+        let keeps = self.from_client.keeps_memory_waiting() && !self.upstream_blocked;
+        if !keeps {
+            self.keeps_since = None;
+        }
+        if !starved && !keeps {
+            self.memory_due = None;
             return false;
         }
         let memory = self.account.memory();
         let mut due = None;
-        if self.from_client.keeps_memory_waiting() {
+        if keeps {
+            if self.keeps_since.is_none() {
+                self.brought = 0;
+            }
             let latest = self.keeps_since.get_or_insert(now).plus(memory.patience());
+            let size = self.from_client.size();
             if latest > now {
                 due = Some(latest);
-            } else if !memory.has_room_for(self.from_client.size(), Share::ThreeQuarters) {
+            } else if self.brought < size && !memory.has_room_for(size, Share::ThreeQuarters) {
                 self.session.handle_client_slow(now);
                 return true;
             } else {
@@ -293,7 +306,10 @@ impl Pump {
                         self.session.handle_client_eof(now);
                         return true;
                     }
-                    Poll::Ready(Ok(count)) => self.note_read(count),
+                    Poll::Ready(Ok(count)) => {
+                        self.note_read(count);
+                        self.brought = self.brought.saturating_add(count);
+                    }
                     Poll::Ready(Err(_)) => {
                         self.session.handle_client_lost(now);
                         return true;

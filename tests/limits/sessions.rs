@@ -13,7 +13,7 @@ use crate::under::{KIB, MIB, attack};
 use crate::world::World;
 
 /// A session and the buffers of both directions at their largest. README, "Memory".
-const SESSION: u64 = 600 * KIB;
+const SESSION: u64 = 1_600 * KIB;
 
 /// A subscription, besides its subject, queue group and id.
 const SUBSCRIPTION: u64 = 512;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::size;
 use crate::talk::{Talk, dial};
@@ -152,4 +152,36 @@ async fn scarce_memory_is_taken_back(apart: bool) {
     assert_eq!(newcomer.answer().await.as_deref(), Some("MSG a 1 2"));
     drop((crowd, newcomer));
     world.counts(0).await;
+}
+
+/// Whoever is always in the middle of some operation, and brings it, lets nobody wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_brings_one_large_header_block_after_the_other_is_not_slow() {
+    const BLOCK: usize = 1_000_000;
+    // Three quarters have room for twelve and a half of these.
+    let world = World::start(&json!({ "memory": "17152KiB", "write_deadline": "2s" })).await;
+    let line = format!("HPUB a {BLOCK} {BLOCK}\r\n");
+    let block = format!("NATS/1.0\r\nA: {}\r\n\r\n", "x".repeat(BLOCK - 17));
+    let (first, second) = block.split_at(BLOCK / 2);
+    let begin = format!("{line}{first}");
+    let go_on = format!("{second}\r\n{line}{first}");
+    let mut crowd = Vec::new();
+    for _ in 0..12 {
+        let mut talk = world.enter("worker").await.expect("a session");
+        talk.send(&begin).await.expect("sent");
+        crowd.push(talk);
+    }
+    let until = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < until {
+        sleep(Duration::from_millis(250)).await;
+        for talk in &mut crowd {
+            talk.send(&go_on).await.expect("not ended");
+        }
+    }
+    for talk in &mut crowd {
+        talk.send(format!("{second}\r\nPING\r\n"))
+            .await
+            .expect("sent");
+        assert_eq!(talk.answer().await.as_deref(), Some("PONG"));
+    }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -136,15 +137,26 @@ impl Upstream {
         let now = Instant::now();
         if let Some(opened) = self.ahead.take(dial.server, now) {
             let half = dial.deadline.saturating_duration_since(now) / 2;
-            let deadline = now + half;
-            match (Dial { deadline, ..dial }).over(opened).await {
-                Err(error) if error.is_of_the_connection() => self.ahead.failed(Instant::now()),
-                result => {
+            let mut over = Box::pin(dial.over(opened));
+            match timeout_at(now + half, &mut over).await {
+                Ok(Err(error)) if error.is_of_the_connection() => {
+                    self.ahead.failed(Instant::now());
+                }
+                Ok(result) => {
                     self.ahead.taken();
                     return result;
                 }
+                // It died without a word, or the server is slow with everybody.
+                Err(_) => {
+                    self.ahead.failed(Instant::now());
+                    return first_of(over, Box::pin(self.fresh(dial))).await;
+                }
             }
         }
+        self.fresh(dial).await
+    }
+
+    async fn fresh(&self, dial: Dial<'_>) -> Result<Dialled, DialError> {
         match dial.run().await {
             // The server may be full with what we dialled ahead.
             Err(error @ DialError::TurnedAway { .. }) => {
@@ -201,6 +213,18 @@ impl Upstream {
             servers,
             ahead: self.ahead.figures(),
         }
+    }
+}
+
+/// What goes through first; if neither does, how the second failed.
+async fn first_of<T, E>(
+    one: impl Future<Output = Result<T, E>> + Unpin,
+    other: impl Future<Output = Result<T, E>> + Unpin,
+) -> Result<T, E> {
+    match select(one, other).await {
+        Either::Left((Ok(done), _)) | Either::Right((Ok(done), _)) => Ok(done),
+        Either::Left((Err(_), other)) => other.await,
+        Either::Right((Err(error), one)) => one.await.map_err(|_| error),
     }
 }
 

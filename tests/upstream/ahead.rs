@@ -14,7 +14,7 @@ use natsentry::upstream::{
 use nkeys::KeyPair;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::certificates::Certificates;
 use crate::support::{
@@ -155,6 +155,27 @@ async fn a_link_that_ends_on_connect_is_replaced_once() {
         "{before:?} {after:?}"
     );
     assert!(server.accepted() - accepted <= 56, "one dial for each");
+}
+
+/// A link that waited gives a server no less time to answer than one that is dialled.
+#[tokio::test]
+async fn a_server_that_takes_most_of_the_time_for_an_answer_serves_all() {
+    let server = Fake::start().await;
+    let upstreams = ready(UpstreamConfig {
+        dial_timeout: Duration::from_secs(4),
+        ..server.config()
+    })
+    .await;
+    let limit = Instant::now() + PATIENCE;
+    while figures(&upstreams).failed == 0 {
+        assert!(Instant::now() < limit, "{:?}", figures(&upstreams));
+        server.mood.slow.store(false, Ordering::SeqCst);
+        fill(&upstreams).await;
+        server.mood.slow.store(true, Ordering::SeqCst);
+        for link in sessions(&upstreams, 40).await {
+            link.unwrap();
+        }
+    }
 }
 
 #[tokio::test]
@@ -372,6 +393,8 @@ struct Mood {
     accepted: AtomicUsize,
     /// Answers CONNECT with a refusal.
     refusing: AtomicBool,
+    /// Answers CONNECT after more than a half of the time.
+    slow: AtomicBool,
     /// Cuts whoever does not say CONNECT at once.
     hasty: AtomicBool,
     /// The first so many connections are closed at CONNECT.
@@ -446,6 +469,9 @@ impl Mood {
             return stream
                 .write_all(b"-ERR 'Authorization Violation'\r\n")
                 .await;
+        }
+        if self.slow.load(Ordering::SeqCst) {
+            sleep(Duration::from_millis(2_500)).await;
         }
         // A probe asks once more.
         stream.write_all(b"PONG\r\nPONG\r\n").await?;

@@ -180,18 +180,19 @@ async fn what_a_session_remembers_is_given_back_when_it_rests() {
     let idp = proxy::idp().await;
     let nats = servers::start(Version::LATEST, STATIC_USER);
     let roles = "roles:\n  inner:\n    bind: [{ app_role: Nats.Operator }, { app_role: Nats.Telemetry.Write }, { app_role: Nats.Reader }]\n    \
-        upstream: plant\n    publish: ['plant.*.state']\n    subscribe: ['idle.*']\n";
+        upstream: plant\n    publish: ['plant.*.state.*']\n    subscribe: ['idle.*']\n";
     let proxy = Proxy::start(&idp, &Setup::to(nats.port()).roles(roles)).await;
     let connect = wire::connect_line(&proxy::token(&idp, "alice"), "");
     let address = proxy.address;
     let held = tokio::task::spawn_blocking(move || {
         let mut sessions = idle(address, &connect, TALKERS);
-        // More subjects than a session remembers, none as long as the one before it.
+        // More subjects than a session remembers, none as long as the one before it. They differ in what is not the last
+        // wildcard of the grant, so that each is a question of its own.
         let mut said = String::new();
         for n in 0..1000 {
             write!(
                 said,
-                "PUB plant.{}.state 0\r\n\r\n",
+                "PUB plant.{}.state.x 0\r\n\r\n",
                 "x".repeat(n % 7) + &n.to_string()
             )
             .unwrap();

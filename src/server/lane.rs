@@ -16,9 +16,6 @@ use crate::upstream::LinkStream;
 /// A peer that takes less than this of what is written to it, in bytes, before its time is over, is too slow.
 const STEP: u32 = 256 * 1024;
 
-/// The last of [`SIZES`].
-const LEVEL_MAX: u8 = 2;
-
 /// Pieces handed to the kernel in one vectored write.
 const SLICES: usize = 64;
 
@@ -102,7 +99,7 @@ impl Lane {
 
     /// Whether it holds memory that others could use for an operation of which the rest is still to come.
     pub(super) fn keeps_memory_waiting(&self) -> bool {
-        self.wants > 0 && self.filled > self.start && self.buffer().len() > PARK_MAX
+        self.wants > 0 && self.filled > self.start && self.size() > PARK_MAX
     }
 
     /// The whole buffer, which spans of the outbox refer to.
@@ -142,7 +139,7 @@ impl Lane {
     fn make_room(&mut self) -> bool {
         let held = self.filled.saturating_sub(self.start);
         let needed = self.wants.max(held.saturating_add(1));
-        let len = self.buffer().len();
+        let len = self.size();
         let fits = len.saturating_sub(self.start) >= needed && self.filled < len;
         if held > 0 && fits {
             return true;
@@ -174,7 +171,7 @@ impl Lane {
     /// The size of a buffer for `needed` bytes: as large as this connection's reads ask for, or as needed, as far as there is
     /// memory. The buffer that is there may serve.
     fn grant(&mut self, needed: usize) -> Option<usize> {
-        let len = self.buffer().len();
+        let len = self.size();
         let usual = SIZES.get(..=usize::from(self.level)).unwrap_or(&SIZES);
         let largest = usual.last().copied().unwrap_or(BUFFER);
         if len >= needed.max(largest) {
@@ -244,7 +241,10 @@ impl Lane {
     /// Chooses the size of the next buffer, after a read of `count` bytes where `room` was.
     fn adapt(&mut self, count: usize, room: usize) {
         if count == room {
-            self.level = self.level.saturating_add(1).min(LEVEL_MAX);
+            let above = self.level.saturating_add(1);
+            if SIZES.get(usize::from(above)).is_some() {
+                self.level = above;
+            }
         } else if let Some(below) = self.level.checked_sub(1)
             && SIZES
                 .get(usize::from(below))
@@ -266,7 +266,7 @@ impl Lane {
     /// Gives the buffer back, or parks a small leftover in one of its size.
     fn rest(&mut self) {
         let held = self.filled.saturating_sub(self.start);
-        if held > PARK_MAX || self.buffer().len() <= held {
+        if held > PARK_MAX || self.size() <= held {
             return;
         }
         let Some(buffer) = self.buffer.take() else {

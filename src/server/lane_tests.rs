@@ -5,43 +5,28 @@ use std::time::Duration;
 
 use super::*;
 
-/// As much as is read from it, to the end of the room.
-struct Endless;
+/// Gives at most so many bytes at a time.
+struct Gives(usize);
 
-impl AsyncRead for Endless {
+/// Fills the room, whatever it is.
+const fn endless() -> Gives {
+    Gives(usize::MAX)
+}
+
+impl AsyncRead for Gives {
     fn poll_read(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        buffer.initialize_unfilled();
-        buffer.set_filled(buffer.capacity());
+        let count = buffer.remaining().min(self.0);
+        buffer.initialize_unfilled_to(count);
+        buffer.advance(count);
         Poll::Ready(Ok(()))
     }
 }
 
-/// So many bytes at a time.
-struct Pieces(usize);
-
-impl AsyncRead for Pieces {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        buffer.initialize_unfilled_to(self.0);
-        buffer.advance(self.0);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Source for Endless {
-    fn poll_some(&self, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Ready(())
-    }
-}
-
-impl Source for Pieces {
+impl Source for Gives {
     fn poll_some(&self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
     }
@@ -96,7 +81,7 @@ const PLENTY: usize = 64 << 20;
 async fn whoever_fills_a_buffer_gets_a_larger_one() {
     let mut lane = lane(PLENTY);
     for size in [64, 256, 768, 768] {
-        assert_eq!(read(&mut lane, &mut Endless).await, size * 1024);
+        assert_eq!(read(&mut lane, &mut endless()).await, size * 1024);
     }
 }
 
@@ -104,7 +89,7 @@ async fn whoever_fills_a_buffer_gets_a_larger_one() {
 async fn whoever_reads_little_goes_back_step_by_step_once_it_has_nothing_to_read() {
     let mut lane = lane(PLENTY);
     for _ in 0..4 {
-        read(&mut lane, &mut Endless).await;
+        read(&mut lane, &mut endless()).await;
     }
     // A buffer that is there serves on; it goes when there is nothing to read.
     let sizes = [
@@ -115,7 +100,7 @@ async fn whoever_reads_little_goes_back_step_by_step_once_it_has_nothing_to_read
         (1, 64),
     ];
     for (count, size) in sizes {
-        assert_eq!(read(&mut lane, &mut Pieces(count)).await, size * 1024);
+        assert_eq!(read(&mut lane, &mut Gives(count)).await, size * 1024);
         lane.rest();
         assert!(lane.buffer().is_empty());
     }
@@ -134,7 +119,7 @@ async fn the_largest_buffers_go_first_where_memory_is_scarce() {
         let mut others = Account::new(Arc::clone(lane.account.memory()));
         others.hold(held_by_others * KIB);
         for size in sizes {
-            let got = read(&mut lane, &mut Endless).await;
+            let got = read(&mut lane, &mut endless()).await;
             assert_eq!(got, size * KIB, "beside {held_by_others} KiB");
         }
     }
@@ -148,19 +133,19 @@ async fn whoever_reads_much_waits_no_longer_for_what_it_needs_than_others_do() {
             let mut lane = lane(16 << 20);
             let reads = if reads_much { 3 } else { 0 };
             for _ in 0..reads {
-                read(&mut lane, &mut Endless).await;
+                read(&mut lane, &mut endless()).await;
             }
             lane.rest();
             let mut others = Account::new(Arc::clone(lane.account.memory()));
             others.hold(9 << 20);
             // All that fits of an operation of which so much is to come.
-            let count = poll_fn(|cx| lane.poll_read(&mut Endless, cx)).await;
+            let count = poll_fn(|cx| lane.poll_read(&mut endless(), cx)).await;
             assert!(count.unwrap() < needed);
             lane.handled(Taken {
                 used: 0,
                 wants: needed,
             });
-            let more = poll_fn(|cx| Poll::Ready(lane.poll_read(&mut Endless, cx))).await;
+            let more = poll_fn(|cx| Poll::Ready(lane.poll_read(&mut endless(), cx))).await;
             assert!(more.is_ready(), "{needed}: {lane:?}");
             assert!(lane.size() >= needed);
         }
@@ -171,9 +156,9 @@ async fn whoever_reads_much_waits_no_longer_for_what_it_needs_than_others_do() {
 async fn a_slow_peer_has_taken_a_step_with_each_quarter_of_a_mebibyte() {
     let mut lane = lane(PLENTY);
     for _ in 0..2 {
-        read(&mut lane, &mut Endless).await;
+        read(&mut lane, &mut endless()).await;
     }
-    let count = poll_fn(|cx| lane.poll_read(&mut Endless, cx))
+    let count = poll_fn(|cx| lane.poll_read(&mut endless(), cx))
         .await
         .unwrap();
     let mut outbox = Outbox::of_input(count);

@@ -127,7 +127,6 @@ impl Dial<'_> {
             greeting,
             address,
         } = opened;
-        self.refuse_lame_duck(&greeting.info)?;
         let mut answer = self.answer(written, &mut stream, &mut lines).await?;
         if matches!(self.purpose, Purpose::Session(_)) {
             let behind = lines
@@ -161,7 +160,7 @@ impl Dial<'_> {
         })
     }
 
-    fn refuse_lame_duck(&self, info: &Info) -> Result<(), DialError> {
+    pub(super) fn refuse_lame_duck(&self, info: &Info) -> Result<(), DialError> {
         if info.lame_duck {
             return Err(DialError::LameDuck {
                 server: self.name(),

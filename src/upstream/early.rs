@@ -128,6 +128,7 @@ impl Dial<'_> {
         if !last.is_like(&opened.greeting.info) {
             return Ok(None);
         }
+        self.refuse_lame_duck(&opened.greeting.info)?;
         *step = Step::Auth;
         match self.answered(opened, Ok(()), sent_at).await {
             // It greeted as ever, and then did not do as ever: not because of what is wrong with us.

@@ -1,4 +1,5 @@
-//! Open ground: all subjects below one beginning, or between that and one end, granted together, so that the next one of them needs no question.
+//! Open ground: all subjects below one beginning, or between that and one end, granted together, so that the next one of
+//! them needs no question.
 //!
 //! Owns: what a subject must be to lie there. Must never: outlast the permissions it was made from, or take in a subject
 //! that a question would be needed for.

@@ -263,15 +263,14 @@ impl Permissions {
         }
         let mut reach = self.of(&self.rights.publish).reach(subject)?;
         let reserved = matches!(subject.first(), Some(b'$' | b'_'));
+        let tail = subject.get(subject.len().checked_sub(reach.tail)?..)?;
         for _ in 0..NARROWINGS {
             let beginning = subject.get(..reach.prefix)?;
             let may_be_reserved = reserved && beginning.is_empty();
-            let end = subject.len().checked_sub(reach.tail)?;
-            let tail = subject.get(end..)?;
             if !may_be_reserved && !self.denies_between(beginning, reach.below, tail) {
                 return Some(reach);
             }
-            if reach.tail > 0 {
+            if !tail.is_empty() {
                 return None;
             }
             let token = memchr::memchr(b'.', subject.get(reach.prefix..)?)?;

@@ -144,8 +144,8 @@ impl Upstreams {
         Ok(this)
     }
 
-    /// Exchanges the set. Links that are open stay as they are, those dialled ahead are closed; INFO of upstreams that keep their name is kept until
-    /// there is news. On an error nothing changes.
+    /// Exchanges the set. Links that are open stay as they are, those dialled ahead are closed; INFO of upstreams that keep
+    /// their name is kept until there is news. On an error nothing changes.
     ///
     /// # Errors
     /// The first mistake in the configuration.

@@ -6,6 +6,7 @@
 )]
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,8 +14,8 @@ use natsentry::demo::idp::Directory;
 use natsentry::demo::idp::Form;
 use natsentry::demo::idp::forge::{Corpus, Forge, Row};
 use natsentry::identity::{
-    Accept, B2c, Cloud, Code, Entra, Expectations, GroupForm, Groups, HeldKeys, Identity, KeyRing,
-    KeySet, OtherIssuer, TokenError, TokenLimits, inspect, validate_bound,
+    Accept, Accepted, B2c, Cloud, Code, Entra, Expectations, GroupForm, Groups, HeldKeys, Identity,
+    KeyRing, KeySet, OtherIssuer, TokenError, TokenLimits, inspect, validate_bound,
 };
 use natsentry::time::Timestamp;
 use proptest::collection::vec;
@@ -349,6 +350,57 @@ fn no_change_of_one_byte_makes_another_accepted_token() {
         let cut = validate_bound(&token[..at], None, &ring, &table, NOW);
         assert!(cut.is_err(), "the first {at} bytes are accepted");
     }
+}
+
+/// One token, brought again and again: with other certificates, later and earlier, under keys that change, grow too old or are
+/// gone. What is remembered of it never speaks otherwise than the gate.
+#[test]
+fn who_was_let_through_before_is_judged_as_if_for_the_first_time() {
+    let forge = Forge::new(BASE, Directory::default()).unwrap();
+    let mut let_through = 0_u32;
+    for row in &corpus().tokens {
+        let token = forge.token(row, NOW).unwrap();
+        let (table, ring) = gate(&forge, row);
+        let none = Arc::new(KeyRing::empty(table.sources().len()));
+        let again = Arc::new(gate(&forge, row).1);
+        let aged = Arc::new(aged(&again, table.sources().len()));
+        let (ring, memory) = (Arc::new(ring), Accepted::default());
+        let own = row.listener.thumbprint.as_deref();
+        for (ring, seconds, thumbprint) in [
+            (&ring, 0, own),
+            (&ring, 0, own),
+            (&ring, 0, Some("another")),
+            (&ring, 0, None),
+            (&ring, 600, own),
+            (&ring, -900, own),
+            (&ring, -900_000, own),
+            (&ring, 90_000, own),
+            (&ring, 0, own),
+            (&aged, 0, own),
+            (&aged, 10, own),
+            (&none, 0, own),
+            (&ring, 0, own),
+            (&again, 0, own),
+        ] {
+            let now = Timestamp::from_secs(NOW.as_secs().saturating_add_signed(seconds));
+            let said = memory.validate(&token, thumbprint, ring, &table, now);
+            let gate = validate_bound(&token, thumbprint, ring, &table, now);
+            assert_eq!(said.as_deref(), gate.as_ref(), "{} {seconds}", row.row);
+            let_through += u32::from(gate.is_ok());
+        }
+    }
+    assert!(let_through > 100, "{let_through}");
+}
+
+/// The same keys, too old from five seconds after [`NOW`] on.
+fn aged(ring: &KeyRing, sources: usize) -> KeyRing {
+    (0..sources).fold(ring.clone(), |aged, source| {
+        let held = HeldKeys {
+            good_until: Timestamp::from_secs(NOW.as_secs() + 5),
+            ..ring.held(source).unwrap().as_ref().clone()
+        };
+        aged.with(source, held)
+    })
 }
 
 proptest! {

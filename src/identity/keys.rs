@@ -12,7 +12,6 @@ use jsonwebtoken::crypto::aws_lc;
 use jsonwebtoken::{Algorithm, DecodingKey};
 
 use super::strict_json::{self, Limits, Object, Value};
-use super::verified::Verified;
 use crate::time::Timestamp;
 
 /// The usable keys of one document (RFC 7517), by `kid`, case-sensitive.
@@ -26,7 +25,6 @@ pub struct KeySet {
 #[derive(Clone, Debug)]
 pub struct Key {
     verifier: DecodingKey,
-    verified: Arc<Verified>,
     issuer: Option<Box<str>>,
     cloud: Option<Box<str>>,
     thumbprint: Option<Box<str>>,
@@ -206,7 +204,6 @@ impl Key {
         fit_exponent(&exponent)?;
         Ok(Self {
             verifier: DecodingKey::from_rsa_raw_components(&modulus, &exponent),
-            verified: Arc::default(),
             issuer: text("issuer")?.map(Into::into),
             cloud: text("cloud_instance_name")?.map(Into::into),
             thumbprint: text("x5t")?.map(Into::into),
@@ -217,10 +214,8 @@ impl Key {
     ///
     /// The provider is named here, so that neither a process-wide default nor features of other crates decide.
     pub fn verifies(&self, message: &[u8], signature: &Vec<u8>) -> bool {
-        self.verified.or_else(message, signature, || {
-            (aws_lc::DEFAULT_PROVIDER.verifier_factory)(&Algorithm::RS256, &self.verifier)
-                .is_ok_and(|verifier| verifier.verify(message, signature).is_ok())
-        })
+        (aws_lc::DEFAULT_PROVIDER.verifier_factory)(&Algorithm::RS256, &self.verifier)
+            .is_ok_and(|verifier| verifier.verify(message, signature).is_ok())
     }
 
     /// The issuer that the key document binds the key to; may hold `{tenantid}`.
@@ -315,6 +310,12 @@ impl KeyRing {
             *place = Some(Arc::new(held));
         }
         Self(sets)
+    }
+
+    /// Up to when all keys that it has can be gone by.
+    pub(super) fn good_until(&self) -> Timestamp {
+        let each = self.0.iter().flatten().map(|held| held.good_until);
+        each.min().unwrap_or_default()
     }
 
     /// Whether every source has keys that are not too old.

@@ -2,6 +2,7 @@
 //!
 //! Owns: [`Identity`], the keys and the gate. Must never: open a socket, read a clock, or print a token.
 
+mod accepted;
 mod address;
 mod authority;
 mod checks;
@@ -21,11 +22,11 @@ mod stranger;
 mod strict_json;
 mod token;
 mod typed;
-mod verified;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use accepted::Accepted;
 pub use authority::{Accept, GroupForm, Shape};
 pub use cloud::{Cloud, is_guid};
 pub use decode::{beyond, decode};

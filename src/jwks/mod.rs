@@ -26,7 +26,7 @@ pub use fetch::FetchError;
 
 use crate::clock;
 use crate::http::ClientError;
-use crate::identity::{self, Expectations, Identity, KeyNeed, KeyRing, KeySource, TokenError};
+use crate::identity::{Accepted, Expectations, Identity, KeyNeed, KeyRing, KeySource, TokenError};
 use crate::time::Timestamp;
 use fetch::Fetcher;
 use source::Source;
@@ -85,6 +85,7 @@ pub struct Jwks {
     sources: Arc<[Arc<Source>]>,
     what: Arc<[KeySource]>,
     ring: watch::Receiver<Arc<KeyRing>>,
+    accepted: Arc<Accepted>,
     patience: Duration,
     stop: CancellationToken,
 }
@@ -169,6 +170,7 @@ impl Jwks {
             sources,
             what,
             ring,
+            accepted: Arc::default(),
             patience: settings.patience,
         })
     }
@@ -209,9 +211,11 @@ impl Jwks {
         token: &[u8],
         thumbprint: Option<&str>,
         expectations: &Expectations,
-    ) -> Result<Identity, TokenError> {
+    ) -> Result<Arc<Identity>, TokenError> {
         let judge = || {
-            identity::validate_bound(token, thumbprint, &self.ring(), expectations, clock::now())
+            let (ring, now) = (self.ring(), clock::now());
+            self.accepted
+                .validate(token, thumbprint, &ring, expectations, now)
         };
         let error = match judge() {
             Ok(identity) => return Ok(identity),

@@ -232,7 +232,7 @@ async fn validate(
     shared: &Shared,
     request: &ConnectRequest,
     facts: &ClientFacts,
-) -> Result<Identity, Turned> {
+) -> Result<Arc<Identity>, Turned> {
     let (token, thumbprint) = (request.token.expose(), facts.thumbprint.as_deref());
     shared
         .jwks

@@ -93,10 +93,10 @@ impl GroupSource {
     pub(super) async fn complete(
         &self,
         policy: &Policy,
-        identity: &mut Identity,
+        identity: &mut Arc<Identity>,
     ) -> Result<Completed, Turned> {
         match self.wanted(policy, identity) {
-            Some(asked) => self.ask(&asked, identity).await,
+            Some(asked) => self.ask(&asked, Arc::make_mut(identity)).await,
             None => Ok(Completed::Whole),
         }
     }

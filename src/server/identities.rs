@@ -25,12 +25,12 @@ const SWEEP_MIN: usize = 64;
 
 impl Identities {
     /// The same identity, shared with a session that has it already in every part.
-    pub(super) fn share(&self, identity: Identity) -> Arc<Identity> {
+    pub(super) fn share(&self, identity: Arc<Identity>) -> Arc<Identity> {
         // Equality decides; the hash of its key only says where to look.
         let hash = self.hasher.hash_one((&identity.tid, &identity.oid));
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(same) = known.by_hash.get(&hash).and_then(Weak::upgrade)
-            && *same == identity
+            && (Arc::ptr_eq(&same, &identity) || same == identity)
         {
             return same;
         }
@@ -38,7 +38,6 @@ impl Identities {
             known.by_hash.retain(|_, weak| weak.strong_count() > 0);
             known.full_at = known.by_hash.len().saturating_mul(2).max(SWEEP_MIN);
         }
-        let identity = Arc::new(identity);
         known.by_hash.insert(hash, Arc::downgrade(&identity));
         identity
     }
@@ -50,15 +49,15 @@ mod tests {
     use crate::identity::Kind;
     use crate::time::Timestamp;
 
-    fn identity(oid: &str, role: &str) -> Identity {
-        Identity {
+    fn identity(oid: &str, role: &str) -> Arc<Identity> {
+        Arc::new(Identity {
             roles: vec![role.into()],
             ..Identity::plain(
                 Kind::App,
                 ("t", oid),
                 (Timestamp::from_secs(0), Timestamp::from_secs(1)),
             )
-        }
+        })
     }
 
     #[test]

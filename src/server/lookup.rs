@@ -1,5 +1,7 @@
 //! Groups of one identity for commands: asked as an admission would ask, once.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -42,7 +44,10 @@ pub async fn look_up(config: &Config, identity: &mut Identity) -> anyhow::Result
     let Some(source) = source(config)? else {
         return Ok(LookedUp::Whole);
     };
-    Ok(match source.complete(&config.policy, identity).await {
+    let mut shared = Arc::new(identity.clone());
+    let completed = source.complete(&config.policy, &mut shared).await;
+    *identity = Arc::unwrap_or_clone(shared);
+    Ok(match completed {
         Ok(Completed::Whole) | Err(Turned::Unavailable(_)) => LookedUp::Whole,
         Ok(Completed::Lacking(error)) => LookedUp::Lacking(because(&error)),
         Err(Turned::Refused(refusal)) => LookedUp::Refused(refusal),

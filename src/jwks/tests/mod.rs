@@ -49,7 +49,7 @@ impl Rig {
         self.idp.mint(&TokenRequest::of(who)).unwrap().into_bytes()
     }
 
-    async fn judge(&self, jwks: &Jwks, token: &[u8]) -> Result<Identity, TokenError> {
+    async fn judge(&self, jwks: &Jwks, token: &[u8]) -> Result<Arc<Identity>, TokenError> {
         jwks.validate(token, None, &self.table).await
     }
 }

@@ -1,31 +1,41 @@
 //! Points in time as plain values. The core never reads a clock: whoever drives it says what time it is.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 /// Milliseconds since the Unix epoch, UTC.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Timestamp(u64);
+///
+/// One more is what is stored, so that an `Option` of it is no larger: sessions have many that are mostly none.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(NonZeroU64);
+
+impl Default for Timestamp {
+    /// The Unix epoch.
+    fn default() -> Self {
+        Self::from_millis(0)
+    }
+}
 
 impl Timestamp {
-    /// From milliseconds since the Unix epoch.
+    /// From milliseconds since the Unix epoch. Saturates at `u64::MAX - 1`.
     pub const fn from_millis(millis: u64) -> Self {
-        Self(millis)
+        Self(NonZeroU64::MIN.saturating_add(millis))
     }
 
     /// From whole seconds since the Unix epoch, as JWT `NumericDate`s are (RFC 7519 section 2). Saturates.
     pub const fn from_secs(secs: u64) -> Self {
-        Self(secs.saturating_mul(1000))
+        Self::from_millis(secs.saturating_mul(1000))
     }
 
     /// Milliseconds since the Unix epoch.
     pub const fn as_millis(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// Whole seconds since the Unix epoch, rounded down.
     pub const fn as_secs(self) -> u64 {
-        self.0 / 1000
+        self.as_millis() / 1000
     }
 
     /// This point moved later by `duration`. Saturates.
@@ -37,18 +47,18 @@ impl Timestamp {
     /// This point moved earlier by `duration`. Saturates at the epoch.
     pub fn minus(self, duration: Duration) -> Self {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_sub(millis))
+        Self::from_millis(self.as_millis().saturating_sub(millis))
     }
 
     /// How long after `earlier` this point is; zero when it is not after it.
     pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_millis(self.0.saturating_sub(earlier.0))
+        Duration::from_millis(self.0.get().saturating_sub(earlier.0.get()))
     }
 }
 
 impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}ms", self.0)
+        write!(f, "{}ms", self.as_millis())
     }
 }
 
@@ -63,7 +73,7 @@ impl fmt::Display for Timestamp {
             second / 3600,
             second / 60 % 60,
             second % 60,
-            self.0 % 1000
+            self.as_millis() % 1000
         )
     }
 }
@@ -92,6 +102,17 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_option_is_no_larger_and_the_ends_hold() {
+        assert_eq!(size_of::<Option<Timestamp>>(), size_of::<Timestamp>());
+        let (first, last) = (Timestamp::default(), Timestamp::from_millis(u64::MAX));
+        assert_eq!(first.as_millis(), 0);
+        assert_eq!(last.as_millis(), u64::MAX - 1);
+        assert_eq!(first.minus(Duration::from_secs(1)), first);
+        assert_eq!(last.plus(Duration::MAX), last);
+        assert_eq!(Timestamp::from_secs(u64::MAX), last);
+    }
 
     #[test]
     fn prints_as_rfc_3339() {

@@ -7,7 +7,8 @@ mod families;
 mod handles;
 mod labels;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::{Encoder, IntCounter, IntCounterVec, Registry, TextEncoder};
@@ -41,6 +42,8 @@ pub struct Metrics {
     closed: [IntCounter; CloseReason::ALL.len()],
     denied: Denials,
     observed: Denials,
+    /// Shared by the sessions of an upstream.
+    traffic: Mutex<HashMap<Box<str>, TrafficHandles>>,
 }
 
 /// Counters by operation and reason.
@@ -80,6 +83,7 @@ impl Metrics {
             closed,
             denied,
             observed,
+            traffic: Mutex::default(),
         };
         metrics.prepare(names);
         Ok(metrics)
@@ -197,14 +201,20 @@ impl Metrics {
 
     /// The handles for traffic of one upstream. Cheap to clone; resolve once, not per message.
     pub fn traffic(&self, upstream: &str) -> TrafficHandles {
+        let mut known = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handles) = known.get(upstream) {
+            return handles.clone();
+        }
         let f = &self.families;
-        TrafficHandles(Arc::new(TrafficCounters {
+        let handles = TrafficHandles(Arc::new(TrafficCounters {
             messages_in: f.messages.with_label_values(&[upstream, "in"]),
             messages_out: f.messages.with_label_values(&[upstream, "out"]),
             bytes_in: f.bytes.with_label_values(&[upstream, "in"]),
             bytes_out: f.bytes.with_label_values(&[upstream, "out"]),
             filtered: f.filtered.with_label_values(&[upstream]),
-        }))
+        }));
+        known.insert(upstream.into(), handles.clone());
+        handles
     }
 
     /// A TCP connection was accepted.

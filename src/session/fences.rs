@@ -41,24 +41,31 @@ pub(super) enum Pong {
 /// The sids on which nothing is delivered for now.
 #[derive(Debug, Default)]
 pub(super) struct Fences {
-    waiting: VecDeque<Fence>,
     /// PINGs of the client that were forwarded after the last fence and are not answered.
     pings: u64,
-    barred: HashMap<Box<[u8]>, u32>,
-    /// Bytes of the sids of all that wait.
-    barred_bytes: usize,
     /// Changes of policy so far.
     changes: u64,
-    /// The first change whose fence still stands.
-    standing: Option<u64>,
     /// PINGs sent upstream, and PONGs that came, whoever's they were.
     sent: u64,
     answered: u64,
+    /// Sids given up since the last PING.
+    uncovered: usize,
+    /// What is under way; none while nothing is, as in most sessions and in every idle one.
+    under_way: Option<Box<UnderWay>>,
+}
+
+/// What upstream is still to answer.
+#[derive(Debug, Default)]
+struct UnderWay {
+    waiting: VecDeque<Fence>,
+    barred: HashMap<Box<[u8]>, u32>,
+    /// Bytes of the sids of all that wait.
+    barred_bytes: usize,
+    /// The first change whose fence still stands.
+    standing: Option<u64>,
     /// Sids that the client gave up or set a number for.
     leaving: HashMap<Box<[u8]>, Leaving>,
     leaving_bytes: usize,
-    /// Sids given up since the last PING.
-    uncovered: usize,
 }
 
 /// What may be under way on a sid.
@@ -88,7 +95,6 @@ impl Fences {
     /// The same after a change of policy: bars besides every sid that has no subscription of before the change.
     pub(super) fn bar_all_but_kept(&mut self, sids: Vec<Box<[u8]>>) {
         self.changes = self.changes.saturating_add(1);
-        self.standing = self.standing.or(Some(self.changes));
         self.put(sids, Some(self.changes));
     }
 
@@ -108,12 +114,13 @@ impl Fences {
             before: self.sent,
             of_the_past,
         };
-        let bytes = self.leaving_bytes.saturating_add(sid.len());
-        if let Some(known) = self.leaving.get_mut(sid) {
+        let under_way = self.under_way.get_or_insert_default();
+        let bytes = under_way.leaving_bytes.saturating_add(sid.len());
+        if let Some(known) = under_way.leaving.get_mut(sid) {
             *known = leaving;
         } else if bytes <= LEAVING_BYTES_MAX {
-            self.leaving.insert(sid.into(), leaving);
-            self.leaving_bytes = bytes;
+            under_way.leaving.insert(sid.into(), leaving);
+            under_way.leaving_bytes = bytes;
         }
         self.uncovered = self.uncovered.saturating_add(1);
         self.uncovered >= UNCOVERED_MAX
@@ -122,27 +129,34 @@ impl Fences {
     /// Whether every delivery belongs to whoever holds its sid: no fence stands, and no sid was given up or limited of which
     /// something may be under way.
     #[inline]
-    pub(super) fn are_quiet(&self) -> bool {
-        self.waiting.is_empty() && self.leaving.is_empty()
+    pub(super) const fn are_quiet(&self) -> bool {
+        self.under_way.is_none()
+    }
+
+    fn leaving(&self, sid: &[u8]) -> Option<&Leaving> {
+        let under_way = self.under_way.as_ref()?;
+        under_way.leaving.get(sid)
     }
 
     /// Whether messages may be under way on `sid` beyond what its subscription, if there is one, counts.
     #[inline]
     pub(super) fn is_leaving(&self, sid: &[u8]) -> bool {
-        !self.leaving.is_empty() && self.leaving.contains_key(sid)
+        self.leaving(sid).is_some()
     }
 
     /// Whether what comes on `sid` is for a subscription that is gone.
     #[inline]
     pub(super) fn is_of_the_past(&self, sid: &[u8]) -> bool {
-        !self.leaving.is_empty() && self.leaving.get(sid).is_some_and(|sid| sid.of_the_past)
+        self.leaving(sid).is_some_and(|sid| sid.of_the_past)
     }
 
     /// The client uses `sid` anew. Whether a PING has to be sent before, with a fence for it: nothing tells yet where the
     /// messages of the subscription before end.
     pub(super) fn taken_up(&mut self, sid: &[u8]) -> bool {
         let sent = self.sent;
-        self.leaving.get_mut(sid).is_some_and(|leaving| {
+        let under_way = self.under_way.as_mut();
+        let leaving = under_way.and_then(|under_way| under_way.leaving.get_mut(sid));
+        leaving.is_some_and(|leaving| {
             leaving.of_the_past = true;
             leaving.before == sent
         })
@@ -150,13 +164,15 @@ impl Fences {
 
     fn put(&mut self, sids: Vec<Box<[u8]>>, change: Option<u64>) {
         self.count_ping();
+        let pongs_before = std::mem::take(&mut self.pings);
+        let under_way = self.under_way.get_or_insert_default();
         for sid in &sids {
-            self.barred_bytes = self.barred_bytes.saturating_add(sid.len());
-            let fences = self.barred.entry(sid.clone()).or_default();
+            under_way.barred_bytes = under_way.barred_bytes.saturating_add(sid.len());
+            let fences = under_way.barred.entry(sid.clone()).or_default();
             *fences = fences.saturating_add(1);
         }
-        let pongs_before = std::mem::take(&mut self.pings);
-        self.waiting.push_back(Fence {
+        under_way.standing = under_way.standing.or(change);
+        under_way.waiting.push_back(Fence {
             pongs_before,
             sids,
             change,
@@ -180,17 +196,14 @@ impl Fences {
 
     /// Bytes of memory that it holds.
     pub(super) fn held(&self) -> usize {
-        let sids = self.leaving.len().saturating_add(self.barred.len());
-        // A barred sid is held with its fence, too.
-        self.leaving_bytes
-            .saturating_add(self.barred_bytes.saturating_mul(2))
-            .saturating_add(sids.saturating_mul(EACH))
+        self.under_way.as_deref().map_or(0, UnderWay::held)
     }
 
     /// How many stand.
     #[inline]
     pub(super) fn count(&self) -> usize {
-        self.waiting.len()
+        let under_way = self.under_way.as_ref();
+        under_way.map_or(0, |under_way| under_way.waiting.len())
     }
 
     /// Changes of policy so far, for a subscription to remember when it is made.
@@ -201,16 +214,19 @@ impl Fences {
     /// Whether any fence stands; where none does, the other questions need not be asked.
     #[inline]
     pub(super) fn stand(&self) -> bool {
-        !self.waiting.is_empty()
+        self.count() > 0
     }
 
     /// Whether nothing may be delivered on `sid`, of which the subscription was made after so many changes of policy; none
     /// when there is no subscription.
     pub(super) fn bars(&self, sid: &[u8], made_after: Option<u64>) -> bool {
-        let stranger = self.standing.is_some_and(|change| {
+        let Some(under_way) = &self.under_way else {
+            return false;
+        };
+        let stranger = under_way.standing.is_some_and(|change| {
             made_after.is_none_or(|made| made >= change) || self.is_of_the_past(sid)
         });
-        stranger || self.barred.contains_key(sid)
+        stranger || under_way.barred.contains_key(sid)
     }
 
     const fn count_ping(&mut self) {
@@ -227,24 +243,50 @@ impl Fences {
     /// A PONG came.
     pub(super) fn ponged(&mut self) -> Pong {
         self.answered = self.answered.saturating_add(1);
-        if !self.leaving.is_empty() {
-            self.leaving
-                .retain(|_, leaving| leaving.before >= self.answered);
-            self.leaving_bytes = self.leaving.keys().map(|sid| sid.len()).sum();
-        }
-        let Some(first) = self.waiting.front_mut() else {
+        let Some(under_way) = &mut self.under_way else {
             self.pings = self.pings.saturating_sub(1);
             return Pong::Clients;
         };
+        let pong = under_way.ponged(self.answered).unwrap_or_else(|| {
+            self.pings = self.pings.saturating_sub(1);
+            Pong::Clients
+        });
+        if under_way.is_over() {
+            self.under_way = None;
+        }
+        pong
+    }
+}
+
+impl UnderWay {
+    fn is_over(&self) -> bool {
+        self.waiting.is_empty() && self.leaving.is_empty()
+    }
+
+    fn held(&self) -> usize {
+        let sids = self.leaving.len().saturating_add(self.barred.len());
+        // A barred sid is held with its fence, too.
+        self.leaving_bytes
+            .saturating_add(self.barred_bytes.saturating_mul(2))
+            .saturating_add(sids.saturating_mul(EACH))
+    }
+
+    /// So many PINGs are answered. What that says is known where a fence stands.
+    fn ponged(&mut self, answered: u64) -> Option<Pong> {
+        if !self.leaving.is_empty() {
+            self.leaving.retain(|_, leaving| leaving.before >= answered);
+            self.leaving_bytes = self.leaving.keys().map(|sid| sid.len()).sum();
+        }
+        let first = self.waiting.front_mut()?;
         if first.pongs_before > 0 {
             first.pongs_before = first.pongs_before.saturating_sub(1);
-            return Pong::Clients;
+            return Some(Pong::Clients);
         }
         if let Some(fence) = self.waiting.pop_front() {
             fence.sids.iter().for_each(|sid| self.lift(sid));
             self.standing = self.waiting.iter().find_map(|fence| fence.change);
         }
-        Pong::Ours
+        Some(Pong::Ours)
     }
 
     fn lift(&mut self, sid: &[u8]) {
@@ -305,7 +347,7 @@ mod tests {
         fences.bar(Vec::new());
         assert!(!fences.taken_up(b"1") && fences.is_of_the_past(b"1"));
         assert_eq!(fences.ponged(), Pong::Ours);
-        assert!(!fences.is_leaving(b"1") && fences.leaving_bytes == 0);
+        assert!(!fences.is_leaving(b"1") && fences.held() == 0);
     }
 
     #[test]

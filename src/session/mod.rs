@@ -40,7 +40,6 @@ mod upstream;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -55,6 +54,7 @@ use crate::policy::Judge;
 use crate::time::Timestamp;
 use crate::wire::{ClientInfo, Listener, ServerInfo};
 use again::Again;
+use event::Facts;
 use fences::Fences;
 use rate::Budget;
 use subs::Subscriptions;
@@ -137,7 +137,7 @@ pub struct Session {
     timers: Timers,
     /// One at a time: nothing more is handled before it is answered.
     need: Option<Need>,
-    events: VecDeque<EventKind>,
+    events: Facts,
     /// Answers to the operation whose payload is under way; said when the payload has ended.
     deferred: Vec<u8>,
     options: ClientOptions,
@@ -227,7 +227,7 @@ impl Session {
             to_upstream: Outbox::default(),
             timers,
             need: None,
-            events: VecDeque::new(),
+            events: Facts::default(),
             deferred: Vec::new(),
             options: ClientOptions::default(),
             verbose: false,
@@ -283,6 +283,11 @@ impl Session {
     /// Number of the session.
     pub const fn id(&self) -> SessionId {
         self.opening.id
+    }
+
+    /// The address that the client reached, and the TLS flags of its INFO.
+    pub const fn listener(&self) -> &Listener {
+        &self.opening.listener
     }
 
     /// What is to be written to the client; its spans refer to the upstream's buffer.
@@ -399,11 +404,7 @@ impl Session {
 
     /// The next fact worth counting or auditing.
     pub fn poll_event(&mut self, now: Timestamp) -> Option<Event> {
-        let kind = self.events.pop_front()?;
-        if self.events.is_empty() {
-            // Facts are rare, and their queue is large.
-            self.events = VecDeque::new();
-        }
+        let kind = self.events.pop()?;
         Some(Event {
             at: now,
             session: self.opening.id,

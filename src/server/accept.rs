@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::slots::Slot;
-use super::{Shared, connection};
+use super::{Shared, task};
 use crate::metrics::SlotLimit;
 
 /// First pause after an error of `accept`, doubled on each further one.
@@ -56,12 +56,7 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, stop: Cancel
                     continue;
                 };
                 let tasks = shared.tasks.clone();
-                tasks.spawn(connection::serve(
-                    Arc::clone(&shared),
-                    tcp,
-                    (peer, address),
-                    slot,
-                ));
+                tasks.spawn(task::serve(Arc::clone(&shared), tcp, (peer, address), slot));
                 at_once = at_once.wrapping_add(1);
                 give_way(&shared, at_once).await;
             }

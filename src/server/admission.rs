@@ -24,7 +24,7 @@ pub(super) struct ClientFacts {
     pub(super) client: SocketAddr,
     pub(super) listener: SocketAddr,
     /// `x5t#S256` of the client's TLS certificate.
-    pub(super) thumbprint: Option<String>,
+    pub(super) thumbprint: Option<Box<str>>,
 }
 
 /// Why a client is not admitted.

@@ -1,21 +1,17 @@
-//! One client from accept to close: the straight pass.
-//!
-//! Greet (INFO) and TLS in the order that the client wants, read CONNECT, have it admitted, pump, close. One deadline
-//! lies over everything up to the admission.
+//! One client's connection and what is done for it: INFO and TLS in the order that the client wants, the admission of its
+//! CONNECT, what is recorded of it. One deadline lies over everything up to the admission.
 
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Shared;
 use super::admission::{self, ClientFacts, Turned, Verdict};
 use super::client_stream::ClientStream;
+use super::closing;
 use super::greeting::greet;
 use super::handshakes::Handshake;
 use super::proxy_header;
@@ -26,46 +22,17 @@ use super::slots::Slot;
 use crate::clock;
 use crate::metrics::{HandshakeResult, Raised, SessionMetrics, SlotLimit};
 use crate::session::{
-    Admission, Blame, CloseReason, ConnectRequest, Event, EventKind, Need, Opening, Parting,
-    Session,
+    Admission, Blame, CloseReason, ConnectRequest, Event, EventKind, Opening, Session,
 };
 use crate::wire::Listener;
 
-/// Longest time for the last bytes to be taken by either side.
-const FINISH: Duration = Duration::from_secs(2);
-
-/// How long the rest of what a peer sends is read and thrown away, so that closing does not reset the connection
-/// before the peer has read our last words.
-const LINGER: Duration = Duration::from_millis(500);
-
-/// Most bytes thrown away that way.
-const LINGER_BYTES: usize = 4 * 1024 * 1024;
-
-/// Serves one accepted connection until it is closed. `ends` are the client's address, and ours where it is known.
-///
-/// The task of a session that serves is one pointer and what it waits for: whatever is over by then has been boxed, and is
-/// gone.
-pub(super) fn serve(
-    shared: Arc<Shared>,
-    tcp: TcpStream,
-    ends: (SocketAddr, Option<SocketAddr>),
-    slot: Slot,
-) -> impl Future<Output = ()> + Send {
-    let opening = Box::pin(open(shared, tcp, ends, slot));
-    async move {
-        if let Some(live) = opening.await {
-            live.run().await;
-        }
-    }
-}
-
 /// From accept to the wait for CONNECT.
-async fn open(
+pub(super) async fn greeted(
     shared: Arc<Shared>,
     mut tcp: TcpStream,
     (peer, address): (SocketAddr, Option<SocketAddr>),
     mut slot: Slot,
-) -> Option<Box<Live>> {
+) -> Option<(Box<Live>, Handshake)> {
     let accepted_at = clock::now();
     let deadline = Instant::now() + shared.limits.handshake;
     let open = shared.metrics.connection_open();
@@ -104,17 +71,14 @@ async fn open(
     let connection = Connection {
         shared,
         entry,
-        peer,
-        address,
-        deadline,
         metrics: None,
-        requested_role: None,
         thumbprint: None,
-        verdict: None,
+        entering: None,
         _open: open,
         _slot: slot,
     };
-    connection.greet(session, tcp, handshake).await
+    let live = connection.greet(session, tcp, deadline, &handshake).await?;
+    Some((live, handshake))
 }
 
 /// What `doing` comes to; none when this connection has to go for a new one before.
@@ -126,31 +90,33 @@ async fn unless_evicted<F: Future>(handshake: &Handshake, doing: F) -> Option<F:
     }
 }
 
-struct Connection {
-    shared: Arc<Shared>,
-    entry: Entry,
-    peer: SocketAddr,
-    address: SocketAddr,
-    deadline: Instant,
+/// An idle session is to be small: what others know of it is asked of them, and what is needed for a while is boxed.
+pub(super) struct Connection {
+    pub(super) shared: Arc<Shared>,
+    pub(super) entry: Entry,
     metrics: Option<SessionMetrics>,
-    requested_role: Option<Box<str>>,
     /// `x5t#S256` of the client's TLS certificate.
-    thumbprint: Option<String>,
-    /// What the first admission went by.
-    verdict: Option<Verdict>,
+    thumbprint: Option<Box<str>>,
+    /// From the greeting until it is known how the handshake ended.
+    entering: Option<Box<Entering>>,
     _open: Raised,
     _slot: Slot,
 }
 
-/// A connection that was greeted, with its session.
-struct Live {
-    connection: Connection,
-    pump: Pump,
+/// What only the way in needs.
+struct Entering {
     started: Instant,
-    /// Until it is known how the handshake ended.
-    shaking: Option<Raised>,
-    /// Until the client has said something.
-    handshake: Option<Handshake>,
+    deadline: Instant,
+    requested_role: Option<Box<str>>,
+    /// What the admission went by.
+    verdict: Option<Verdict>,
+    _shaking: Raised,
+}
+
+/// A connection that was greeted, with its session.
+pub(super) struct Live {
+    pub(super) connection: Connection,
+    pub(super) pump: Pump,
 }
 
 impl Connection {
@@ -159,14 +125,15 @@ impl Connection {
         mut self,
         mut session: Box<Session>,
         tcp: TcpStream,
-        handshake: Handshake,
+        deadline: Instant,
+        handshake: &Handshake,
     ) -> Option<Box<Live>> {
         let started = Instant::now();
         let shaking = self.shared.metrics.handshake_begun();
         let greeting = session.greeting();
         let tls = self.shared.listen.tls.as_ref();
-        let greeting = timeout_at(self.deadline, greet(tcp, tls, &greeting));
-        let greeting = unless_evicted(&handshake, greeting).await;
+        let greeting = timeout_at(deadline, greet(tcp, tls, &greeting));
+        let greeting = unless_evicted(handshake, greeting).await;
         let Some(Ok(Ok(greeted))) = greeting else {
             if greeting.is_none() {
                 self.evict(&mut session);
@@ -180,22 +147,26 @@ impl Connection {
         if matches!(greeted.stream, ClientStream::Tls(_)) {
             session.handle_tls_established();
         }
-        self.thumbprint = greeted.thumbprint;
+        self.thumbprint = greeted.thumbprint.map(String::into_boxed_str);
+        self.entering = Some(Box::new(Entering {
+            started,
+            deadline,
+            requested_role: None,
+            verdict: None,
+            _shaking: shaking,
+        }));
         let handle = Arc::clone(&self.entry.handle);
         let pump = Pump::new(session, greeted.stream, handle, &self.shared.memory);
         Some(Box::new(Live {
             connection: self,
             pump,
-            started,
-            shaking: Some(shaking),
-            handshake: Some(handshake),
         }))
     }
 
-    fn facts(&self) -> ClientFacts {
+    fn facts(&self, session: &Session) -> ClientFacts {
         ClientFacts {
-            client: self.peer,
-            listener: self.address,
+            client: self.entry.handle.client,
+            listener: session.listener().address,
             thumbprint: self.thumbprint.clone(),
         }
     }
@@ -207,12 +178,17 @@ impl Connection {
         session.handle_end(CloseReason::Overloaded, clock::now());
     }
 
-    async fn admit(&mut self, pump: &mut Pump, request: ConnectRequest) {
-        let facts = self.facts();
+    pub(super) async fn admit(&mut self, pump: &mut Pump, request: ConnectRequest) {
+        let facts = self.facts(&pump.session);
         let shared = Arc::clone(&self.shared);
-        self.requested_role = request.requested_role().map(Box::from);
-        let admitting = Box::pin(admission::admit(&shared, &mut self.entry, request, &facts));
-        let turned = match timeout_at(self.deadline, admitting).await {
+        // There is one until the first admission has ended.
+        let deadline = self.entering.as_mut().map(|entering| {
+            entering.requested_role = request.requested_role().map(Box::from);
+            entering.deadline
+        });
+        let deadline = deadline.unwrap_or_else(Instant::now);
+        let admitting = admission::admit(&shared, &mut self.entry, request, &facts);
+        let turned = match timeout_at(deadline, admitting).await {
             Ok(Ok(admitted)) => {
                 self.bind(pump, admitted);
                 return;
@@ -230,7 +206,9 @@ impl Connection {
             link,
         } = admitted;
         let term = self.term(&admission, &verdict);
-        self.verdict = Some(verdict);
+        if let Some(entering) = &mut self.entering {
+            entering.verdict = Some(verdict);
+        }
         let metrics = self
             .shared
             .metrics
@@ -249,19 +227,21 @@ impl Connection {
     /// How long what was admitted holds by the calendar.
     fn term(&self, admission: &Admission, verdict: &Verdict) -> Term {
         let (policy, asked_at) = verdict.asked();
-        let role = self.requested_role.as_deref();
+        let entering = self.entering.as_ref();
+        let role = entering.and_then(|entering| entering.requested_role.as_deref());
+        let client = self.entry.handle.client;
         reload::term(policy, asked_at, |at| {
-            let then = admission::assign(policy, &admission.identity, self.peer, role, at);
+            let then = admission::assign(policy, &admission.identity, client, role, at);
             then.is_ok_and(|then| then.upstream == admission.upstream)
         })
     }
 
-    async fn readmit(&self, pump: &mut Pump, request: ConnectRequest) {
-        let facts = self.facts();
+    pub(super) async fn readmit(&self, pump: &mut Pump, request: ConnectRequest) {
+        let facts = self.facts(&pump.session);
         let requested_role = request.requested_role().map(Box::from);
         let judged = timeout(
             self.shared.limits.handshake,
-            Box::pin(admission::judge(&self.shared, &self.entry, request, &facts)),
+            admission::judge(&self.shared, &self.entry, request, &facts),
         )
         .await;
         let now = clock::now();
@@ -297,33 +277,48 @@ impl Connection {
 
     /// Makes an admitted session known to the rest of the process. A change of policy or of locks before that could not
     /// find it, so it is judged once more where there was one.
-    fn make_known(&self, bound: Bound) {
+    fn make_known(&self, bound: Bound, verdict: Option<&Verdict>) {
         self.entry.handle.bind(bound);
         let (policy, locks) = (self.shared.policy(), self.shared.locks.current());
         let holds = |verdict: &Verdict| verdict.still_holds(&policy, &locks, clock::now());
-        if !self.verdict.as_ref().is_some_and(holds) {
+        if !verdict.is_some_and(holds) {
             reload::judge_again(&self.shared, &self.entry.handle, None);
         }
     }
 
     /// Counts and audits one fact, and tells the log of it.
-    async fn record(&self, event: &Event) {
+    pub(super) async fn record(&mut self, event: &Event) {
+        let entering = self.entered(event);
         if let (EventKind::Connected(connected), Some(identity)) = (&event.kind, &event.identity) {
-            self.make_known(Bound {
+            let (requested_role, verdict) = match entering {
+                Some(entering) => (entering.requested_role, entering.verdict),
+                None => (None, None),
+            };
+            let bound = Bound {
                 identity: Arc::clone(identity),
                 connected: connected.clone(),
                 since: event.at,
                 judged_at: event.at,
-                requested_role: self.requested_role.clone(),
-            });
+                requested_role,
+            };
+            self.make_known(bound, verdict.as_ref());
         }
         self.shared.metrics.record(event);
         let recorded = self.shared.audit.record(event).await;
         super::log::event(event, recorded);
     }
 
+    /// Counts how the handshake ended, when this event says so, and takes out what was kept for it.
+    fn entered(&mut self, event: &Event) -> Option<Entering> {
+        let result = handshake_result(event)?;
+        let entering = self.entering.take()?;
+        let metrics = &self.shared.metrics;
+        metrics.handshake_ended(result, entering.started.elapsed());
+        Some(*entering)
+    }
+
     /// No new sessions go to a server that is about to go away; this one stays until the server ends it.
-    fn shun_lame_duck(&self) {
+    pub(super) fn shun_lame_duck(&self) {
         if let Some(bound) = self.entry.handle.bound() {
             let connected = &bound.connected;
             self.shared
@@ -353,91 +348,29 @@ impl Connection {
         );
     }
 
-    async fn close(self, mut pump: Pump, reason: CloseReason) {
+    /// Writes what is left, and closes both connections.
+    pub(super) async fn close(self, pump: Pump, reason: CloseReason) {
         self.blame_upstream(&pump, reason);
-        // Whatever is not taken within the time is lost: the session has ended.
-        let _ = timeout(FINISH, pump.finish()).await;
-        let (client, upstream) = pump.into_streams();
-        match (reason.parting(), client, upstream) {
-            (Parting::AtOnce, ..) => {}
-            (Parting::Shut, Some(mut client), None) => {
-                let _ = timeout(FINISH, client.shutdown()).await;
-            }
-            (Parting::Shut | Parting::Linger, client, upstream) => {
-                tokio::join!(linger(client), linger(upstream));
-            }
-        }
+        closing::close(pump, reason.parting()).await;
     }
 }
 
 impl Live {
-    async fn run(mut self: Box<Self>) {
-        let mut outcome = Box::pin(self.first_outcome()).await;
-        let reason = loop {
-            let Self {
-                connection, pump, ..
-            } = &mut *self;
-            match outcome {
-                Outcome::Event(event) => {
-                    self.note_handshake(&event);
-                    Box::pin(self.connection.record(&event)).await;
-                }
-                Outcome::Need(Need::Admission(request)) => {
-                    Box::pin(connection.admit(pump, *request)).await;
-                    // It has to be known to those who change policies before its first operation is judged.
-                    if let Some(event) = pump.session.poll_event(clock::now()) {
-                        outcome = Outcome::Event(Box::new(event));
-                        continue;
-                    }
-                }
-                Outcome::Need(Need::Readmission(request)) => {
-                    Box::pin(connection.readmit(pump, *request)).await;
-                }
-                Outcome::LameDuck => connection.shun_lame_duck(),
-                Outcome::TermOver => {
-                    reload::judge_again(&connection.shared, &connection.entry.handle, None);
-                }
-                Outcome::Closed(reason) => break reason,
-            }
-            outcome = self.pump.run().await;
-        };
-        Box::pin(self.close(reason)).await;
-    }
-
     /// What comes of the wait for CONNECT. Until then this connection can be made to go for a new one.
-    async fn first_outcome(&mut self) -> Outcome {
-        if let Some(handshake) = self.handshake.take() {
-            let pump = &mut self.pump;
-            let waiting = poll_fn(|cx| {
-                let outcome = pump.poll(cx);
-                if outcome.is_pending() && pump.holds_buffer_of_client() {
-                    handshake.hold_buffer();
-                }
-                outcome
-            });
-            if let Some(outcome) = unless_evicted(&handshake, waiting).await {
-                return outcome;
+    pub(super) async fn first_outcome(&mut self, handshake: Handshake) -> Outcome {
+        let pump = &mut self.pump;
+        let waiting = poll_fn(|cx| {
+            let outcome = pump.poll(cx);
+            if outcome.is_pending() && pump.holds_buffer_of_client() {
+                handshake.hold_buffer();
             }
-            self.connection.evict(&mut self.pump.session);
+            outcome
+        });
+        if let Some(outcome) = unless_evicted(&handshake, waiting).await {
+            return outcome;
         }
+        self.connection.evict(&mut self.pump.session);
         self.pump.run().await
-    }
-
-    /// Counts how the handshake ended, when this event says so.
-    fn note_handshake(&mut self, event: &Event) {
-        if let Some(result) = handshake_result(event)
-            && self.shaking.take().is_some()
-        {
-            let metrics = &self.connection.shared.metrics;
-            metrics.handshake_ended(result, self.started.elapsed());
-        }
-    }
-
-    async fn close(self: Box<Self>, reason: CloseReason) {
-        let Self {
-            connection, pump, ..
-        } = *self;
-        connection.close(pump, reason).await;
     }
 }
 
@@ -459,24 +392,4 @@ fn handshake_result(event: &Event) -> Option<HandshakeResult> {
         EventKind::Closed(_) => Some(HandshakeResult::Failed),
         _ => None,
     }
-}
-
-/// Ends our side, and reads what the peer still sends for a moment: closing a socket with unread bytes would reset the
-/// connection, and the peer could lose what we wrote last.
-async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: Option<S>) {
-    let Some(mut stream) = stream else { return };
-    let ending = async {
-        stream.shutdown().await?;
-        let mut rest = vec![0_u8; 4096];
-        let mut read = 0_usize;
-        while read < LINGER_BYTES {
-            match stream.read(&mut rest).await? {
-                0 => break,
-                count => read = read.saturating_add(count),
-            }
-        }
-        io::Result::Ok(())
-    };
-    // The peer may be gone already; there is nobody to tell.
-    let _ = timeout(LINGER, ending).await;
 }

@@ -7,6 +7,7 @@ mod accept;
 mod admission;
 mod buffers;
 mod client_stream;
+mod closing;
 mod connection;
 mod drain;
 mod greeting;
@@ -27,6 +28,7 @@ mod secrets;
 mod sessions;
 mod shared;
 mod slots;
+mod task;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 /// The part of an IPv6 address that names a network.
@@ -15,7 +15,7 @@ const NETWORK: u128 = !0 << 64;
 /// Connection slots of one process.
 #[derive(Debug)]
 pub(super) struct Slots {
-    all: Arc<Semaphore>,
+    all: Semaphore,
     per_address_max: usize,
     per_address: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -23,7 +23,7 @@ pub(super) struct Slots {
 impl Slots {
     pub(super) fn new(connections: usize, per_address_max: usize) -> Arc<Self> {
         Arc::new(Self {
-            all: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
+            all: Semaphore::new(connections.min(Semaphore::MAX_PERMITS)),
             per_address_max,
             per_address: Mutex::default(),
         })
@@ -31,22 +31,35 @@ impl Slots {
 
     /// A slot for a connection whose client is not known yet; none when all are taken.
     pub(super) fn take(self: &Arc<Self>) -> Option<Slot> {
-        let permit = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        let permit = self.all.try_acquire().ok()?;
         Some(self.occupy(permit))
     }
 
     /// As [`Self::take`], but waits for one at most this long.
     pub(super) async fn take_within(self: &Arc<Self>, patience: Duration) -> Option<Slot> {
-        let free = Arc::clone(&self.all).acquire_owned();
-        let permit = timeout(patience, free).await.ok()?.ok()?;
+        let permit = timeout(patience, self.all.acquire()).await.ok()?.ok()?;
         Some(self.occupy(permit))
     }
 
-    fn occupy(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Slot {
+    fn occupy(self: &Arc<Self>, permit: SemaphorePermit<'_>) -> Slot {
+        // Given back when the slot is dropped: the slots are known there, and need not be held twice.
+        permit.forget();
         Slot {
             slots: Arc::clone(self),
             address: None,
-            _permit: permit,
+        }
+    }
+
+    fn leave(&self, address: IpAddr) {
+        let mut per_address = self
+            .per_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = per_address.get_mut(&address) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                per_address.remove(&address);
+            }
         }
     }
 }
@@ -56,7 +69,6 @@ impl Slots {
 pub(super) struct Slot {
     slots: Arc<Slots>,
     address: Option<IpAddr>,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl Slot {
@@ -83,18 +95,10 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let Some(address) = self.address else { return };
-        let mut per_address = self
-            .slots
-            .per_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = per_address.get_mut(&address) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                per_address.remove(&address);
-            }
+        if let Some(address) = self.address {
+            self.slots.leave(address);
         }
+        self.slots.all.add_permits(1);
     }
 }
 

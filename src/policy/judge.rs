@@ -50,6 +50,11 @@ impl Judge {
         }
     }
 
+    /// Whose permissions these are: [`Permissions::owner`].
+    pub fn owner(&self) -> &Arc<str> {
+        self.permissions.owner()
+    }
+
     /// The client's turn begins.
     pub const fn begin(&mut self) {
         self.spent = 0;

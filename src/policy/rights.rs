@@ -196,7 +196,8 @@ impl Permissions {
         below.is_some_and(|below| !below.is_empty())
     }
 
-    pub(super) const fn owner(&self) -> &Arc<str> {
+    /// Tenant and object id of the identity in one text, which is no other's.
+    pub const fn owner(&self) -> &Arc<str> {
         &self.owner
     }
 

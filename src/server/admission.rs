@@ -94,8 +94,7 @@ pub(super) async fn admit(
         verdict,
         connections,
     } = judge(shared, entry, request, facts).await?;
-    let identity = &admission.identity;
-    if !entry.count(&identity.tid, &identity.oid, connections) {
+    if !entry.count(admission.judge.owner(), connections) {
         return Err(Turned::Unavailable(CloseReason::TooManyConnections));
     }
     let link = dial(shared, &admission.upstream, &options, facts).await?;
@@ -157,14 +156,12 @@ pub(super) async fn judge(
         Some(max) => identity.expires_at.min(now.plus(max)),
         None => identity.expires_at,
     };
-    let judge = Judge::new(
-        Arc::clone(&assignment.permissions),
-        Arc::clone(&shared.inboxes),
-        entry.handle.id.0,
-    );
+    let (identity, permissions) = shared.identities.share(identity, assignment.permissions);
+    let inboxes = Arc::clone(&shared.inboxes);
+    let judge = Judge::new(permissions, inboxes, entry.handle.id.0);
     let limits = assignment.limits;
     let admission = Admission {
-        identity: shared.identities.share(identity),
+        identity,
         roles: assignment.roles,
         upstream: assignment.upstream,
         server: "".into(),

@@ -190,7 +190,9 @@ pub(super) fn judge_again(shared: &Arc<Shared>, handle: &Arc<Handle>, told: Opti
     let order = match assigned {
         Ok(assignment) if assignment.upstream == bound.connected.upstream => {
             Order::Rights(Rights {
-                permissions: assignment.permissions,
+                permissions: shared
+                    .identities
+                    .share_anew(&bound.identity, assignment.permissions),
                 limits: admission::role_limits(assignment.limits),
                 term: term(&policy, now, |at| {
                     let then = assign(&policy, handle, &bound, at);

@@ -162,15 +162,13 @@ impl Handle {
     }
 }
 
-/// Tenant and object id.
-type IdentityKey = (Box<str>, Box<str>);
-
 /// All live sessions.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     next: AtomicU64,
     live: Mutex<BTreeMap<u64, Arc<Handle>>>,
-    by_identity: Mutex<HashMap<IdentityKey, usize>>,
+    /// By who holds its permissions, [`Permissions::owner`].
+    by_identity: Mutex<HashMap<Arc<str>, usize>>,
 }
 
 impl Sessions {
@@ -210,20 +208,19 @@ impl Sessions {
 pub(super) struct Entry {
     sessions: Arc<Sessions>,
     pub(super) handle: Arc<Handle>,
-    identity: Option<IdentityKey>,
+    identity: Option<Arc<str>>,
 }
 
 impl Entry {
     /// Counts the session as one of an identity. False, and nothing counted, when it has `limit` already.
-    pub(super) fn count(&mut self, tid: &str, oid: &str, limit: Option<usize>) -> bool {
-        let key = (Box::from(tid), Box::from(oid));
+    pub(super) fn count(&mut self, identity: &Arc<str>, limit: Option<usize>) -> bool {
         let mut by_identity = lock(&self.sessions.by_identity);
-        let count = by_identity.entry(key.clone()).or_default();
+        let count = by_identity.entry(Arc::clone(identity)).or_default();
         if limit.is_some_and(|limit| *count >= limit) {
             return false;
         }
         *count = count.saturating_add(1);
-        self.identity = Some(key);
+        self.identity = Some(Arc::clone(identity));
         true
     }
 }

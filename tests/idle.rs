@@ -108,14 +108,24 @@ fn growth(before: &[i64], after: &[i64], sessions: usize) -> (i64, String) {
     (sum, text)
 }
 
-/// What mimalloc, the program's allocator, takes for a block: there are four sizes from one power of two to the next.
+/// What mimalloc, the program's allocator, takes for a block. There are four sizes from one power of two to the next; as Rust
+/// asks for it, with an alignment, a block is of a power of two or has room for that alignment besides (version 3,
+/// `alloc-aligned.c`: `mi_malloc_is_naturally_aligned` and what it falls back to).
 fn taken(size: usize) -> usize {
-    let step = match size {
-        0..=8 => 8,
-        9..=64 => 16,
-        _ => size.next_power_of_two() / 8,
+    let block = |size: usize| {
+        let step = match size {
+            0..=8 => 8,
+            9..=64 => 16,
+            _ => size.next_power_of_two() / 8,
+        };
+        size.next_multiple_of(step)
     };
-    size.next_multiple_of(step)
+    let usual = block(size);
+    if usual.is_power_of_two() {
+        usual
+    } else {
+        block(size + align_of::<u64>() - 1)
+    }
 }
 
 const SESSIONS: usize = 300;
@@ -126,7 +136,7 @@ const LARGE: usize = 8 * 1024;
 const FEW: i64 = 30;
 
 /// In bytes, a little above what it is. What each part is, the test says when it fails.
-const HEAP_MAX: i64 = 3_960;
+const HEAP_MAX: i64 = 3_100;
 
 /// A role of a dozen grants with templates and wildcards. Compiled patterns are shared by all who have it.
 fn typical() -> String {

@@ -363,7 +363,8 @@ fn who_was_let_through_before_is_judged_as_if_for_the_first_time() {
         let (table, ring) = gate(&forge, row);
         let none = Arc::new(KeyRing::empty(table.sources().len()));
         let again = Arc::new(gate(&forge, row).1);
-        let aged = Arc::new(aged(&again, table.sources().len()));
+        let ends = |ends: [u64; 2]| Arc::new(aged(&again, table.sources().len(), ends));
+        let (aged, even, odd) = (ends([5, 5]), ends([5, 0]), ends([0, 5]));
         let (ring, memory) = (Arc::new(ring), Accepted::default());
         let own = row.listener.thumbprint.as_deref();
         for (ring, seconds, thumbprint) in [
@@ -378,6 +379,16 @@ fn who_was_let_through_before_is_judged_as_if_for_the_first_time() {
             (&ring, 0, own),
             (&aged, 0, own),
             (&aged, 10, own),
+            (&even, 0, own),
+            (&even, 4, own),
+            (&even, 5, own),
+            (&even, -1, own),
+            (&even, 0, own),
+            (&odd, 0, own),
+            (&odd, 4, own),
+            (&odd, 5, own),
+            (&odd, -1, own),
+            (&odd, 0, own),
             (&none, 0, own),
             (&ring, 0, own),
             (&again, 0, own),
@@ -392,15 +403,17 @@ fn who_was_let_through_before_is_judged_as_if_for_the_first_time() {
     assert!(let_through > 100, "{let_through}");
 }
 
-/// The same keys, too old from five seconds after [`NOW`] on.
-fn aged(ring: &KeyRing, sources: usize) -> KeyRing {
-    (0..sources).fold(ring.clone(), |aged, source| {
-        let held = HeldKeys {
-            good_until: Timestamp::from_secs(NOW.as_secs() + 5),
-            ..ring.held(source).unwrap().as_ref().clone()
-        };
-        aged.with(source, held)
-    })
+/// The same keys, too old from so many seconds after [`NOW`] on: those of even sources, and of odd ones.
+fn aged(ring: &KeyRing, sources: usize, ends: [u64; 2]) -> KeyRing {
+    (0..sources)
+        .zip(ends.into_iter().cycle())
+        .fold(ring.clone(), |aged, (source, end)| {
+            let held = HeldKeys {
+                good_until: Timestamp::from_secs(NOW.as_secs() + end),
+                ..ring.held(source).unwrap().as_ref().clone()
+            };
+            aged.with(source, held)
+        })
 }
 
 proptest! {

@@ -30,8 +30,6 @@ pub struct Accepted(Mutex<Known>);
 struct Known {
     /// The snapshot that all were judged by. Held weakly: it stays the only one at its address, and its keys go.
     ring: Weak<KeyRing>,
-    /// From when on some key of it says nothing about a token any more.
-    good_until: Timestamp,
     by_token: HashMap<Fingerprint, Entry>,
     by_age: VecDeque<Fingerprint>,
     weight: usize,
@@ -41,7 +39,20 @@ struct Known {
 struct Entry {
     identity: Arc<Identity>,
     /// When the gate was asked. What it looks at besides keys and the token's end only gets truer with time.
-    at: Timestamp,
+    from: Timestamp,
+    /// When the token ends, or before that the first keys grow too old of those that were not so at `from`. Others let
+    /// nobody through then, so what becomes of them is nothing to this token.
+    until: Timestamp,
+}
+
+impl Entry {
+    fn new(identity: Arc<Identity>, ring: &KeyRing, now: Timestamp) -> Self {
+        Self {
+            from: now,
+            until: identity.expires_at.min(ring.same_until(now)),
+            identity,
+        }
+    }
 }
 
 impl Accepted {
@@ -68,10 +79,7 @@ impl Accepted {
             return Ok(identity);
         }
         let identity = judge()?;
-        let entry = Entry {
-            identity: Arc::clone(&identity),
-            at: now,
-        };
+        let entry = Entry::new(Arc::clone(&identity), ring, now);
         self.lock().add(fingerprint, entry, ring);
         Ok(identity)
     }
@@ -89,18 +97,17 @@ impl Known {
         ring: &Arc<KeyRing>,
         now: Timestamp,
     ) -> Option<Arc<Identity>> {
-        if !self.is_of(ring) || now >= self.good_until {
+        if !self.is_of(ring) {
             return None;
         }
-        let Entry { identity, at } = self.by_token.get(fingerprint)?;
-        (*at <= now && now < identity.expires_at).then(|| Arc::clone(identity))
+        let entry = self.by_token.get(fingerprint)?;
+        (entry.from <= now && now < entry.until).then(|| Arc::clone(&entry.identity))
     }
 
     fn add(&mut self, fingerprint: Fingerprint, entry: Entry, ring: &Arc<KeyRing>) {
         if !self.is_of(ring) {
             *self = Self {
                 ring: Arc::downgrade(ring),
-                good_until: ring.good_until(),
                 ..Self::default()
             };
         }

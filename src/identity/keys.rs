@@ -312,10 +312,10 @@ impl KeyRing {
         Self(sets)
     }
 
-    /// Up to when all keys that it has can be gone by.
-    pub(super) fn good_until(&self) -> Timestamp {
+    /// Up to when the same keys are too old as at `now`.
+    pub(super) fn same_until(&self, now: Timestamp) -> Timestamp {
         let each = self.0.iter().flatten().map(|held| held.good_until);
-        each.min().unwrap_or_default()
+        each.filter(|until| *until > now).min().unwrap_or(now)
     }
 
     /// Whether every source has keys that are not too old.

@@ -13,48 +13,62 @@ fn identity(oid: u32, role: usize) -> Arc<Identity> {
 }
 
 fn entry(oid: u32, role: usize) -> Entry {
-    Entry {
-        identity: identity(oid, role),
-        at: Timestamp::from_secs(50),
-    }
+    Entry::new(
+        identity(oid, role),
+        &ring_until(&[1000]),
+        Timestamp::from_secs(50),
+    )
 }
 
 fn print(n: u32) -> Fingerprint {
     fingerprint(&n.to_le_bytes(), None)
 }
 
-/// A ring with one key that can be gone by up to then.
-fn ring_until(secs: u64) -> Arc<KeyRing> {
+/// A ring of sources whose keys can be gone by up to then, and of one without keys.
+fn ring_until(ends: &[u64]) -> Arc<KeyRing> {
     let mut modulus = vec![0x80; 256];
     modulus.push(1);
     let key = serde_json::json!({
         "kty": "RSA", "kid": "k", "e": "AQAB", "n": URL_SAFE_NO_PAD.encode(modulus),
     });
     let document = serde_json::json!({ "keys": [key] }).to_string();
-    let held = HeldKeys {
-        keys: KeySet::parse(document.as_bytes()).unwrap(),
-        fetched_at: Timestamp::default(),
-        good_until: Timestamp::from_secs(secs),
-        cloud: None,
-        issuer: None,
-    };
-    Arc::new(KeyRing::empty(2).with(1, held))
+    let mut ring = KeyRing::empty(ends.len() + 1);
+    for (source, secs) in ends.iter().enumerate() {
+        let held = HeldKeys {
+            keys: KeySet::parse(document.as_bytes()).unwrap(),
+            fetched_at: Timestamp::default(),
+            good_until: Timestamp::from_secs(*secs),
+            cloud: None,
+            issuer: None,
+        };
+        ring = ring.with(source, held);
+    }
+    Arc::new(ring)
 }
 
 #[test]
 fn what_is_remembered_is_so_between_its_acceptance_and_the_first_end_of_token_and_keys() {
     for (keys_end, wanted) in [
-        (1000, [false, true, true, false]),
-        (80, [false, true, false, false]),
+        (&[1000][..], [false, true, true, false]),
+        (&[80], [false, true, false, false]),
+        (&[1000, 80], [false, true, false, false]),
+        // An issuer that was out of reach for too long before says nothing about tokens of others.
+        (&[1000, 50], [false, true, true, false]),
+        (&[50], [false; 4]),
     ] {
         let (mut known, ring) = (Known::default(), ring_until(keys_end));
-        known.add(print(1), entry(1, 1), &ring);
+        let entry = Entry::new(identity(1, 1), &ring, Timestamp::from_secs(50));
+        known.add(print(1), entry, &ring);
         let at = |secs| {
             known
                 .get(&print(1), &ring, Timestamp::from_secs(secs))
                 .is_some()
         };
-        assert_eq!([49, 50, 99, 100].map(at), wanted, "keys end at {keys_end}");
+        assert_eq!(
+            [49, 50, 99, 100].map(at),
+            wanted,
+            "keys end at {keys_end:?}"
+        );
         assert!(
             known
                 .get(&print(2), &ring, Timestamp::from_secs(60))
@@ -66,7 +80,7 @@ fn what_is_remembered_is_so_between_its_acceptance_and_the_first_end_of_token_an
 #[test]
 fn other_keys_know_nothing_of_it_and_it_is_forgotten_with_the_next_that_they_let_through() {
     let now = Timestamp::from_secs(60);
-    let (mut known, ring, other) = (Known::default(), ring_until(1000), ring_until(1000));
+    let (mut known, ring, other) = (Known::default(), ring_until(&[1000]), ring_until(&[1000]));
     assert!(known.get(&print(1), &ring, now).is_none());
     known.add(print(1), entry(1, 1), &ring);
     assert!(known.get(&print(1), &other, now).is_none());
@@ -80,7 +94,7 @@ fn other_keys_know_nothing_of_it_and_it_is_forgotten_with_the_next_that_they_let
 
 #[test]
 fn the_oldest_go_before_it_holds_more_than_it_may_and_the_sum_stays_true() {
-    let (mut known, ring) = (Known::default(), ring_until(1000));
+    let (mut known, ring) = (Known::default(), ring_until(&[1000]));
     let now = Timestamp::from_secs(60);
     for oid in 0..1000 {
         known.add(print(oid), entry(oid, 20_000), &ring);

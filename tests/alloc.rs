@@ -1,5 +1,6 @@
 //! In steady state a message costs no allocation: counted, not argued. The session is driven as the server's lanes do it:
-//! one buffer a direction, judged in place, written as slices of it.
+//! one buffer a direction, judged in place, written as slices of it. And what is remembered of tokens holds no more bytes
+//! than it may.
 #![allow(
     unsafe_code,
     reason = "a global allocator cannot be written without it; nothing of this file ships"
@@ -16,15 +17,22 @@ use std::hint::black_box;
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use natsentry::demo::idp::forge::{Change, Forge, Listener, Row};
+use natsentry::demo::idp::{Directory, Form};
+use natsentry::identity::{
+    Accept, Accepted, Cloud, Entra, Expectations, GroupForm, HeldKeys, KeyRing, KeySet,
+};
 use natsentry::session::{Limits, Outbox, Session};
+use natsentry::time::Timestamp;
 use serde_json::{Value, json};
 use support::START;
 
-/// Counts what each thread asks for.
+/// Counts what each thread asks for, and holds.
 struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
 fn count() {
@@ -32,29 +40,48 @@ fn count() {
     let _ = ALLOCATIONS.try_with(|count| count.set(count.get().wrapping_add(1)));
 }
 
+fn hold(taken: usize, given: usize) {
+    let change = |held: &Cell<usize>| held.set(held.get().wrapping_add(taken).wrapping_sub(given));
+    let _ = HELD.try_with(change);
+}
+
+/// What mimalloc, the program's allocator, takes for a block: there are four sizes from one power of two to the next.
+fn block(size: usize) -> usize {
+    let step = match size {
+        0..=8 => 8,
+        9..=64 => 16,
+        _ => size.next_power_of_two() / 8,
+    };
+    size.next_multiple_of(step)
+}
+
 // SAFETY: every call is handed to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
+        hold(block(layout.size()), 0);
         // SAFETY: the caller's promises are the ones that `System` asks for.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count();
+        hold(block(layout.size()), 0);
         // SAFETY: as above.
         unsafe { System.alloc_zeroed(layout) }
     }
 
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count();
+        hold(block(size), block(layout.size()));
         // SAFETY: as above.
-        unsafe { System.realloc(block, layout, size) }
+        unsafe { System.realloc(at, layout, size) }
     }
 
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        hold(0, block(layout.size()));
         // SAFETY: as above.
-        unsafe { System.dealloc(block, layout) }
+        unsafe { System.dealloc(at, layout) }
     }
 }
 
@@ -280,4 +307,90 @@ fn a_delivery_that_is_kept_back_takes_none() {
     let taken = allocations(|| lane.pass(&mut session, stream.as_bytes()));
     assert_eq!(session.traffic().filtered, 2 * MESSAGES as u64);
     assert_eq!((taken, lane.written), (0, 0));
+}
+
+const BASE: &str = "http://127.0.0.1:9333";
+const NOW: Timestamp = Timestamp::from_secs(1_795_452_000);
+
+/// A table that takes two claims over for templates, and the keys of its one source.
+fn gate(forge: &Forge, until: u64) -> (Expectations, Arc<KeyRing>) {
+    let directory = Directory::default();
+    let mut table = Expectations::entra(&Entra {
+        cloud: Cloud::custom(BASE),
+        tenants: vec![directory.tid.as_str().into()],
+        audiences: vec![directory.api.as_str().into()],
+        accept: Accept::ALL,
+        v1_tokens: false,
+        required_scope: None,
+        keys_app_id: None,
+        groups: GroupForm::Ids,
+    })
+    .unwrap();
+    table.set_template_claims(vec!["site".into(), "line".into()]);
+    let held = HeldKeys {
+        keys: KeySet::parse(&forge.key_document(Form::V2)).unwrap(),
+        fetched_at: NOW,
+        good_until: Timestamp::from_secs(NOW.as_secs() + until),
+        cloud: None,
+        issuer: None,
+    };
+    (table, Arc::new(KeyRing::empty(1).with(0, held)))
+}
+
+fn token(forge: &Forge, claims: &Value) -> Vec<u8> {
+    let claims = Change {
+        set: claims.as_object().unwrap().clone(),
+        ..Change::default()
+    };
+    let row = Row {
+        row: "remembered".into(),
+        what: String::new(),
+        base: "v2-user".into(),
+        header: Change::default(),
+        claims,
+        key: None,
+        sign: None,
+        wire: Vec::new(),
+        issuer: None,
+        listener: Listener::default(),
+        verdict: "accept".into(),
+        code: None,
+        policy: None,
+        groups: None,
+    };
+    forge.token(&row, NOW).unwrap()
+}
+
+/// Tokens with little in them weigh by what is around it: the places that they take, the node that holds two claims. One token
+/// with many certificates is many.
+#[test]
+fn what_is_remembered_of_tokens_holds_no_more_than_8_mib_and_goes_with_the_keys() {
+    const MOST: usize = 8 * 1024 * 1024;
+    let forge = Forge::new(BASE, Directory::default()).unwrap();
+    let roles: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
+    for (claims, times) in [
+        (json!({"site": "s", "line": "1"}), 8_000),
+        (json!({"roles": roles}), 500),
+    ] {
+        let token = token(&forge, &claims);
+        let ((table, ring), (_, fresh)) = (gate(&forge, 100), gate(&forge, 200));
+        let accepted = Accepted::default();
+        let validate = |certificate: &str, ring| {
+            accepted
+                .validate(&token, Some(certificate), ring, &table, NOW)
+                .map(drop)
+                .unwrap();
+        };
+        let before = HELD.get();
+        let held = || HELD.get().wrapping_sub(before);
+        let mut most = 0;
+        for n in 0..times {
+            validate(&n.to_string(), &ring);
+            most = most.max(held());
+        }
+        assert!((MOST / 4 * 3..=MOST).contains(&most), "{most}");
+        assert!(held() > MOST / 4 * 3, "fewer than it takes");
+        validate("one more", &fresh);
+        assert!(held() < 64 * 1024, "{}", held());
+    }
 }

@@ -34,9 +34,10 @@ pub(super) async fn greeted(
     mut slot: Slot,
 ) -> Option<(Box<Live>, Handshake)> {
     let accepted_at = clock::now();
-    let deadline = Instant::now() + shared.limits.handshake;
     let open = shared.metrics.connection_open();
     let handshake = shared.handshakes.begin();
+    let grace = handshake.grace(shared.limits.handshake);
+    let deadline = Instant::now() + shared.limits.handshake + grace;
     let announced = shared.listen.proxy_protocol.as_ref();
     let header = proxy_header::client_address(&mut tcp, peer, announced);
     let Some(header) = unless_evicted(&handshake, timeout_at(deadline, header)).await else {
@@ -55,7 +56,7 @@ pub(super) async fn greeted(
     let address = address.or_else(|| tcp.local_addr().ok())?;
     let entry = shared.sessions.enter(peer);
     let tls = shared.listen.tls.as_ref();
-    let session = Box::new(Session::new(Opening {
+    let mut session = Box::new(Session::new(Opening {
         id: entry.handle.id,
         client: peer,
         listener: Listener {
@@ -68,6 +69,7 @@ pub(super) async fn greeted(
         greeting: shared.greeting(),
         accepted_at,
     }));
+    session.handle_grace(grace);
     let connection = Connection {
         shared,
         entry,

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -61,6 +62,7 @@ impl Handshakes {
     /// Enters a connection just accepted; where there are too many, the oldest has to go. It leaves when it is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> Handshake {
         let mut waiting = self.lock();
+        let in_crowd = waiting.by_number.len() >= CROWD;
         while waiting.by_number.len() >= self.max && waiting.evict_oldest() {}
         let number = waiting.next;
         waiting.next = number.wrapping_add(1);
@@ -69,6 +71,7 @@ impl Handshakes {
         Handshake {
             all: Arc::clone(self),
             number,
+            in_crowd,
             evicted,
         }
     }
@@ -94,10 +97,25 @@ impl Handshakes {
 pub(super) struct Handshake {
     all: Arc<Handshakes>,
     number: u64,
+    /// Many waited already when it came.
+    in_crowd: bool,
     evicted: Arc<Notify>,
 }
 
 impl Handshake {
+    /// How much longer than `limit` this one may take. Nothing, but for crowds: those who came together would be thrown out
+    /// together, and come back together, and sessions would wait behind them each time. So in a crowd each gets another
+    /// part of half of the time.
+    pub(super) fn grace(&self, limit: Duration) -> Duration {
+        if !self.in_crowd {
+            return Duration::ZERO;
+        }
+        // Multiples of the golden ratio, modulo one, lie evenly in any stretch of numbers.
+        let part = u32::try_from(self.number & u64::from(u32::MAX)).unwrap_or_default();
+        let part = f64::from(part.wrapping_mul(0x9e37_79b9)) / f64::from(u32::MAX);
+        (limit / 2).mul_f64(part)
+    }
+
     /// Completes when this connection has to go.
     pub(super) async fn evicted(&self) {
         self.evicted.notified().await;
@@ -124,6 +142,9 @@ impl Drop for Handshake {
     }
 }
 
+/// As many that wait are a crowd.
+const CROWD: usize = 256;
+
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
@@ -148,6 +169,28 @@ mod tests {
         assert!(is_evicted(&third) && !is_evicted(&fourth));
         drop(fourth);
         assert!(!all.evict());
+    }
+
+    #[test]
+    fn a_crowd_that_comes_together_does_not_end_together() {
+        let all = Handshakes::new(10_000, 2);
+        let limit = Duration::from_secs(5);
+        let first: Vec<_> = (0..CROWD).map(|_| all.begin()).collect();
+        assert!(first.iter().all(|one| one.grace(limit).is_zero()));
+        let crowd: Vec<_> = (0..4000).map(|_| all.begin()).collect();
+        let mut tenths = [0_u32; 25];
+        for one in &crowd {
+            let grace = one.grace(limit);
+            assert!(grace <= limit / 2, "{grace:?}");
+            let tenth = usize::try_from(grace.as_millis() / 100).unwrap();
+            tenths[tenth.min(24)] += 1;
+        }
+        assert!(
+            tenths.iter().all(|count| (150..170).contains(count)),
+            "{tenths:?}"
+        );
+        drop((first, crowd));
+        assert!(all.begin().grace(limit).is_zero());
     }
 
     #[test]

@@ -1,10 +1,23 @@
 //! How a session ends: its lease, the notice before the end, and the one place where it is closed.
 
+use std::time::Duration;
+
 use super::timers::Timer;
-use super::{Blame, CloseReason, Closed, EventKind, Farewell, Phase, Refusal, Session};
+use super::{Blame, CloseReason, Closed, EventKind, Farewell, Opening, Phase, Refusal, Session};
 use crate::time::Timestamp;
 
 impl Session {
+    /// Gives the client this much more than `limits.handshake`. To be said before its first word.
+    pub fn handle_grace(&mut self, grace: Duration) {
+        let Opening {
+            accepted_at,
+            limits,
+            ..
+        } = &self.opening;
+        let until = accepted_at.plus(limits.handshake).plus(grace);
+        self.timers.set(Timer::Handshake, until);
+    }
+
     /// Lets timers that are due take effect.
     pub fn handle_time(&mut self, now: Timestamp) {
         while self.close_reason().is_none()

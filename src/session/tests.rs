@@ -68,8 +68,8 @@ pub(super) fn admission(policy: &Value, roles: &[&str], requested_role: Option<&
 const CONNECT: &[u8] = b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\
     \"no_responders\":true,\"protocol\":1,\"lang\":\"t\",\"auth_token\":\"x\"}\r\n";
 
-pub(super) fn serving(admission: Admission) -> Session {
-    let mut session = Session::new(Opening {
+fn accepted() -> Session {
+    Session::new(Opening {
         id: SessionId(1),
         client: client(),
         listener: Listener {
@@ -81,12 +81,31 @@ pub(super) fn serving(admission: Admission) -> Session {
         limits: Arc::new(Limits::default()),
         greeting: Arc::new(ServerInfo::unknown()),
         accepted_at: NOW,
-    });
+    })
+}
+
+pub(super) fn serving(admission: Admission) -> Session {
+    let mut session = accepted();
     session.handle_client(CONNECT, 0, NOW);
     assert!(matches!(session.poll_need(), Some(Need::Admission(_))));
     session.handle_admitted(admission, NOW);
     assert!(session.poll_event(NOW).is_some(), "connected");
     session
+}
+
+#[test]
+fn a_client_has_the_time_of_the_limit_and_its_grace_for_connect() {
+    let after = |millis| NOW.plus(std::time::Duration::from_millis(millis));
+    for (grace, last) in [(0, 4_999), (1_234, 6_233)] {
+        let mut session = accepted();
+        session.handle_grace(std::time::Duration::from_millis(grace));
+        assert_eq!(session.poll_timeout(), Some(after(last + 1)));
+        session.handle_time(after(last));
+        assert_eq!(session.close_reason(), None);
+        session.handle_time(after(last + 1));
+        let reason = CloseReason::AuthenticationTimeout;
+        assert_eq!(session.close_reason(), Some(reason));
+    }
 }
 
 fn taken_from(outbox: &mut Outbox, input: &[u8]) -> String {

@@ -96,13 +96,14 @@ pub(super) fn serving(admission: Admission) -> Session {
 #[test]
 fn a_client_has_the_time_of_the_limit_and_its_grace_for_connect() {
     let after = |millis| NOW.plus(std::time::Duration::from_millis(millis));
-    for (grace, last) in [(0, 4_999), (1_234, 6_233)] {
-        let mut session = accepted();
+    let limit = u64::try_from(Limits::default().handshake.as_millis()).unwrap();
+    for grace in [0, 1_234] {
+        let (mut session, end) = (accepted(), limit + grace);
         session.handle_grace(std::time::Duration::from_millis(grace));
-        assert_eq!(session.poll_timeout(), Some(after(last + 1)));
-        session.handle_time(after(last));
+        assert_eq!(session.poll_timeout(), Some(after(end)));
+        session.handle_time(after(end - 1));
         assert_eq!(session.close_reason(), None);
-        session.handle_time(after(last + 1));
+        session.handle_time(after(end));
         let reason = CloseReason::AuthenticationTimeout;
         assert_eq!(session.close_reason(), Some(reason));
     }

@@ -61,8 +61,8 @@ pub struct ClientOptions {
     pub headers: bool,
     /// Wants a 503 where nobody answers.
     pub no_responders: bool,
-    /// 1 when later INFOs are understood.
-    pub protocol: i64,
+    /// 1 when later INFOs are understood, else 0.
+    pub protocol: u8,
     /// Client library, clipped to 32 bytes.
     pub lang: Box<str>,
     /// Its version, clipped to 32 bytes.
@@ -78,7 +78,7 @@ impl ClientOptions {
             echo: connect.echo,
             headers: connect.headers,
             no_responders: connect.no_responders,
-            protocol: connect.protocol,
+            protocol: u8::from(connect.protocol >= 1),
             lang: clip_text(&connect.lang, 32).into(),
             version: clip_text(&connect.version, 32).into(),
             name: clip_text(&connect.name, 128).into(),

@@ -234,7 +234,7 @@ impl Session {
             echo: self.options.echo,
             headers: self.options.headers,
             no_responders: self.options.no_responders,
-            protocol: self.options.protocol,
+            protocol: self.options.protocol.into(),
             lang: self.options.lang.to_string(),
             version: self.options.version.to_string(),
             name: self.options.name.to_string(),

@@ -170,7 +170,7 @@ impl Session {
 
     fn refused(&mut self, code: &'static str, sentence: Box<str>) {
         let library = self.library();
-        self.events.push(EventKind::Refused {
+        self.events.push_back(EventKind::Refused {
             code,
             sentence,
             library,
@@ -195,7 +195,7 @@ impl Session {
     pub fn handle_postponed(&mut self, why: Refusal, now: Timestamp) {
         if matches!(self.phase, Phase::Admitting | Phase::Readmitting) {
             let library = self.library();
-            self.events.push(EventKind::Postponed {
+            self.events.push_back(EventKind::Postponed {
                 code: why.code,
                 sentence: why.sentence,
                 library,
@@ -227,7 +227,7 @@ impl Session {
         let payload_max = admission.info.payload_max().min(bounds.payload);
         let info_waits =
             admission.info.connect_info || self.greeting_differs(&admission, payload_max);
-        self.events.push(EventKind::Connected(Connected {
+        self.events.push_back(EventKind::Connected(Connected {
             roles: admission.roles,
             upstream: Arc::clone(&admission.upstream),
             server: admission.server,

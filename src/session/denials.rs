@@ -100,7 +100,7 @@ impl Session {
         observed: bool,
     ) {
         self.traffic.denied = self.traffic.denied.saturating_add(u64::from(!observed));
-        self.events.push(EventKind::Denied(Denied {
+        self.events.push_back(EventKind::Denied(Denied {
             operation,
             subject: event::clip(subject),
             reply: reply.map(event::clip),

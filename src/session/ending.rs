@@ -72,7 +72,7 @@ impl Session {
     /// nothing more passes in either direction.
     pub fn handle_revocation(&mut self, why: Refusal, now: Timestamp) {
         if self.close_reason().is_none() {
-            self.events.push(EventKind::Revoked {
+            self.events.push_back(EventKind::Revoked {
                 code: why.code,
                 sentence: why.sentence,
             });
@@ -163,7 +163,7 @@ impl Session {
             self.to_upstream.discard();
         }
         let duration = now.since(self.opening.accepted_at);
-        self.events.push(EventKind::Closed(Closed {
+        self.events.push_back(EventKind::Closed(Closed {
             reason,
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
             traffic: self.traffic,

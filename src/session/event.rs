@@ -1,7 +1,6 @@
 //! Every fact worth counting or auditing. Metrics and audit read the same stream, so a count and an audit line can
 //! never disagree.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -27,33 +26,6 @@ pub struct Event {
     pub identity: Option<Arc<Identity>>,
     /// What happened.
     pub kind: EventKind,
-}
-
-/// Facts that wait to be taken out, in order. They are rare and large: there is no queue while there are none.
-#[derive(Debug, Default)]
-#[expect(
-    clippy::box_collection,
-    reason = "most of the time there is none, and an idle session is to be small"
-)]
-pub(super) struct Facts(Option<Box<VecDeque<EventKind>>>);
-
-impl Facts {
-    pub(super) fn push(&mut self, fact: EventKind) {
-        self.0.get_or_insert_default().push_back(fact);
-    }
-
-    pub(super) fn pop(&mut self) -> Option<EventKind> {
-        let facts = self.0.as_mut()?;
-        let first = facts.pop_front();
-        if facts.is_empty() {
-            self.0 = None;
-        }
-        first
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |facts| facts.len())
-    }
 }
 
 /// The kinds of fact.

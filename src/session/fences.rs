@@ -49,7 +49,9 @@ pub(super) struct Fences {
     sent: u64,
     answered: u64,
     /// Sids given up since the last PING.
-    uncovered: usize,
+    uncovered: u32,
+    /// How many stand: asked for each operation of a client.
+    count: u32,
     /// What is under way; none while nothing is, as in most sessions and in every idle one.
     under_way: Option<Box<UnderWay>>,
 }
@@ -78,7 +80,7 @@ struct Leaving {
 }
 
 /// Sids given up in a row after which upstream is asked whether it knows: clients that flush ask by themselves.
-const UNCOVERED_MAX: usize = 32;
+const UNCOVERED_MAX: u32 = 32;
 
 /// Bytes of sids given up that are remembered. What is under way on one beyond is not delivered.
 const LEAVING_BYTES_MAX: usize = 64 * 1024;
@@ -164,6 +166,7 @@ impl Fences {
 
     fn put(&mut self, sids: Vec<Box<[u8]>>, change: Option<u64>) {
         self.count_ping();
+        self.count = self.count.saturating_add(1);
         let pongs_before = std::mem::take(&mut self.pings);
         let under_way = self.under_way.get_or_insert_default();
         for sid in &sids {
@@ -201,9 +204,8 @@ impl Fences {
 
     /// How many stand.
     #[inline]
-    pub(super) fn count(&self) -> usize {
-        let under_way = self.under_way.as_ref();
-        under_way.map_or(0, |under_way| under_way.waiting.len())
+    pub(super) const fn count(&self) -> u32 {
+        self.count
     }
 
     /// Changes of policy so far, for a subscription to remember when it is made.
@@ -213,8 +215,8 @@ impl Fences {
 
     /// Whether any fence stands; where none does, the other questions need not be asked.
     #[inline]
-    pub(super) fn stand(&self) -> bool {
-        self.count() > 0
+    pub(super) const fn stand(&self) -> bool {
+        self.count > 0
     }
 
     /// Whether nothing may be delivered on `sid`, of which the subscription was made after so many changes of policy; none
@@ -251,6 +253,9 @@ impl Fences {
             self.pings = self.pings.saturating_sub(1);
             Pong::Clients
         });
+        if pong == Pong::Ours {
+            self.count = self.count.saturating_sub(1);
+        }
         if under_way.is_over() {
             self.under_way = None;
         }

@@ -40,6 +40,7 @@ mod upstream;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -54,7 +55,6 @@ use crate::policy::Judge;
 use crate::time::Timestamp;
 use crate::wire::{ClientInfo, Listener, ServerInfo};
 use again::Again;
-use event::Facts;
 use fences::Fences;
 use rate::Budget;
 use subs::Subscriptions;
@@ -65,7 +65,7 @@ use timers::{Timer, Timers};
 const FACTS_MAX: usize = 64;
 
 /// Subscriptions taken away that upstream may not have confirmed yet before the client's bytes have to wait.
-const FENCES_MAX: usize = 1024;
+const FENCES_MAX: u32 = 1024;
 
 /// What is known of a client when its connection is accepted.
 #[derive(Clone, Debug)]
@@ -137,7 +137,7 @@ pub struct Session {
     timers: Timers,
     /// One at a time: nothing more is handled before it is answered.
     need: Option<Need>,
-    events: Facts,
+    events: VecDeque<EventKind>,
     /// Answers to the operation whose payload is under way; said when the payload has ended.
     deferred: Vec<u8>,
     options: ClientOptions,
@@ -227,7 +227,7 @@ impl Session {
             to_upstream: Outbox::default(),
             timers,
             need: None,
-            events: Facts::default(),
+            events: VecDeque::new(),
             deferred: Vec::new(),
             options: ClientOptions::default(),
             verbose: false,
@@ -404,7 +404,11 @@ impl Session {
 
     /// The next fact worth counting or auditing.
     pub fn poll_event(&mut self, now: Timestamp) -> Option<Event> {
-        let kind = self.events.pop()?;
+        let kind = self.events.pop_front()?;
+        if self.events.is_empty() {
+            // Facts are rare, and their queue is large.
+            self.events = VecDeque::new();
+        }
         Some(Event {
             at: now,
             session: self.opening.id,

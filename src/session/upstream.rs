@@ -191,7 +191,7 @@ impl Session {
             return;
         }
         self.denied_deliveries = self.denied_deliveries.saturating_add(1);
-        self.events.push(EventKind::Denied(super::Denied {
+        self.events.push_back(EventKind::Denied(super::Denied {
             operation: Operation::Deliver,
             subject: event::clip(message.subject),
             reply: message.reply.map(event::clip),

@@ -263,8 +263,8 @@ impl Lane {
         enough
     }
 
-    /// Gives the buffer back, or parks a small leftover in one of its size.
-    fn rest(&mut self) {
+    /// Gives the buffer back, or parks a small leftover in one of its size. Only while no span refers to the buffer.
+    pub(super) fn rest(&mut self) {
         let held = self.filled.saturating_sub(self.start);
         if held > PARK_MAX || self.size() <= held {
             return;

@@ -176,6 +176,10 @@ impl Pump {
                 return Poll::Ready(Outcome::Closed(reason));
             }
             if let Some(need) = self.session.poll_need() {
+                // What is needed takes time, and many may wait for it at once: none of them holds a buffer for that.
+                if self.session.to_upstream().is_drained() {
+                    self.from_client.rest();
+                }
                 return Poll::Ready(Outcome::Need(need));
             }
             if !self.told_lame_duck && self.session.upstream_is_lame_duck() {

@@ -1,16 +1,14 @@
 //! Facts as lines of the audit.
 
-use super::record::{
-    AdmittedFields, Bound, BoundFields, EndFields, OperationFields, Record, Shown, Who,
-};
+use super::record::{AdmittedFields, BoundFields, EndFields, OperationFields, Record, Shown, Who};
 use super::sample::{Summary, Whose};
-use crate::session::{Event, EventKind};
+use crate::session::{Connected, Event, EventKind};
 use crate::time::Timestamp;
 
 pub(super) fn event_record<'a>(
     event: &'a Event,
     name: &'static str,
-    bound: Option<&'a Bound>,
+    bound: Option<&'a Connected>,
 ) -> Record<'a> {
     let mut record = Record {
         time: Shown(event.at),
@@ -18,7 +16,7 @@ pub(super) fn event_record<'a>(
         session: Some(event.session.0),
         who: Who::of(event.identity.as_deref()),
         client: Some(Shown(event.client)),
-        bound: bound.map(Bound::fields).unwrap_or_default(),
+        bound: bound.map(BoundFields::of).unwrap_or_default(),
         ..Record::default()
     };
     match &event.kind {

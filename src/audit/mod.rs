@@ -32,13 +32,13 @@ pub use self::chain::{Fault, FaultKind, Link, Verified, verify};
 pub use self::decision::DecisionId;
 use self::decision::Decisions;
 use self::line::{encode, event_record, summary_line};
-use self::record::{Bound, Record, Shown};
+use self::record::{Record, Shown};
 pub use self::sample::Sampling;
 use self::sample::{Sampler, Summary};
 pub use self::sink::FileSettings;
 use self::sink::{AuditFile, Target};
 use self::writer::{Order, Shared};
-use crate::session::{CloseReason, Event, EventKind, SessionId};
+use crate::session::{CloseReason, Connected, Event, EventKind, SessionId};
 
 /// Why the audit cannot begin, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -130,7 +130,7 @@ pub struct Audit {
 /// What lines need to know of sessions that live, and the policy in force.
 #[derive(Default)]
 struct Live {
-    bound: HashMap<SessionId, Bound>,
+    bound: HashMap<SessionId, Arc<Connected>>,
     policy: Option<Arc<str>>,
 }
 
@@ -252,7 +252,7 @@ impl Audit {
         let mut live = self.live();
         let ended = match &event.kind {
             EventKind::Connected(connected) => {
-                live.bound.insert(event.session, Bound::of(connected));
+                live.bound.insert(event.session, Arc::clone(connected));
                 None
             }
             EventKind::Closed(_) => live.bound.remove(&event.session),
@@ -279,7 +279,7 @@ impl Audit {
             return (summary, Some(Vec::new()), decision);
         }
         let bound = ended.as_ref().or_else(|| live.bound.get(&event.session));
-        let mut record = event_record(event, name, bound);
+        let mut record = event_record(event, name, bound.map(|bound| &**bound));
         record.decision = decision.map(Shown);
         record.policy = live.policy.as_deref();
         (summary, Some(encode(&record)), decision)

@@ -104,31 +104,7 @@ impl<'a> Who<'a> {
     }
 }
 
-/// What stays true of a session from its admission to its end; kept so that every line of it stands alone.
-pub(super) struct Bound {
-    roles: Box<[Arc<str>]>,
-    upstream: Arc<str>,
-    library: Box<str>,
-}
-
-impl Bound {
-    pub(super) fn of(connected: &Connected) -> Self {
-        Self {
-            roles: connected.roles.clone().into_boxed_slice(),
-            upstream: Arc::clone(&connected.upstream),
-            library: connected.library.clone(),
-        }
-    }
-
-    pub(super) fn fields(&self) -> BoundFields<'_> {
-        BoundFields {
-            roles: Some(&self.roles),
-            upstream: Some(&self.upstream),
-            library: Some(&self.library),
-        }
-    }
-}
-
+/// What stays true of a session from its admission to its end; in every line of it, so that each stands alone.
 #[derive(Default, Serialize)]
 pub(super) struct BoundFields<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,6 +116,14 @@ pub(super) struct BoundFields<'a> {
 }
 
 impl<'a> BoundFields<'a> {
+    pub(super) fn of(connected: &'a Connected) -> Self {
+        Self {
+            roles: Some(&connected.roles),
+            upstream: Some(&connected.upstream),
+            library: Some(&connected.library),
+        }
+    }
+
     /// A client that named its library and was not admitted.
     pub(super) fn library(library: &'a str) -> Self {
         Self {

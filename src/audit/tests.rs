@@ -9,7 +9,7 @@ use super::sink::rotated;
 use super::*;
 use crate::identity::{Groups, Identity, Kind};
 use crate::policy::DenialReason;
-use crate::session::{Closed, Connected, Denied, Operation, Traffic};
+use crate::session::{Closed, Denied, Operation, Traffic};
 use crate::time::Timestamp;
 
 fn identity() -> Arc<Identity> {
@@ -43,7 +43,7 @@ fn event(millis: u64, kind: EventKind) -> Event {
 }
 
 fn connected() -> EventKind {
-    EventKind::Connected(Connected {
+    EventKind::Connected(Arc::new(Connected {
         roles: vec!["writer".into(), "reader".into()],
         upstream: "plant-a".into(),
         server: "10.0.0.11:4222".into(),
@@ -51,7 +51,7 @@ fn connected() -> EventKind {
         name: "historian".into(),
         ends_at: Timestamp::from_millis(1_795_455_420_000),
         tls: true,
-    })
+    }))
 }
 
 fn denied() -> EventKind {

@@ -270,8 +270,9 @@ impl Connection {
     ) -> Option<Bound> {
         let mut bound = Bound::clone(&*self.entry.handle.bound()?);
         bound.identity = Arc::clone(&admission.identity);
-        bound.connected.roles.clone_from(&admission.roles);
-        bound.connected.ends_at = admission.ends_at;
+        let connected = Arc::make_mut(&mut bound.connected);
+        connected.roles.clone_from(&admission.roles);
+        connected.ends_at = admission.ends_at;
         bound.judged_at = clock::now();
         bound.requested_role = requested_role;
         Some(bound)
@@ -298,7 +299,7 @@ impl Connection {
             };
             let bound = Bound {
                 identity: Arc::clone(identity),
-                connected: connected.clone(),
+                connected: Arc::clone(connected),
                 since: event.at,
                 judged_at: event.at,
                 requested_role,

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::task::AtomicWaker;
 use tokio::sync::mpsc;
 
+use super::to_usize;
 use crate::identity::Identity;
 use crate::policy::Permissions;
 use crate::session::{CloseReason, Connected, Refusal, RoleLimits, SessionId, Traffic};
@@ -58,14 +59,14 @@ pub(super) struct Handle {
     has_ended: AtomicBool,
     bound: Mutex<Option<Arc<Bound>>>,
     traffic: [AtomicU64; 5],
-    subscriptions: AtomicUsize,
+    subscriptions: AtomicU32,
 }
 
 /// What is known of a session once it is admitted.
 #[derive(Clone, Debug)]
 pub(super) struct Bound {
     pub(super) identity: Arc<Identity>,
-    pub(super) connected: Connected,
+    pub(super) connected: Arc<Connected>,
     pub(super) since: Timestamp,
     /// When its token and roles were last accepted from the client.
     pub(super) judged_at: Timestamp,
@@ -139,6 +140,7 @@ impl Handle {
         for (slot, value) in self.traffic.iter().zip(values) {
             slot.store(value, Ordering::Relaxed);
         }
+        let subscriptions = u32::try_from(subscriptions).unwrap_or(u32::MAX);
         self.subscriptions.store(subscriptions, Ordering::Relaxed);
     }
 
@@ -158,7 +160,7 @@ impl Handle {
     }
 
     pub(super) fn subscriptions(&self) -> usize {
-        self.subscriptions.load(Ordering::Relaxed)
+        to_usize(self.subscriptions.load(Ordering::Relaxed))
     }
 }
 
@@ -184,7 +186,7 @@ impl Sessions {
             has_ended: AtomicBool::new(false),
             bound: Mutex::default(),
             traffic: Default::default(),
-            subscriptions: AtomicUsize::new(0),
+            subscriptions: AtomicU32::new(0),
         });
         lock(&self.live).insert(id, Arc::clone(&handle));
         Entry {

@@ -227,15 +227,16 @@ impl Session {
         let payload_max = admission.info.payload_max().min(bounds.payload);
         let info_waits =
             admission.info.connect_info || self.greeting_differs(&admission, payload_max);
-        self.events.push_back(EventKind::Connected(Connected {
-            roles: admission.roles,
-            upstream: Arc::clone(&admission.upstream),
-            server: admission.server,
-            library: self.library(),
-            name: self.options.name.clone(),
-            ends_at: admission.ends_at,
-            tls: self.opening.tls,
-        }));
+        self.events
+            .push_back(EventKind::Connected(Arc::new(Connected {
+                roles: admission.roles,
+                upstream: Arc::clone(&admission.upstream),
+                server: admission.server,
+                library: self.library(),
+                name: self.options.name.clone(),
+                ends_at: admission.ends_at,
+                tls: self.opening.tls,
+            })));
         self.serving = Some(Box::new(Serving {
             identity: admission.identity,
             upstream: admission.upstream,

@@ -32,8 +32,8 @@ pub struct Event {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum EventKind {
-    /// A client was admitted and bound to an upstream connection.
-    Connected(Connected),
+    /// A client was admitted and bound to an upstream connection. Shared by those who remember it until the session ends.
+    Connected(Arc<Connected>),
     /// A token or CONNECT was refused. `code` is one of the closed set of refusal codes (`time.expired`, `authz.norule`),
     /// `sentence` says what to do; neither holds any part of the token's signature.
     Refused {

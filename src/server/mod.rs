@@ -24,6 +24,7 @@ mod process;
 mod proxy_header;
 mod pump;
 mod reload;
+mod scarcity;
 mod secrets;
 mod sessions;
 mod shared;

@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep};
 use super::client_stream::ClientStream;
 use super::lane::Lane;
 use super::memory::{Account, Memory, Share};
+use super::scarcity::Scarcity;
 use super::sessions::{Handle, Order, Term};
 use crate::clock;
 use crate::metrics::{TrafficHandles, add_traffic};
@@ -28,9 +29,6 @@ const TURNS: usize = 16;
 
 /// Bytes read, of both sides, after which the task lets others run: some milliseconds.
 const BYTES_AT_ONCE: usize = 8 * 1024 * 1024;
-
-/// How soon memory is asked for again that was not there.
-const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// How long nothing is to happen before a session gives back what it remembers. Looked at once in that time, so that no
 /// message sets a timer.
@@ -69,12 +67,7 @@ pub(super) struct Pump {
     stirred: bool,
     /// When that is looked at next.
     rest_due: Option<Timestamp>,
-    /// When memory is to be asked for again, or is looked at that the client keeps waiting.
-    memory_due: Option<Timestamp>,
-    /// Since when it keeps much for an operation of which the client still owes the rest.
-    keeps_since: Option<Timestamp>,
-    /// Bytes that the client has brought since then.
-    brought: usize,
+    scarcity: Scarcity,
     handle: Arc<Handle>,
     traffic: Option<TrafficHandles>,
     reported: Traffic,
@@ -111,9 +104,7 @@ impl Pump {
             account: Account::new(Arc::clone(memory)),
             stirred: false,
             rest_due: None,
-            memory_due: None,
-            keeps_since: None,
-            brought: 0,
+            scarcity: Scarcity::default(),
             handle,
             traffic: None,
             reported: Traffic::default(),
@@ -220,46 +211,18 @@ impl Pump {
         }
     }
 
-    /// Notes when memory has to be asked for again, and ends a session that keeps it from others for too long: whose client is
-    /// waited for, and does not bring as much meanwhile as its buffer holds. Whether it did.
+    /// Looks at the memory that it lacks or keeps from others. Whether that ended the session.
     fn look_at_memory(&mut self, now: Timestamp) -> bool {
         let starved = self.from_client.is_starved() || self.from_upstream.is_starved();
         // While upstream takes nothing it is not the client that is waited for.
         let keeps = self.from_client.keeps_memory_waiting() && !self.upstream_blocked;
-        if !keeps {
-            self.keeps_since = None;
-        }
-        if !starved && !keeps {
-            self.memory_due = None;
-            return false;
-        }
+        let kept = keeps.then(|| self.from_client.size());
         let memory = self.account.memory();
-        let mut due = None;
-        if keeps {
-            if self.keeps_since.is_none() {
-                self.brought = 0;
-            }
-            let latest = self.keeps_since.get_or_insert(now).plus(memory.patience());
-            let size = self.from_client.size();
-            if latest > now {
-                due = Some(latest);
-            } else if self.brought < size && !memory.has_room_for(size, Share::ThreeQuarters) {
-                self.session.handle_client_slow(now);
-                return true;
-            } else {
-                self.keeps_since = None;
-                due = Some(now.plus(memory.patience()));
-            }
+        let ends = self.scarcity.look(memory, starved, kept, now);
+        if ends {
+            self.session.handle_client_slow(now);
         }
-        if starved {
-            let asked = self.memory_due.filter(|due| *due > now);
-            due = [due, asked, Some(now.plus(ASK_AGAIN))]
-                .into_iter()
-                .flatten()
-                .min();
-        }
-        self.memory_due = due;
-        false
+        ends
     }
 
     fn take_orders(&mut self, now: Timestamp) {
@@ -312,7 +275,7 @@ impl Pump {
                     }
                     Poll::Ready(Ok(count)) => {
                         self.note_read(count);
-                        self.brought = self.brought.saturating_add(count);
+                        self.scarcity.note_brought(count);
                     }
                     Poll::Ready(Err(_)) => {
                         self.session.handle_client_lost(now);
@@ -441,7 +404,7 @@ impl Pump {
         let due = [
             self.session.poll_timeout(),
             self.rights_until,
-            self.memory_due,
+            self.scarcity.due(),
             self.rest_due,
         ];
         let next = due.into_iter().flatten().min();

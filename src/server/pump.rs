@@ -5,6 +5,7 @@
 //! before is written: back-pressure instead of buffering.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -350,40 +351,28 @@ impl Pump {
         };
         let outbox = self.session.to_upstream();
         let result = self.from_client.poll_flush(outbox, upstream, cx);
-        let blocked = result.is_pending();
-        if blocked && self.from_client.has_taken_a_step() {
-            self.session.handle_upstream_blocked(false, now);
-            self.upstream_blocked = false;
-        }
-        if blocked != self.upstream_blocked {
-            self.upstream_blocked = blocked;
+        let news = news_of(&result, &mut self.from_client, &mut self.upstream_blocked);
+        for blocked in news.into_iter().flatten() {
             self.session.handle_upstream_blocked(blocked, now);
         }
         if let Poll::Ready(Err(_)) = result {
             self.session.handle_upstream_eof(now);
-            return false;
         }
-        !blocked
+        matches!(result, Poll::Ready(Ok(_)))
     }
 
     /// Returns whether everything for the client is written.
     fn flush_client(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
         let outbox = self.session.to_client();
         let result = self.from_upstream.poll_flush(outbox, &mut self.client, cx);
-        let blocked = result.is_pending();
-        if blocked && self.from_upstream.has_taken_a_step() {
-            self.session.handle_client_blocked(false, now);
-            self.client_blocked = false;
-        }
-        if blocked != self.client_blocked {
-            self.client_blocked = blocked;
+        let news = news_of(&result, &mut self.from_upstream, &mut self.client_blocked);
+        for blocked in news.into_iter().flatten() {
             self.session.handle_client_blocked(blocked, now);
         }
         if let Poll::Ready(Err(_)) = result {
             self.session.handle_client_lost(now);
-            return false;
         }
-        !blocked
+        matches!(result, Poll::Ready(Ok(_)))
     }
 
     /// Hands what has passed to the metrics and to the table of sessions.
@@ -463,4 +452,20 @@ impl Pump {
             upstream.filter(|link| !(upstream_is_over && matches!(link, LinkStream::Plain(_))));
         ((!client_is_over).then_some(client), upstream)
     }
+}
+
+/// What a write tells of the one who is to take it, in this order: that it takes bytes, slowly, after it took none; that it
+/// takes none now, or does again.
+fn news_of(
+    written: &Poll<io::Result<()>>,
+    lane: &mut Lane,
+    was_blocked: &mut bool,
+) -> [Option<bool>; 2] {
+    let blocked = written.is_pending();
+    let stepped = blocked && lane.has_taken_a_step();
+    let before = std::mem::replace(was_blocked, blocked) && !stepped;
+    [
+        stepped.then_some(false),
+        (blocked != before).then_some(blocked),
+    ]
 }

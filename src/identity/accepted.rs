@@ -80,7 +80,9 @@ impl Accepted {
         }
         let identity = judge()?;
         let entry = Entry::new(Arc::clone(&identity), ring, now);
-        self.lock().add(fingerprint, entry, ring);
+        let forgotten = self.lock().add(fingerprint, entry, ring);
+        // Thousands, perhaps: others need not wait until they are freed.
+        drop(forgotten);
         Ok(identity)
     }
 
@@ -104,13 +106,13 @@ impl Known {
         (entry.from <= now && now < entry.until).then(|| Arc::clone(&entry.identity))
     }
 
-    fn add(&mut self, fingerprint: Fingerprint, entry: Entry, ring: &Arc<KeyRing>) {
-        if !self.is_of(ring) {
-            *self = Self {
-                ring: Arc::downgrade(ring),
-                ..Self::default()
-            };
-        }
+    /// Gives what was known under other keys, which is forgotten with it.
+    fn add(&mut self, fingerprint: Fingerprint, entry: Entry, ring: &Arc<KeyRing>) -> Option<Self> {
+        let anew = || Self {
+            ring: Arc::downgrade(ring),
+            ..Self::default()
+        };
+        let forgotten = (!self.is_of(ring)).then(|| std::mem::replace(self, anew()));
         self.weight = self.weight.saturating_add(weight(&entry.identity));
         match self.by_token.insert(fingerprint, entry) {
             Some(before) => self.weight = self.weight.saturating_sub(weight(&before.identity)),
@@ -123,6 +125,7 @@ impl Known {
             let gone = gone.map_or(0, |entry| weight(&entry.identity));
             self.weight = self.weight.saturating_sub(gone);
         }
+        forgotten
     }
 
     fn is_of(&self, ring: &Arc<KeyRing>) -> bool {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use criterion::measurement::{Measurement, ValueFormatter};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use natsentry::demo::idp::forge::{Change, Forge, Listener, Row};
+use natsentry::demo::idp::forge::{Forge, Row};
 use natsentry::demo::idp::{Directory, Form};
 use natsentry::identity::{
     Accept, Accepted, Cloud, Entra, Expectations, GroupForm, HeldKeys, KeyRing, KeySet, validate,
@@ -87,25 +87,9 @@ impl ValueFormatter for Microseconds {
 }
 
 fn token(forge: &Forge, groups: usize) -> Vec<u8> {
-    let mut claims = Change::default();
     let guids = serde_json::json!({ "$guids": groups });
-    claims.set.insert("groups".into(), guids);
-    let row = Row {
-        row: "bench".into(),
-        what: String::new(),
-        base: "v2-user".into(),
-        header: Change::default(),
-        claims,
-        key: None,
-        sign: None,
-        wire: Vec::new(),
-        issuer: None,
-        listener: Listener::default(),
-        verdict: "accept".into(),
-        code: None,
-        policy: None,
-        groups: None,
-    };
+    let claims = [("groups".to_owned(), guids)].into_iter().collect();
+    let row = Row::of_user("bench", claims);
     forge.token(&row, NOW).unwrap()
 }
 

@@ -17,7 +17,7 @@ use std::hint::black_box;
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use natsentry::demo::idp::forge::{Change, Forge, Listener, Row};
+use natsentry::demo::idp::forge::{Forge, Row};
 use natsentry::demo::idp::{Directory, Form};
 use natsentry::identity::{
     Accept, Accepted, Cloud, Entra, Expectations, GroupForm, HeldKeys, KeyRing, KeySet,
@@ -338,26 +338,7 @@ fn gate(forge: &Forge, until: u64) -> (Expectations, Arc<KeyRing>) {
 }
 
 fn token(forge: &Forge, claims: &Value) -> Vec<u8> {
-    let claims = Change {
-        set: claims.as_object().unwrap().clone(),
-        ..Change::default()
-    };
-    let row = Row {
-        row: "remembered".into(),
-        what: String::new(),
-        base: "v2-user".into(),
-        header: Change::default(),
-        claims,
-        key: None,
-        sign: None,
-        wire: Vec::new(),
-        issuer: None,
-        listener: Listener::default(),
-        verdict: "accept".into(),
-        code: None,
-        policy: None,
-        groups: None,
-    };
+    let row = Row::of_user("remembered", claims.as_object().unwrap().clone());
     forge.token(&row, NOW).unwrap()
 }
 

@@ -82,6 +82,32 @@ pub struct Row {
     pub groups: Option<String>,
 }
 
+impl Row {
+    /// The ordinary token of a user (`v2-user`), with these claims besides, which the gate must accept.
+    #[must_use]
+    pub fn of_user(row: &str, claims: Map<String, Value>) -> Self {
+        Self {
+            row: row.into(),
+            what: String::new(),
+            base: "v2-user".into(),
+            header: Change::default(),
+            claims: Change {
+                set: claims,
+                ..Change::default()
+            },
+            key: None,
+            sign: None,
+            wire: Vec::new(),
+            issuer: None,
+            listener: Listener::default(),
+            verdict: "accept".into(),
+            code: None,
+            policy: None,
+            groups: None,
+        }
+    }
+}
+
 /// What is done to a JSON object, first as a value and then as text.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

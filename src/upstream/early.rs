@@ -13,8 +13,9 @@ use super::dial::{Dial, Dialled, Purpose};
 use super::documents::Info;
 use super::error::{DialError, Step};
 use super::handshake::{Fault, Greeting, Lines};
+use super::socket::{Expected, begin_with, was_connected};
 use super::stream::LinkStream;
-use super::transport::{Expected, Opened, begin_with, was_connected};
+use super::transport::Opened;
 
 /// How a server greeted last, while that is to be relied upon.
 #[derive(Default)]

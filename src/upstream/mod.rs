@@ -27,6 +27,7 @@ mod pace;
 mod probe;
 mod proxy_header;
 mod servers;
+mod socket;
 mod stream;
 mod template;
 mod transport;

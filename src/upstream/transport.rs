@@ -2,15 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustix::io::Errno;
 use rustls_pki_types::ServerName;
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::io::{AsyncRead, AsyncWriteExt, Interest, ReadBuf};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
@@ -21,6 +17,7 @@ use super::error::{DialError, Step};
 use super::handshake::{Fault, Greeting, Lines};
 use super::proxy_header::{proxy_v2, proxy_v2_local};
 use super::servers::{Server, Style};
+use super::socket::{Expected, begin, connected, was_connected};
 use super::stream::LinkStream;
 
 /// Which comes first on a TLS connection.
@@ -322,81 +319,6 @@ pub(super) enum OpenError {
 impl From<DialError> for OpenError {
     fn from(error: DialError) -> Self {
         Self::Dial(error)
-    }
-}
-
-/// A connection that is under way, with its options set: small writes go out at once; a peer that vanished without a word is
-/// noticed within two minutes.
-fn begin(address: SocketAddr) -> io::Result<TcpStream> {
-    TcpStream::from_std(begun(address)?.into())
-}
-
-/// The same with the first bytes sent, as many as go before it is there; on loopback, that is all of them.
-pub(super) fn begin_with(address: SocketAddr, bytes: &[u8]) -> io::Result<(TcpStream, usize)> {
-    let socket = begun(address)?;
-    let sent = match socket.send(bytes) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-        sent => sent?,
-    };
-    Ok((TcpStream::from_std(socket.into())?, sent))
-}
-
-fn begun(address: SocketAddr) -> io::Result<Socket> {
-    let kind = Type::STREAM.nonblocking();
-    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
-    socket.set_tcp_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(15));
-    socket.set_tcp_keepalive(&keepalive)?;
-    match socket.connect(&address.into()) {
-        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
-        _ => Ok(socket),
-    }
-}
-
-/// A connection that is there.
-async fn connected(address: SocketAddr) -> io::Result<TcpStream> {
-    let tcp = begin(address)?;
-    tcp.writable().await?;
-    match tcp.take_error()? {
-        Some(error) => Err(error),
-        None => Ok(tcp),
-    }
-}
-
-/// Whether a read failed with what only comes of a connection that was there (connect(2), tcp(7)).
-pub(super) fn was_connected(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(
-        error.kind(),
-        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
-    )
-}
-
-/// A connection that may still be under way, and notes when it is there: a dial whose time is over says what it waited for.
-pub(super) struct Expected<'a> {
-    tcp: &'a mut TcpStream,
-    step: &'a mut Step,
-}
-
-impl<'a> Expected<'a> {
-    pub(super) const fn new(tcp: &'a mut TcpStream, step: &'a mut Step) -> Self {
-        Self { tcp, step }
-    }
-}
-
-impl AsyncRead for Expected<'_> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let Self { tcp, step } = self.get_mut();
-        if **step == Step::Connect && tcp.try_io(Interest::WRITABLE, || Ok(())).is_ok() {
-            **step = Step::Info;
-        }
-        Pin::new(&mut **tcp).poll_read(cx, buffer)
     }
 }
 

@@ -17,7 +17,7 @@
 //! | L0 grammar | [`time`], [`secret`], [`wire`], [`subject`] | bytes in, values out; no clock, no IO, no policy |
 //! | L1 decisions | [`identity`], [`policy`], [`locks`] | values in, verdict out |
 //! | L2 session | [`session`] | sans-IO state machine; time is an input |
-//! | L3 adapters | `clock`, `http`, `tls`, `jwks`, `entra`, `upstream`, `revocation`, `metrics`, `audit` | async; know L0 to L2, never each other but `clock` and `http` |
+//! | L3 adapters | `clock`, `loopback`, `http`, `tls`, `jwks`, `entra`, `upstream`, `revocation`, `metrics`, `audit` | async; know L0 to L2, never each other but `clock`, `loopback` and `http` |
 //! | L4 composition | `config`, `server`, `admin`, `cli`, `demo` | the only place that joins adapters |
 //!
 //! # Words
@@ -60,6 +60,8 @@ pub mod entra;
 pub mod http;
 #[cfg(feature = "shell")]
 pub mod jwks;
+#[cfg(feature = "shell")]
+pub mod loopback;
 #[cfg(feature = "shell")]
 pub mod metrics;
 #[cfg(feature = "shell")]

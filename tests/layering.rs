@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the crate and their layers.
-const LAYERS: [(&str, u8); 22] = [
+const LAYERS: [(&str, u8); 23] = [
     ("secret", 0),
     ("subject", 0),
     ("time", 0),
@@ -25,6 +25,7 @@ const LAYERS: [(&str, u8); 22] = [
     ("entra", 3),
     ("http", 3),
     ("jwks", 3),
+    ("loopback", 3),
     ("metrics", 3),
     ("revocation", 3),
     ("tls", 3),
@@ -37,7 +38,7 @@ const LAYERS: [(&str, u8); 22] = [
 ];
 
 /// Imports inside one layer that are allowed: who, whom, why.
-const SIDEWAYS: [(&str, &str, &str); 20] = [
+const SIDEWAYS: [(&str, &str, &str); 21] = [
     ("wire", "secret", "CONNECT carries a token"),
     ("policy", "identity", "roles bind to identities"),
     ("locks", "identity", "locks select identities"),
@@ -54,6 +55,7 @@ const SIDEWAYS: [(&str, &str, &str); 20] = [
     ("entra", "http", "the one HTTP client"),
     ("tls", "clock", "the one reader of time"),
     ("upstream", "clock", "the one reader of time"),
+    ("upstream", "loopback", "both legs are set alike"),
     (
         "server",
         "config",

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use ::natsentry::demo::servers::NatsServer;
+use ::natsentry::loopback;
 use anyhow::{Context as _, Result};
 use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -48,6 +49,7 @@ pub(crate) fn serve_if_called() -> Result<()> {
 async fn serve(listen: SocketAddr, upstream: SocketAddr) -> Result<()> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
+    loopback::tune(&socket, listen.ip());
     socket.bind(listen)?;
     let listener = socket.listen(BACKLOG).context("listening")?;
     loop {
@@ -69,7 +71,9 @@ async fn serve(listen: SocketAddr, upstream: SocketAddr) -> Result<()> {
 
 /// One session, both directions in one task, until both have ended.
 async fn forward(client: TcpStream, upstream: SocketAddr) -> io::Result<()> {
-    let upstream = TcpStream::connect(upstream).await?;
+    let socket = TcpSocket::new_v4()?;
+    loopback::tune(&socket, upstream.ip());
+    let upstream = socket.connect(upstream).await?;
     client.set_nodelay(true)?;
     upstream.set_nodelay(true)?;
     let (from_client, to_client) = client.into_split();

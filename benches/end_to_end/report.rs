@@ -273,14 +273,17 @@ fn machine() -> String {
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("unknown processor", |(_, model)| model);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let control = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control");
+    let control = control.unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let commit = Command::new("git")
         .args(["rev-parse", "--short", "HEAD"])
         .output();
     let commit = commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     format!(
-        "{model}, {cores} cores, Linux {}, commit {}",
+        "{model}, {cores} cores, Linux {}, congestion control {}, commit {}",
         kernel.trim(),
+        control.trim(),
         commit.unwrap_or_default()
     )
 }

@@ -45,6 +45,7 @@ use crate::admin::{Admin, AdminState};
 use crate::audit::{Act, ActKind};
 use crate::clock;
 use crate::config::Config;
+use crate::loopback;
 use crate::session::CloseReason;
 pub use lookup::{LookedUp, look_up, would_look_up};
 pub use process::run;
@@ -205,6 +206,7 @@ fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
         socket.set_reuseaddr(true)?;
         // Connections inherit it (tcp(7)). Without it, small answers wait for acknowledgements of earlier ones.
         SockRef::from(&socket).set_tcp_nodelay(true)?;
+        loopback::tune(&socket, address.ip());
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
@@ -221,5 +223,18 @@ fn to_usize(count: u32) -> usize {
 fn end_all(shared: &Shared, reason: CloseReason) {
     for handle in shared.sessions.all() {
         handle.order(sessions::Order::End(reason), None);
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_listener_on_loopback_is_not_paced() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let control = SockRef::from(&listener).tcp_congestion().unwrap();
+        assert!(control.starts_with(b"reno\0"));
     }
 }

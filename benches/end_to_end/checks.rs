@@ -10,10 +10,10 @@ use ::natsentry::demo::provision::apt;
 
 use super::figures::Figure;
 use super::kernel::Counters;
-use super::options::{CONTENDERS, Options};
+use super::options::{CONTENDERS, Options, Part};
 use super::plan::{Plan, Work, takes_part};
 use super::refusal::{Refusal, Stage};
-use super::report::show;
+use super::report::{At, show};
 use super::requests::{Incoming, Said, counted_from};
 use super::scenarios::percentile;
 use super::storm::reasons;
@@ -21,7 +21,7 @@ use super::stream::Lines;
 
 type Check = (&'static str, fn() -> Result<()>);
 
-const CHECKS: [Check; 9] = [
+const CHECKS: [Check; 10] = [
     ("the_usual_run_is_five_rounds", the_usual_run_is_five_rounds),
     ("nginx_is_wherever_haproxy_is", nginx_is_wherever_haproxy_is),
     (
@@ -46,6 +46,7 @@ const CHECKS: [Check; 9] = [
     ),
     ("figures_have_three_digits", figures_have_three_digits),
     ("everything_is_measured", everything_is_measured),
+    ("a_fleet_holds_what_it_is_to", a_fleet_holds_what_it_is_to),
 ];
 
 /// Runs those whose name contains one of the words that are no options; all of them without such a word.
@@ -84,6 +85,7 @@ fn the_usual_run_is_five_rounds() -> Result<()> {
         ensure!(count(Work::Throughput(size)) == 5, "{size}");
     }
     ensure!(count(Work::Storm) == 3 && count(Work::Idle) == 1 && count(Work::Scale) == 0);
+    ensure!(count(Work::Latency) == 10 && count(Work::Fleet) == 0);
     let full = options("--full --rounds 7")?;
     ensure!(full.storms == 7 && full.cell == Duration::from_secs(2));
     ensure!(options("--rounds 2")?.storms == 2);
@@ -94,7 +96,7 @@ fn the_usual_run_is_five_rounds() -> Result<()> {
 }
 
 fn nginx_is_wherever_haproxy_is() -> Result<()> {
-    for step in Plan::of(&options("--full --only throughput,lines,subjects,latency,requests,connects,idle,publishers,fan-out,storm,scale")?).steps {
+    for step in Plan::of(&options("--full --only throughput,lines,subjects,latency,requests,connects,idle,publishers,fan-out,storm,scale,fleet")?).steps {
         ensure!(
             takes_part("nginx", step.work, true) == takes_part("haproxy", step.work, true),
             "{step}"
@@ -217,10 +219,7 @@ fn everything_is_measured() -> Result<()> {
     let report = super::measure(&Options::smallest(&contenders))?;
     let text = report.to_string();
     for figure in Figure::ALL {
-        let of_scale = matches!(
-            figure,
-            Figure::StartMiB | Figure::ScaleKiB | Figure::ScaleIdleCpu | Figure::SubscriptionBytes
-        );
+        let of_scale = figure >= Figure::StartMiB;
         for contender in &contenders {
             let has = report
                 .places(figure)
@@ -239,5 +238,22 @@ fn everything_is_measured() -> Result<()> {
         );
     }
     ensure!(report.svg().contains("natsentry-typical"));
+    Ok(())
+}
+
+fn a_fleet_holds_what_it_is_to() -> Result<()> {
+    let report = super::measure(&Options {
+        parts: vec![Part::Fleet],
+        fleet: 300,
+        ..Options::smallest(&["natsentry"])
+    })?;
+    for figure in [Figure::FleetKiB, Figure::FleetIdleCpu] {
+        ensure!(report.has(figure, At::Count(300), "natsentry"));
+    }
+    ensure!(
+        report
+            .to_string()
+            .contains("natsentry: processes: 1, of at most")
+    );
     Ok(())
 }

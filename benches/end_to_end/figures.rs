@@ -26,14 +26,17 @@ pub(crate) enum Figure {
     StormP99,
     StormConnectP99,
     StormRefused,
+    // From here on, of parts that the usual run has not.
     StartMiB,
     ScaleKiB,
     ScaleIdleCpu,
     SubscriptionBytes,
+    FleetKiB,
+    FleetIdleCpu,
 }
 
 impl Figure {
-    pub(super) const ALL: [Self; 27] = [
+    pub(super) const ALL: [Self; 29] = [
         Self::CpuPerMessage,
         Self::MessagesPerSecond,
         Self::ServerCpu,
@@ -61,6 +64,8 @@ impl Figure {
         Self::ScaleKiB,
         Self::ScaleIdleCpu,
         Self::SubscriptionBytes,
+        Self::FleetKiB,
+        Self::FleetIdleCpu,
     ];
 
     pub(super) const fn title(self) -> &'static str {
@@ -110,6 +115,10 @@ impl Figure {
             Self::SubscriptionBytes => {
                 "Resident memory, bytes per subscription; by their number, over a hundred sessions"
             }
+            Self::FleetKiB => {
+                "Resident memory, KiB per idle session, held by several processes at once; by the number of all of them"
+            }
+            Self::FleetIdleCpu => "The same: CPU of all proxies together, ms per second",
         }
     }
 }

@@ -17,6 +17,7 @@ mod connects;
 mod contenders;
 mod crowd;
 mod figures;
+mod fleet;
 mod kernel;
 mod many;
 mod natsentry;
@@ -55,6 +56,9 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode> {
     bare::serve_if_called()?;
+    if fleet::serve_if_called()? {
+        return Ok(ExitCode::SUCCESS);
+    }
     let words: Vec<_> = std::env::args().skip(1).collect();
     // `cargo bench` says so; `cargo test` does not, and wants to know whether the harness works.
     if !words.iter().any(|word| word == "--bench") {

@@ -18,11 +18,12 @@ cargo bench --bench end_to_end -- [options]
                         natsentry-patterns (a role of ten thousand patterns). Contenders that are named take part
                         in every part; without it or --full, those whose row would say nothing new are left out
   --only A,B            throughput, lines, subjects, latency, requests, connects, idle, publishers, fan-out, storm
-                        (all); besides scale
+                        (all); besides scale and fleet
   --storm N             clients that come at once (10000, as far as open files allow)
   --storms N            rounds of storms (3, or fewer where there are fewer rounds: each leaves many ports behind)
   --binary FILE         another natsentry than the one built with this benchmark
   --scale A,B           idle sessions to hold in the part `scale`, as far as files and ports allow (1000,10000,50000)
+  --fleet N             idle sessions of the part `fleet`, by as many processes as open files make necessary (50000)
   --idle N              idle sessions to hold; that part is measured once (2000)
   --svg FILE            writes the CPU ratios as a plot too
   --report FILE         puts the tables there too, in place of what stands between its markers";
@@ -41,6 +42,8 @@ pub(crate) struct Options {
     /// Rounds of storms.
     pub(crate) storms: usize,
     pub(crate) scale: Vec<usize>,
+    /// Idle sessions that several processes hold.
+    pub(crate) fleet: usize,
     pub(crate) svg: Option<PathBuf>,
     pub(crate) report: Option<PathBuf>,
     pub(crate) binary: PathBuf,
@@ -61,10 +64,12 @@ pub(crate) enum Part {
     Storm,
     /// Many sessions, busy ones, subscriptions: not of the usual run.
     Scale,
+    /// More sessions than one process can hold: likewise.
+    Fleet,
 }
 
 impl Part {
-    const ALL: [(&str, Self); 11] = [
+    const ALL: [(&str, Self); 12] = [
         ("throughput", Self::Throughput),
         ("lines", Self::Lines),
         ("subjects", Self::Subjects),
@@ -76,11 +81,14 @@ impl Part {
         ("fan-out", Self::FanOut),
         ("storm", Self::Storm),
         ("scale", Self::Scale),
+        ("fleet", Self::Fleet),
     ];
 
     fn usual() -> Vec<Self> {
         let parts = Self::ALL.into_iter().map(|(_, part)| part);
-        parts.filter(|part| *part != Self::Scale).collect()
+        parts
+            .filter(|part| !matches!(part, Self::Scale | Self::Fleet))
+            .collect()
     }
 
     fn named(name: &str) -> Result<Self> {
@@ -103,6 +111,7 @@ impl Options {
             report: None,
             idle_sessions: 2_000,
             scale: vec![1_000, 10_000, 50_000],
+            fleet: 50_000,
             svg: None,
             binary: env!("CARGO_BIN_EXE_natsentry").into(),
         }
@@ -161,6 +170,7 @@ impl Options {
                 "--only" => options.parts = list(&value()?, Part::named)?,
                 "--idle" => options.idle_sessions = positive(&value()?)?,
                 "--scale" => options.scale = list(&value()?, |count| Ok(count.parse()?))?,
+                "--fleet" => options.fleet = positive(&value()?)?,
                 "--binary" => options.binary = value()?.into(),
                 "--storm" => options.storm_clients = positive(&value()?)?,
                 "--storms" => storms = Some(positive(&value()?)?),

@@ -26,6 +26,8 @@ pub(crate) enum Work {
     FanOut,
     Storm,
     Scale,
+    /// Idle sessions that several processes hold.
+    Fleet,
 }
 
 /// A piece of work in one round.
@@ -86,7 +88,8 @@ impl Plan {
             add(Part::Throughput, &sizes);
             add(Part::Lines, &[Work::Lines]);
             add(Part::Subjects, &SUBJECTS.map(Work::Subjects));
-            add(Part::Latency, &[Work::Latency]);
+            // Twice: one pause of the machine is all of the slowest hundredth of a second.
+            add(Part::Latency, &[Work::Latency; 2]);
             add(Part::Requests, &WINDOWS.map(Work::Requests));
             add(Part::Connects, &[Work::Connects]);
         }
@@ -104,6 +107,7 @@ impl Plan {
             options.storms,
         );
         add(Some(Part::Scale), &[Work::Scale], 0..1, 1);
+        add(Some(Part::Fleet), &[Work::Fleet], 0..1, 1);
         plan
     }
 
@@ -145,6 +149,7 @@ impl Plan {
             Work::Publishers(count) => cell * 1.25 + count as f64 * 5e-4,
             Work::Storm => self.options.storm_clients as f64 * 3e-4 + 0.5,
             Work::Scale => 60.0,
+            Work::Fleet => 90.0,
         };
         each * step.turns.len() as f64
     }
@@ -168,7 +173,7 @@ impl Plan {
 pub(crate) fn takes_part(name: &str, work: Work, everybody: bool) -> bool {
     let (proxy, secure) = (name != "direct", name.ends_with("-tls"));
     let possible = match work {
-        Work::Idle | Work::Subjects(_) | Work::Lines => proxy,
+        Work::Idle | Work::Subjects(_) | Work::Lines | Work::Fleet => proxy,
         Work::Scale => proxy && !secure,
         _ => true,
     };
@@ -200,6 +205,7 @@ impl fmt::Display for Step {
             Work::FanOut => f.write_str("fan-out"),
             Work::Storm => f.write_str("storm"),
             Work::Scale => f.write_str("scale"),
+            Work::Fleet => f.write_str("fleet"),
         }
     }
 }

@@ -32,14 +32,13 @@ pub(crate) fn measure(contender: &Contender, options: &Options, report: &mut Rep
 }
 
 fn idle(contender: &Contender, pid: u32, options: &Options, report: &mut Report) -> Result<()> {
-    let files = usize::try_from(kernel::open_files()?)?;
-    // A session is two open files of the proxy, and one of the generator and of the server.
-    let ports = kernel::local_ports()?;
-    let most = (files.saturating_sub(200) / 2).min(ports);
+    let most = most_sessions()?;
     for asked in options.scale.iter().filter(|asked| **asked > most) {
         let note = format!(
-            "{asked} sessions were asked for, {most} held: a process may have {files} open files here, \
-             a proxy {ports} connections to one address"
+            "{asked} sessions were asked for, {most} held: a process may have {} open files here, \
+             a proxy {} connections to one address",
+            kernel::open_files()?,
+            kernel::local_ports()?,
         );
         eprintln!("  {note}");
         report.note(Figure::ScaleKiB, note);
@@ -66,6 +65,12 @@ fn idle(contender: &Contender, pid: u32, options: &Options, report: &mut Report)
     Ok(())
 }
 
+/// Sessions that one process of a proxy can hold on this machine: each is two of its open files, and a port of its own.
+pub(super) fn most_sessions() -> Result<usize> {
+    let files = usize::try_from(kernel::open_files()?)?;
+    Ok((files.saturating_sub(200) / 2).min(kernel::local_ports()?))
+}
+
 fn subscriptions(contender: &Contender, pid: u32, report: &mut Report) -> Result<()> {
     let mut held = Held::none()?;
     held.grow(contender, FIRST)?;
@@ -81,8 +86,7 @@ fn subscriptions(contender: &Contender, pid: u32, report: &mut Report) -> Result
 }
 
 fn busy(contender: &Contender, options: &Options, report: &mut Report) -> Result<()> {
-    let files = usize::try_from(kernel::open_files()?)?;
-    let count = BUSY.min(files.saturating_sub(200) / 2);
+    let count = BUSY.min(most_sessions()?);
     let (came, before, after) =
         many::publishers(contender, count, options.cell, || cpu(contender.pid))?;
     let used = after.saturating_sub(before);
@@ -96,7 +100,7 @@ fn busy(contender: &Contender, options: &Options, report: &mut Report) -> Result
 }
 
 /// Sessions before the first step.
-const FIRST: usize = 100;
+pub(super) const FIRST: usize = 100;
 
 const SUBSCRIPTIONS_EACH: usize = 1_000;
 
@@ -104,7 +108,7 @@ const SUBSCRIPTIONS_EACH: usize = 1_000;
 const BUSY: usize = 5_000;
 
 /// How long memory may take to come to rest.
-const SETTLE: Duration = Duration::from_secs(2);
+pub(super) const SETTLE: Duration = Duration::from_secs(2);
 
 /// How long idle sessions are watched.
-const WATCHED: Duration = Duration::from_secs(5);
+pub(super) const WATCHED: Duration = Duration::from_secs(5);

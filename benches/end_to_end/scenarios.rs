@@ -11,7 +11,7 @@ use super::plan::Work;
 use super::procfs::{self, cpu};
 use super::report::{At, Report};
 use super::stream::{Lines, Messages, Stream};
-use super::{connects, many, requests, scale, storm};
+use super::{connects, fleet, many, requests, scale, storm};
 
 /// One piece of work with one contender.
 pub(crate) fn run(
@@ -33,6 +33,7 @@ pub(crate) fn run(
         Work::FanOut => fan_out(contender, options, report),
         Work::Storm => storm::measure(stage, contender, options, report),
         Work::Scale => scale::measure(contender, options, report),
+        Work::Fleet => fleet::measure(contender, options, report),
     }
 }
 

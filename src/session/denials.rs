@@ -11,8 +11,9 @@ use crate::time::Timestamp;
 use crate::wire::{PermissionsViolation, Publish, encode};
 
 /// Subscriptions that can be looked through at no charge for the one that waits for an answer made here. The client pays for
-/// more with time, so that many of them and a loop of requests cannot keep a thread busy: a millisecond for each so many.
-const SEARCHED_FREE: usize = 4096;
+/// more with time, so that many of them and a loop of requests cannot keep a thread busy: a millisecond for each so many, which
+/// take a hundredth of that.
+const SEARCHED_FREE: usize = 1024;
 
 impl Session {
     pub(super) fn deny_publish(&mut self, publish: &Publish<'_>, denial: Denial, now: Timestamp) {

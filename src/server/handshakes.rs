@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::spread;
+
 /// Connections between accept and CONNECT.
 #[derive(Debug)]
 pub(super) struct Handshakes {
@@ -110,10 +112,7 @@ impl Handshake {
         if !self.in_crowd {
             return Duration::ZERO;
         }
-        // Multiples of the golden ratio, modulo one, lie evenly in any stretch of numbers.
-        let part = u32::try_from(self.number & u64::from(u32::MAX)).unwrap_or_default();
-        let part = f64::from(part.wrapping_mul(0x9e37_79b9)) / f64::from(u32::MAX);
-        (limit / 2).mul_f64(part)
+        spread::part(self.number, limit / 2)
     }
 
     /// Completes when this connection has to go.

@@ -10,8 +10,8 @@
 //! | three quarters | no buffer is larger than the usual one; who needs one waits |
 //! | all | buffers of [`SMALL_BUFFER`] only |
 //!
-//! Who holds a buffer for more than `limits.write_deadline`, waiting for its client, who brings less meanwhile than the buffer
-//! holds, is ended where three quarters have no room for another one like it: somebody may be waiting for that.
+//! Who holds a buffer for more than `limits.write_deadline` and its own part of half of that, waiting for its client, who brings less
+//! meanwhile than the buffer holds, is ended where three quarters have no room for another one like it: somebody may be waiting for that.
 //!
 //! Threads count for themselves and settle now and then, so that no message costs a write to memory that they share.
 //!

@@ -29,6 +29,7 @@ mod secrets;
 mod sessions;
 mod shared;
 mod slots;
+mod spread;
 mod task;
 
 use std::net::SocketAddr;

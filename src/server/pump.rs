@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep};
 use super::client_stream::ClientStream;
 use super::lane::Lane;
 use super::memory::{Account, Memory, Share};
-use super::scarcity::Scarcity;
+use super::scarcity::{Lack, Scarcity};
 use super::sessions::{Handle, Order, Term};
 use crate::clock;
 use crate::metrics::{TrafficHandles, add_traffic};
@@ -218,8 +218,13 @@ impl Pump {
         // While upstream takes nothing it is not the client that is waited for.
         let keeps = self.from_client.keeps_memory_waiting() && !self.upstream_blocked;
         let kept = keeps.then(|| self.from_client.size());
-        let memory = self.account.memory();
-        let ends = self.scarcity.look(memory, starved, kept, now);
+        let lack = Lack {
+            memory: self.account.memory(),
+            session: self.handle.id.0,
+            is_starved: starved,
+            kept,
+        };
+        let ends = self.scarcity.look(&lack, now);
         if ends {
             self.session.handle_client_slow(now);
         }

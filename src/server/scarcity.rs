@@ -4,12 +4,28 @@
 use std::time::Duration;
 
 use super::memory::{Memory, Share};
+use super::spread;
 use crate::time::Timestamp;
 
-/// How soon memory is asked for again that was not there.
+/// How soon memory is asked for again that was not there, the first time; up to twice as late, since thousands may have begun to
+/// lack it in the same moment, and each time that all of them asked together, the sessions that lack nothing would wait.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
-/// The memory that a session lacks, or keeps from others.
+/// How often that time doubles while there is none.
+const DOUBLINGS: u32 = 3;
+
+/// What a session lacks just now, or keeps from others.
+pub(super) struct Lack<'a> {
+    pub(super) memory: &'a Memory,
+    /// Its number.
+    pub(super) session: u64,
+    /// There was no memory for a buffer that it needs.
+    pub(super) is_starved: bool,
+    /// The size of the buffer that waits for the client, if one does.
+    pub(super) kept: Option<usize>,
+}
+
+/// The memory that a session lacks, or keeps from others, and since when.
 #[derive(Debug, Default)]
 pub(super) struct Scarcity {
     /// When memory is to be asked for again, or is looked at that the client keeps waiting.
@@ -18,6 +34,8 @@ pub(super) struct Scarcity {
     keeps_since: Option<Timestamp>,
     /// Bytes that the client has brought since then.
     brought: usize,
+    /// How often memory was asked for in vain in a row, up to [`DOUBLINGS`].
+    asked: u32,
 }
 
 impl Scarcity {
@@ -31,41 +49,50 @@ impl Scarcity {
         self.due
     }
 
-    /// Notes when to look again. `starved`: there was no memory for a buffer that is needed; `kept`: the size of the buffer that waits
-    /// for the client, if one does. Whether the session has to end, because its client is too slow for what it keeps.
-    pub(super) fn look(
-        &mut self,
-        memory: &Memory,
-        starved: bool,
-        kept: Option<usize>,
-        now: Timestamp,
-    ) -> bool {
+    /// Notes when to look again. Whether the session has to end, because its client is too slow for what it keeps.
+    pub(super) fn look(&mut self, lack: &Lack<'_>, now: Timestamp) -> bool {
         let mut due = None;
-        match kept {
+        match lack.kept {
             None => self.keeps_since = None,
-            Some(size) => match self.patience_with(size, memory, now) {
+            Some(size) => match self.patience_with(size, lack, now) {
                 Some(until) => due = Some(until),
                 None => return true,
             },
         }
-        if starved {
-            let asked = self.due.filter(|due| *due > now);
-            due = [due, asked, Some(now.plus(ASK_AGAIN))]
-                .into_iter()
-                .flatten()
-                .min();
+        if lack.is_starved {
+            let again = self.ask_again(lack.session, now);
+            due = due.into_iter().chain([again]).min();
+        } else {
+            self.asked = 0;
         }
         self.due = due;
         false
     }
 
+    /// When the session asks again for memory that was not there.
+    fn ask_again(&mut self, number: u64, now: Timestamp) -> Timestamp {
+        let least = ASK_AGAIN.saturating_mul(1 << self.asked);
+        let latest = now.plus(least.saturating_add(spread::part(number, least)));
+        match self.due.filter(|due| *due > now && *due <= latest) {
+            Some(due) => due,
+            None => {
+                self.asked = self.asked.saturating_add(1).min(DOUBLINGS);
+                latest
+            }
+        }
+    }
+
     /// Up to when the client may keep a buffer of `size` bytes waiting. None when it has had its time, has not brought as much
-    /// meanwhile as the buffer holds, and another one as large would not fit.
-    fn patience_with(&mut self, size: usize, memory: &Memory, now: Timestamp) -> Option<Timestamp> {
+    /// meanwhile as the buffer holds, and another one as large would not fit. Up to half longer than it must be, since those
+    /// who began together would be ended together, and sessions that keep nothing would wait behind that.
+    fn patience_with(&mut self, size: usize, lack: &Lack<'_>, now: Timestamp) -> Option<Timestamp> {
         if self.keeps_since.is_none() {
             self.brought = 0;
         }
-        let latest = self.keeps_since.get_or_insert(now).plus(memory.patience());
+        let memory = lack.memory;
+        let patience = memory.patience();
+        let patience = patience.saturating_add(spread::part(lack.session, patience / 2));
+        let latest = self.keeps_since.get_or_insert(now).plus(patience);
         if latest > now {
             return Some(latest);
         }
@@ -73,12 +100,13 @@ impl Scarcity {
             return None;
         }
         self.keeps_since = None;
-        Some(now.plus(memory.patience()))
+        Some(now.plus(patience))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     use super::super::memory::Account;
@@ -98,18 +126,49 @@ mod tests {
         (memory, others)
     }
 
+    fn lack(memory: &Memory, session: u64, is_starved: bool, kept: Option<usize>) -> Lack<'_> {
+        Lack {
+            memory,
+            session,
+            is_starved,
+            kept,
+        }
+    }
+
     #[test]
     fn memory_that_is_not_there_is_asked_for_again_and_not_put_off_by_looking() {
         let (memory, _others) = memory(16 * MIB);
         let mut scarcity = Scarcity::default();
         for now in [0, 100, 199] {
-            assert!(!scarcity.look(&memory, true, None, at(now)));
+            assert!(!scarcity.look(&lack(&memory, 0, true, None), at(now)));
             assert_eq!(scarcity.due(), Some(at(200)), "{now}");
         }
-        assert!(!scarcity.look(&memory, true, None, at(200)));
-        assert_eq!(scarcity.due(), Some(at(400)));
-        assert!(!scarcity.look(&memory, false, None, at(201)));
+        assert!(!scarcity.look(&lack(&memory, 0, true, None), at(200)));
+        assert_eq!(scarcity.due(), Some(at(600)), "later each time");
+        assert!(!scarcity.look(&lack(&memory, 0, false, None), at(201)));
         assert_eq!(scarcity.due(), None);
+        assert!(!scarcity.look(&lack(&memory, 0, true, None), at(300)));
+        assert_eq!(scarcity.due(), Some(at(500)), "as the first time");
+    }
+
+    #[test]
+    fn it_is_asked_for_at_other_times_by_others_and_never_after_long() {
+        let (memory, _others) = memory(16 * MIB);
+        let mut firsts = BTreeSet::new();
+        for number in 0..100 {
+            let mut scarcity = Scarcity::default();
+            let mut now = at(0);
+            for _ in 0..9 {
+                assert!(!scarcity.look(&lack(&memory, number, true, None), now));
+                let due = scarcity.due().unwrap();
+                if now == at(0) {
+                    firsts.insert(due);
+                }
+                assert!(due.since(now) >= ASK_AGAIN && due.since(now) < ASK_AGAIN * 16);
+                now = due;
+            }
+        }
+        assert!(firsts.len() > 90, "{firsts:?}");
     }
 
     #[test]
@@ -123,12 +182,15 @@ mod tests {
             let mut scarcity = Scarcity::default();
             // What came before the wait counts for nothing.
             scarcity.note_brought(9 * MIB);
-            assert!(!scarcity.look(&memory, false, Some(MIB), at(0)));
+            assert!(!scarcity.look(&lack(&memory, 0, false, Some(MIB)), at(0)));
             assert_eq!(scarcity.due(), Some(at(1000)));
             scarcity.note_brought(brought);
-            assert!(!scarcity.look(&memory, true, Some(MIB), at(999)));
+            assert!(!scarcity.look(&lack(&memory, 0, true, Some(MIB)), at(999)));
             assert_eq!(scarcity.due(), Some(at(1000)), "the sooner of the two");
-            assert_eq!(scarcity.look(&memory, false, Some(MIB), at(1000)), ends);
+            assert_eq!(
+                scarcity.look(&lack(&memory, 0, false, Some(MIB)), at(1000)),
+                ends
+            );
             if !ends {
                 assert_eq!(scarcity.due(), Some(at(2000)), "another time");
             }
@@ -139,10 +201,26 @@ mod tests {
     fn a_client_that_is_not_waited_for_any_more_has_all_of_its_time_again() {
         let (memory, _others) = memory(15 * MIB);
         let mut scarcity = Scarcity::default();
-        assert!(!scarcity.look(&memory, false, Some(MIB), at(0)));
-        assert!(!scarcity.look(&memory, false, None, at(900)));
-        assert!(!scarcity.look(&memory, false, Some(MIB), at(1000)));
-        assert!(!scarcity.look(&memory, false, Some(MIB), at(1999)));
-        assert!(scarcity.look(&memory, false, Some(MIB), at(2000)));
+        assert!(!scarcity.look(&lack(&memory, 0, false, Some(MIB)), at(0)));
+        assert!(!scarcity.look(&lack(&memory, 0, false, None), at(900)));
+        assert!(!scarcity.look(&lack(&memory, 0, false, Some(MIB)), at(1000)));
+        assert!(!scarcity.look(&lack(&memory, 0, false, Some(MIB)), at(1999)));
+        assert!(scarcity.look(&lack(&memory, 0, false, Some(MIB)), at(2000)));
+    }
+
+    #[test]
+    fn who_began_to_keep_memory_together_is_not_ended_together() {
+        let (memory, _others) = memory(15 * MIB);
+        let mut ends = BTreeSet::new();
+        for number in 0..100 {
+            let mut scarcity = Scarcity::default();
+            let kept = lack(&memory, number, false, Some(MIB));
+            assert!(!scarcity.look(&kept, at(0)));
+            let due = scarcity.due().unwrap();
+            assert!(due >= at(1000) && due <= at(1500));
+            assert!(scarcity.look(&kept, due));
+            ends.insert(due);
+        }
+        assert!(ends.len() > 90, "{ends:?}");
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Target {
     address: SocketAddr,
     hello: Arc<[u8]>,
     tls: Option<TlsConnector>,
+    /// The 127.N.0.0/16 that clients call from with one port, one address each. Without it, the kernel finds a port for each.
+    net: Option<u8>,
 }
 
 impl Target {
@@ -31,16 +33,24 @@ impl Target {
                 .into_bytes()
                 .into(),
             tls: contender.trust.clone().map(TlsConnector::from),
+            net: None,
         }
+    }
+
+    fn source(&self, number: u64) -> SocketAddr {
+        let [.., c, d] = number.to_be_bytes();
+        let (address, port) = match self.net {
+            Some(net) => (Ipv4Addr::new(127, net, c, d), HELD_PORT),
+            // One address has 28,000 ports, and closed connections keep theirs for a minute.
+            None => (Ipv4Addr::new(127, 1, c, d.max(1)), 0),
+        };
+        SocketAddr::new(IpAddr::V4(address), port)
     }
 
     /// TCP from an address of 127/8.
     async fn tcp(&self, number: u64) -> io::Result<TcpStream> {
-        let [.., c, d] = number.to_be_bytes();
         let socket = TcpSocket::new_v4()?;
-        // One address has 28,000 ports, and closed connections keep theirs for a minute.
-        let source = Ipv4Addr::new(127, 1, c, d.max(1));
-        socket.bind(SocketAddr::new(IpAddr::V4(source), 0))?;
+        socket.bind(self.source(number))?;
         let stream = socket.connect(self.address).await?;
         stream.set_nodelay(true)?;
         // Dropped, it is reset. Closed in order, it would hold its port for a minute, and a port that somebody was bound to is
@@ -54,6 +64,7 @@ impl Target {
 pub(crate) struct Held {
     runtime: tokio::runtime::Runtime,
     clients: Vec<Client>,
+    net: Option<u8>,
 }
 
 impl Held {
@@ -61,6 +72,16 @@ impl Held {
         Ok(Self {
             runtime: runtime()?,
             clients: Vec::new(),
+            net: None,
+        })
+    }
+
+    /// None yet, of those who will call from 127.N.0.0/16. They leave the ports of the kernel to proxies: a port that somebody was
+    /// bound to is not given to one that dials (Linux, `__inet_hash_connect`), and tens of thousands would take all there are.
+    pub(crate) fn none_of(net: u8) -> Result<Self> {
+        Ok(Self {
+            net: Some(net),
+            ..Self::none()?
         })
     }
 
@@ -70,7 +91,10 @@ impl Held {
 
     /// Opens more until there are `count`, a few at a time, each with one subscription.
     pub(crate) fn grow(&mut self, contender: &Contender, count: usize) -> Result<()> {
-        let target = Target::of(contender);
+        let target = Target {
+            net: self.net,
+            ..Target::of(contender)
+        };
         while self.clients.len() < count {
             let first = u64::try_from(self.clients.len())?;
             let more = count.saturating_sub(self.clients.len()).min(AT_ONCE);
@@ -108,6 +132,9 @@ impl Held {
         })
     }
 }
+
+/// The port of those who have an address each: none that the kernel gives to others.
+const HELD_PORT: u16 = 20_222;
 
 /// Sessions that are opened at once.
 const AT_ONCE: usize = 64;

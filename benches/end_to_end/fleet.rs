@@ -18,17 +18,19 @@ use super::report::{At, Report};
 use super::scale::{FIRST, SETTLE, WATCHED, most_sessions};
 use super::scenarios::per;
 
-/// The word before contender, sessions and binary when this program is called as a member.
+/// The word before contender, its number in the fleet, sessions and binary when this program is called as a member.
 const ROLE: &str = "hold-sessions";
 
 /// So many members that all sessions are held at once; what they cost together.
 pub(crate) fn measure(contender: &Contender, options: &Options, report: &mut Report) -> Result<()> {
-    let each = most_sessions()?;
+    // Besides those that each begins with.
+    let each = most_sessions()?.saturating_sub(FIRST);
     let mut members: Vec<Member> = Vec::new();
     let mut missing = options.fleet;
     while missing > 0 {
         let count = missing.min(each);
-        members.push(Member::start(&contender.name, count, &options.binary)?);
+        let member = Member::start(&contender.name, members.len(), count, &options.binary)?;
+        members.push(member);
         missing = missing.saturating_sub(count);
     }
     let (sessions, bytes) = members.iter().fold((0, 0), |(sessions, bytes), member| {
@@ -72,9 +74,9 @@ struct Member {
 
 impl Member {
     /// Calls it, and waits until it holds its sessions.
-    fn start(contender: &str, sessions: usize, binary: &Path) -> Result<Self> {
+    fn start(contender: &str, number: usize, sessions: usize, binary: &Path) -> Result<Self> {
         let mut process = Command::new(std::env::current_exe()?)
-            .args([ROLE, contender, &sessions.to_string()])
+            .args([ROLE, contender, &number.to_string(), &sessions.to_string()])
             .arg(binary)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -120,7 +122,7 @@ impl Drop for Member {
 /// Whether the program was called as a member; if so, it has been one until nobody asked any more.
 pub(crate) fn serve_if_called() -> Result<bool> {
     let words: Vec<_> = std::env::args().skip(1).collect();
-    let [role, contender, sessions, binary] = words.as_slice() else {
+    let [role, contender, number, sessions, binary] = words.as_slice() else {
         return Ok(false);
     };
     if role != ROLE {
@@ -131,7 +133,12 @@ pub(crate) fn serve_if_called() -> Result<bool> {
     let Some(pid) = contender.pid else {
         bail!("{} holds no sessions", contender.name)
     };
-    let mut held = Held::none()?;
+    // 127.0.0.0/16 is where everybody listens.
+    let net = number
+        .parse::<u8>()?
+        .checked_add(10)
+        .context("so many members")?;
+    let mut held = Held::none_of(net)?;
     // What the first sessions bring in is not the price of one more.
     held.grow(contender, FIRST)?;
     let before = procfs::resident(pid)?;

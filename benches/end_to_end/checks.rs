@@ -82,7 +82,8 @@ fn the_usual_run_is_five_rounds() -> Result<()> {
     let plan = Plan::of(&usual);
     let count = |work| plan.steps.iter().filter(|step| step.work == work).count();
     for size in [16, 128, 1024, 16_384, 262_144, 1_048_576] {
-        ensure!(count(Work::Throughput(size)) == 5, "{size}");
+        let turns = if size <= 128 { 10 } else { 5 };
+        ensure!(count(Work::Throughput(size)) == turns, "{size}");
     }
     ensure!(count(Work::Storm) == 3 && count(Work::Idle) == 1 && count(Work::Scale) == 0);
     ensure!(count(Work::Latency) == 10 && count(Work::Fleet) == 0);

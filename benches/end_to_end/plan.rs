@@ -76,12 +76,18 @@ impl Plan {
         // Memory first: afterwards, every allocator holds what the load needed.
         add(Some(Part::Idle), &[Work::Idle], 0..1, 1);
         add(None, &[Work::WarmUp], 0..1, 1);
-        let sizes: Vec<_> = options
-            .sizes
-            .iter()
-            .copied()
-            .map(Work::Throughput)
-            .collect();
+        let of_sizes = |sizes: &[usize]| {
+            sizes
+                .iter()
+                .copied()
+                .map(Work::Throughput)
+                .collect::<Vec<_>>()
+        };
+        let sizes = of_sizes(&options.sizes);
+        // Whose figures differ most from one cell to the next: how full reads are is up to the pace of all four processes.
+        let mut again = options.sizes.clone();
+        again.retain(|size| *size <= SMALL);
+        let again = of_sizes(&again);
         for round in 0..options.rounds {
             let now = round..round.saturating_add(1);
             let mut add = |part, work: &[Work]| add(Some(part), work, now.clone(), options.rounds);
@@ -92,6 +98,7 @@ impl Plan {
             add(Part::Latency, &[Work::Latency; 2]);
             add(Part::Requests, &WINDOWS.map(Work::Requests));
             add(Part::Connects, &[Work::Connects]);
+            add(Part::Throughput, &again);
         }
         // What comes last leaves many closed connections behind, which take a while to go.
         for round in 0..options.rounds {
@@ -209,6 +216,9 @@ impl fmt::Display for Step {
         }
     }
 }
+
+/// Payloads in bytes that have two turns a round.
+const SMALL: usize = 128;
 
 const SUBJECTS: [usize; 2] = [100, 10_000];
 

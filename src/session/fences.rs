@@ -17,7 +17,8 @@
 //!
 //! Must never: swallow a PONG that answers the client.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 
 /// A PING of our own that upstream has not answered.
 #[derive(Debug)]
@@ -66,8 +67,11 @@ struct UnderWay {
     /// The first change whose fence still stands.
     standing: Option<u64>,
     /// Sids that the client gave up or set a number for.
-    leaving: HashMap<Box<[u8]>, Leaving>,
+    leaving: HashMap<Arc<[u8]>, Leaving>,
     leaving_bytes: usize,
+    /// The same sids by [`Leaving::before`], so that a PONG finds those that it ends; one that was given up again since stands
+    /// where it stood the first time.
+    by_ping: BTreeMap<u64, Vec<Arc<[u8]>>>,
 }
 
 /// What may be under way on a sid.
@@ -116,14 +120,7 @@ impl Fences {
             before: self.sent,
             of_the_past,
         };
-        let under_way = self.under_way.get_or_insert_default();
-        let bytes = under_way.leaving_bytes.saturating_add(sid.len());
-        if let Some(known) = under_way.leaving.get_mut(sid) {
-            *known = leaving;
-        } else if bytes <= LEAVING_BYTES_MAX {
-            under_way.leaving.insert(sid.into(), leaving);
-            under_way.leaving_bytes = bytes;
-        }
+        self.under_way.get_or_insert_default().leave(sid, leaving);
         self.uncovered = self.uncovered.saturating_add(1);
         self.uncovered >= UNCOVERED_MAX
     }
@@ -276,12 +273,39 @@ impl UnderWay {
             .saturating_add(sids.saturating_mul(EACH))
     }
 
+    fn leave(&mut self, sid: &[u8], leaving: Leaving) {
+        let bytes = self.leaving_bytes.saturating_add(sid.len());
+        if let Some(known) = self.leaving.get_mut(sid) {
+            *known = leaving;
+        } else if bytes <= LEAVING_BYTES_MAX {
+            let sid: Arc<[u8]> = sid.into();
+            self.leaving.insert(Arc::clone(&sid), leaving);
+            self.leaving_bytes = bytes;
+            self.by_ping.entry(leaving.before).or_default().push(sid);
+        }
+    }
+
+    /// So many PINGs are answered: forgets the sids that were given up before the last of those was sent.
+    fn arrive(&mut self, answered: u64) {
+        while let Some(first) = self.by_ping.first_entry()
+            && *first.key() < answered
+        {
+            for sid in first.remove() {
+                let before = self.leaving.get(&sid).map(|leaving| leaving.before);
+                match before.filter(|before| *before >= answered) {
+                    Some(again) => self.by_ping.entry(again).or_default().push(sid),
+                    None => {
+                        self.leaving.remove(&sid);
+                        self.leaving_bytes = self.leaving_bytes.saturating_sub(sid.len());
+                    }
+                }
+            }
+        }
+    }
+
     /// So many PINGs are answered. What that says is known where a fence stands.
     fn ponged(&mut self, answered: u64) -> Option<Pong> {
-        if !self.leaving.is_empty() {
-            self.leaving.retain(|_, leaving| leaving.before >= answered);
-            self.leaving_bytes = self.leaving.keys().map(|sid| sid.len()).sum();
-        }
+        self.arrive(answered);
         let first = self.waiting.front_mut()?;
         if first.pongs_before > 0 {
             first.pongs_before = first.pongs_before.saturating_sub(1);
@@ -379,6 +403,45 @@ mod tests {
         assert!((2 * long.len()..3 * long.len()).contains(&fences.held()));
         assert_eq!(fences.ponged(), Pong::Ours);
         assert_eq!(fences.held(), 0);
+    }
+
+    #[test]
+    fn a_sid_that_was_given_up_again_is_known_until_that_is_answered() {
+        let mut fences = Fences::default();
+        assert!(!fences.left(b"1") && !fences.left(b"2"));
+        fences.pinged();
+        assert!(!fences.left(b"1"));
+        fences.pinged();
+        assert_eq!(fences.ponged(), Pong::Clients);
+        assert!(fences.is_leaving(b"1") && !fences.is_leaving(b"2"));
+        assert_eq!(fences.ponged(), Pong::Clients);
+        assert!(!fences.is_leaving(b"1") && fences.held() == 0);
+    }
+
+    #[test]
+    fn a_pong_costs_no_more_where_many_sids_wait_for_later_ones() {
+        let mut fences = Fences::default();
+        let (pings, sids) = (5_000, 20_000_u32);
+        for _ in 0..pings {
+            fences.pinged();
+        }
+        for sid in 0..sids {
+            if fences.left(sid.to_string().as_bytes()) {
+                fences.bar(Vec::new());
+            }
+        }
+        let known = fences.under_way.as_ref().map_or(0, |way| way.leaving.len());
+        assert!(known > 10_000, "{known}");
+        let begun = std::time::Instant::now();
+        for _ in 0..pings {
+            assert_eq!(fences.ponged(), Pong::Clients);
+        }
+        // To look at each of them each time would take minutes here.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(2));
+        while fences.awaits_pong() {
+            assert_eq!(fences.ponged(), Pong::Ours);
+        }
+        assert_eq!(fences.count(), 0);
     }
 
     #[test]

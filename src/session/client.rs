@@ -252,6 +252,7 @@ impl Session {
             info_waits,
             ponged: false,
             lame_duck: false,
+            looked: 0,
         }));
         self.phase = Phase::Serving;
         self.timers.clear(Timer::Handshake);

@@ -10,10 +10,12 @@ use crate::subject;
 use crate::time::Timestamp;
 use crate::wire::{PermissionsViolation, Publish, encode};
 
-/// Subscriptions that can be looked through at no charge for the one that waits for an answer made here. The client pays for
-/// more with time, so that many of them and a loop of requests cannot keep a thread busy: a millisecond for each so many, which
-/// take a hundredth of that.
-const SEARCHED_FREE: usize = 1024;
+/// What may be looked through of the subscriptions for an answer that is made here ([`Subscriptions::find_where`]) before the
+/// client pays a millisecond for it with time: a fiftieth of that, so that many of them and a loop of requests cannot keep a
+/// thread busy. What is left over counts for the next request.
+///
+/// [`Subscriptions::find_where`]: super::subs::Subscriptions::find_where
+const LOOKED_FREE: usize = 10_000;
 
 impl Session {
     pub(super) fn deny_publish(&mut self, publish: &Publish<'_>, denial: Denial, now: Timestamp) {
@@ -58,9 +60,7 @@ impl Session {
         let (true, Some(reply)) = (self.options.no_responders, publish.reply) else {
             return;
         };
-        let waits =
-            |sub: &Subscription| sub.queue.is_none() && subject::is_subset(reply, &sub.subject);
-        let Some(sid) = self.look_for(waits, now) else {
+        let Some(sid) = self.look_for(reply, |sub| sub.queue.is_none(), now) else {
             return;
         };
         let named = self
@@ -72,20 +72,20 @@ impl Session {
         self.count_own_delivery(&sid);
     }
 
-    /// The id of the first subscription that `fits`, for an answer that is made here.
+    /// The id of the first subscription that `fits` an answer to `reply` that is made here.
     pub(super) fn look_for(
         &mut self,
+        reply: &[u8],
         fits: impl Fn(&Subscription) -> bool,
         now: Timestamp,
     ) -> Option<Box<[u8]>> {
-        let subs = &self.serving.as_ref()?.subs;
-        let mut seen = 0_usize;
-        let found = subs
-            .iter()
-            .inspect(|_| seen = seen.saturating_add(1))
-            .find(|sub| fits(sub))
-            .map(|sub| sub.sid.clone());
-        let charge = u64::try_from(seen / SEARCHED_FREE).unwrap_or(u64::MAX);
+        let serving = self.serving.as_mut()?;
+        let fits = |sub: &Subscription| fits(sub) && subject::is_subset(reply, &sub.subject);
+        let (found, looked) = serving.subs.find_where(reply.len(), fits);
+        let found = found.map(|sub| sub.sid.clone());
+        let looked = serving.looked.saturating_add(looked);
+        serving.looked = looked % LOOKED_FREE;
+        let charge = u64::try_from(looked / LOOKED_FREE).unwrap_or(u64::MAX);
         if charge > 0 {
             self.hold_client(now.plus(Duration::from_millis(charge)));
         }
@@ -111,5 +111,114 @@ impl Session {
             rule: denial.rule,
             observed,
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use serde_json::json;
+
+    use super::super::tests::{admission, serving};
+    use super::super::{Taken, Timer};
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_795_451_820);
+
+    /// A session that may subscribe to anything, with such subscriptions.
+    fn with_subscriptions(text: &str) -> Session {
+        let policy = json!({ "w": {
+            "bind": [{ "app_role": "w" }], "upstream": "a", "subscribe": [">"], "inbox": "off", "broad": true,
+        } });
+        let mut session = serving(admission(&policy, &["w"], None));
+        for line in text.split_inclusive('\n') {
+            let used = session.handle_client(line.as_bytes(), 0, NOW).used;
+            assert_eq!(used, line.len());
+            let mut upstream = Vec::new();
+            session
+                .to_upstream()
+                .drain_to(line.as_bytes(), &mut upstream);
+            for _ in memchr::memmem::find_iter(&upstream, b"PING") {
+                session.handle_upstream(b"PONG\r\n", 0, NOW);
+            }
+            session.to_client().drain_to(b"", &mut Vec::new());
+        }
+        session
+    }
+
+    /// How long the client is held back for so many denied requests, in milliseconds.
+    fn held_for(session: &mut Session, reply: &str, requests: usize) -> u128 {
+        let request = format!("PUB bad {reply} 0\r\n\r\n");
+        let mut held = 0;
+        for _ in 0..requests {
+            let Taken { used, .. } = session.handle_client(request.as_bytes(), 0, NOW);
+            assert_eq!(used, request.len());
+            while session.poll_event(NOW).is_some() {}
+            session.to_client().drain_to(b"", &mut Vec::new());
+            if let Some(until) = session.timers.at(Timer::Resume) {
+                held += until.since(NOW).as_millis();
+                session.timers.clear(Timer::Resume);
+            }
+        }
+        held
+    }
+
+    fn subscribed(subjects: impl Iterator<Item = String>) -> String {
+        let mut text = String::new();
+        for (sid, subject) in subjects.enumerate() {
+            let _ = write!(text, "SUB {subject} {sid}\r\n");
+        }
+        text
+    }
+
+    #[test]
+    fn who_has_an_inbox_and_no_more_is_not_held_back() {
+        let mut session = with_subscriptions("SUB _INBOX.x.* 1\r\n");
+        assert_eq!(held_for(&mut session, "_INBOX.x.1", 100), 0);
+    }
+
+    #[test]
+    fn requests_are_paid_for_by_what_they_look_through() {
+        let each = 24 + 1 + 9;
+        for (subscriptions, requests) in [(100_usize, 1000), (1000, 100), (10_000, 10)] {
+            let text = subscribed((0..subscriptions).map(|number| format!("s{number}.x.y.zzz")));
+            let mut session = with_subscriptions(&text);
+            let held = held_for(&mut session, "s.x.y.zzz", requests);
+            let expected = (subscriptions * requests * each / LOOKED_FREE) as u128;
+            assert!(held.abs_diff(expected) < 4, "{held} and not {expected}");
+        }
+    }
+
+    #[test]
+    fn long_subjects_are_paid_for_by_their_length() {
+        let long = "a.".repeat(950);
+        let text = subscribed((0..1000).map(|number| format!("{long}{number}")));
+        let mut session = with_subscriptions(&text);
+        let held = held_for(&mut session, &format!("{long}x"), 10);
+        assert!(held > 10 * 190, "{held}");
+    }
+
+    #[test]
+    fn places_of_subscriptions_that_are_gone_are_paid_for_or_given_back() {
+        let count = 30_000;
+        let mut text = subscribed((0..count).map(|number| format!("s{number}")));
+        for sid in 0..count - 1 {
+            let _ = write!(text, "UNSUB {sid}\r\n");
+        }
+        let mut session = with_subscriptions(&text);
+        assert_eq!(session.subscriptions(), 1);
+        let held = held_for(&mut session, "reply", 10);
+        assert!((30..40).contains(&held), "{held}");
+        session.handle_client(
+            format!("UNSUB {}\r\nSUB t 1\r\n", count - 1).as_bytes(),
+            0,
+            NOW,
+        );
+        assert_eq!(
+            held_for(&mut session, "reply", 10),
+            0,
+            "nothing is left of them"
+        );
     }
 }

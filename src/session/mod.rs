@@ -185,6 +185,8 @@ struct Serving {
     ponged: bool,
     /// The upstream said that it is about to go away.
     lame_duck: bool,
+    /// What was looked through of the subscriptions for answers made here, and is not paid for yet.
+    looked: usize,
 }
 
 /// The narrower of the limits of the session and of its roles.

@@ -53,6 +53,9 @@ pub(super) struct Subscriptions {
 /// Subscriptions that are looked for one after the other before they move into a table: most sessions have no more.
 const FEW: usize = 8;
 
+/// What it takes to look at a subscription, beside what it takes to compare a byte of its subject.
+const LOOK: usize = 24;
+
 /// Bytes that a subscription costs besides its subject, queue group and id.
 const EACH: usize = 512;
 
@@ -134,6 +137,12 @@ impl Subscriptions {
         self.free.push(slot);
         let gone = self.slots.get_mut(slot)?.take()?;
         self.bytes = self.bytes.saturating_sub(gone.bytes());
+        if self.live == 0 && self.slots.len() > FEW {
+            // Many that are gone are not to be paid for by whoever has few later.
+            self.slots = Vec::new();
+            self.free = Vec::new();
+            self.by_sid = None;
+        }
         Some(gone)
     }
 
@@ -182,9 +191,24 @@ impl Subscriptions {
         }
     }
 
-    /// Every live subscription, in no order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Subscription> {
-        self.slots.iter().flatten()
+    /// The first live subscription that `fits`, in no order, and how much was looked at for that: a unit for each place, and
+    /// for each subscription in one [`LOOK`] and the length of its subject as far as `most` bytes.
+    pub(super) fn find_where(
+        &self,
+        most: usize,
+        fits: impl Fn(&Subscription) -> bool,
+    ) -> (Option<&Subscription>, usize) {
+        let mut looked = 0_usize;
+        for slot in &self.slots {
+            looked = looked.saturating_add(1);
+            let Some(subscription) = slot else { continue };
+            let compared = subscription.subject.len().min(most);
+            looked = looked.saturating_add(LOOK).saturating_add(compared);
+            if fits(subscription) {
+                return (Some(subscription), looked);
+            }
+        }
+        (None, looked)
     }
 
     /// Takes all of them out.

@@ -217,8 +217,7 @@ impl Session {
             },
         });
         let payload = answer.to_string().into_bytes();
-        let listens = |sub: &Subscription| subject::is_subset(reply, &sub.subject);
-        if let Some(sid) = self.look_for(listens, now) {
+        if let Some(sid) = self.look_for(reply, |_| true, now) {
             encode::message(&mut self.deferred, reply, &sid, &payload);
             self.count_own_delivery(&sid);
         }

@@ -27,6 +27,10 @@ pub(super) fn serve(
     Serve(State::aside(open(shared, tcp, ends, slot)))
 }
 
+/// Facts, and other things that the pump stops for, that are handled before the task lets others run: each of thousands of
+/// denials that came in one read is one.
+const AT_ONCE: usize = 256;
+
 /// The task of one connection. It is two pointers, so that tokio's task fits 128 bytes: an async block would hold what the
 /// longest of its waits needs for as long as the session lives.
 pub(super) struct Serve(State);
@@ -55,7 +59,7 @@ impl Future for Serve {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
+        for _ in 0..AT_ONCE {
             let next = match &mut self.0 {
                 State::Aside(doing) => ready!(doing.as_mut().poll(cx)),
                 State::Pumping(place) => {
@@ -77,6 +81,8 @@ impl Future for Serve {
                 Next::Over => State::Pumping(None),
             };
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

@@ -1,7 +1,7 @@
 //! The end of a connection: the last words, and both sides closed so that they arrive.
 
+use std::cell::RefCell;
 use std::io;
-use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use rustix::net::RecvFlags;
@@ -27,6 +27,12 @@ const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Of these at a time.
 const PIECE: usize = 256 * 1024;
+
+thread_local! {
+    /// Where they go: one for all connections that a thread closes, since thousands may be closed together. On Linux it is
+    /// never touched, and so only address space.
+    static PLACE: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(PIECE));
+}
 
 /// Linux throws them away without a copy (tcp(7)), so that many who are ended together keep nobody busy.
 const UNSEEN: RecvFlags = if cfg!(target_os = "linux") {
@@ -66,17 +72,14 @@ async fn linger<S: AsyncWrite + Unpin>(stream: Option<S>, tcp: impl Fn(&S) -> &T
     let _ = timeout(LINGER, ending).await;
 }
 
-/// Reads up to the end, or to the most that is waited for; inside TLS it is the same bytes.
+/// Reads up to the end, or to the most that is waited for. Inside TLS it is the same bytes: who says its last word there is
+/// waited for until it ends the connection below, too.
 async fn throw_away(tcp: &TcpStream) -> io::Result<()> {
-    // Never touched on Linux, and so no memory.
-    let mut piece = Vec::with_capacity(PIECE);
     let mut read = 0_usize;
     while read < LINGER_BYTES {
         tokio::task::consume_budget().await;
         tcp.readable().await?;
-        match tcp.try_io(Interest::READABLE, || {
-            discard(tcp, piece.spare_capacity_mut())
-        }) {
+        match tcp.try_io(Interest::READABLE, || discard(tcp)) {
             Ok(0) => break,
             Ok(count) => read = read.saturating_add(count),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -86,8 +89,11 @@ async fn throw_away(tcp: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn discard(tcp: &TcpStream, piece: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
-    SockRef::from(tcp).recv_with_flags(piece, UNSEEN.bits().cast_signed())
+fn discard(tcp: &TcpStream) -> io::Result<usize> {
+    PLACE.with_borrow_mut(|place| {
+        let place = place.spare_capacity_mut();
+        SockRef::from(tcp).recv_with_flags(place, UNSEEN.bits().cast_signed())
+    })
 }
 
 #[cfg(test)]

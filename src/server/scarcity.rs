@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// How often that time doubles while there is none.
-const DOUBLINGS: u32 = 3;
+const DOUBLINGS: u32 = 2;
 
 /// What a session lacks just now, or keeps from others.
 pub(super) struct Lack<'a> {
@@ -99,7 +99,8 @@ impl Scarcity {
         if self.brought < size && !memory.has_room_for(size, Share::ThreeQuarters) {
             return None;
         }
-        self.keeps_since = None;
+        self.keeps_since = Some(now);
+        self.brought = 0;
         Some(now.plus(patience))
     }
 }
@@ -164,7 +165,7 @@ mod tests {
                 if now == at(0) {
                     firsts.insert(due);
                 }
-                assert!(due.since(now) >= ASK_AGAIN && due.since(now) < ASK_AGAIN * 16);
+                assert!(due.since(now) >= ASK_AGAIN && due.since(now) < ASK_AGAIN * 8);
                 now = due;
             }
         }
@@ -195,6 +196,18 @@ mod tests {
                 assert_eq!(scarcity.due(), Some(at(2000)), "another time");
             }
         }
+    }
+
+    #[test]
+    fn who_was_let_go_on_is_judged_again_after_the_same_time() {
+        let (memory, mut others) = memory(0);
+        let mut scarcity = Scarcity::default();
+        let kept = lack(&memory, 0, false, Some(MIB));
+        assert!(!scarcity.look(&kept, at(0)));
+        assert!(!scarcity.look(&kept, at(1000)), "there is room");
+        others.hold(15 * MIB);
+        assert!(!scarcity.look(&kept, at(1999)));
+        assert!(scarcity.look(&kept, at(2000)));
     }
 
     #[test]

@@ -6,7 +6,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Server;
+use crate::admin;
 use crate::config::{Config, Limits};
+use crate::upstream;
 
 /// Runs until SIGTERM or SIGINT, then drains. A second signal ends it at once.
 ///
@@ -19,7 +21,8 @@ pub fn run(mut config: Config, config_path: PathBuf) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        fit_to_files(&mut config.limits, files);
+        let others = other_files(&config);
+        fit_to_files(&mut config.limits, files, others);
         let server = Server::open(config, Some(config_path)).await?;
         tracing::info!(
             client = %server.client_address()?,
@@ -49,8 +52,17 @@ fn spare_huge_pages() {
     let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
-/// File descriptors that are not connections: listeners, logs, keys, the runtime's own.
-const OTHER_FILES: u64 = 64;
+/// Open files besides connections of clients and their links, those of the admin interface, and links dialled ahead: listeners,
+/// logs, keys, connections to the identity provider, the runtime's own.
+const OTHER_FILES: usize = 64;
+
+/// Open files that are not a session's.
+fn other_files(config: &Config) -> u64 {
+    let admin = config.admin.map_or(0, |_| admin::MAX_CONNECTIONS);
+    let ahead = config.upstreams.len().saturating_mul(upstream::LINKS_AHEAD);
+    let others = OTHER_FILES.saturating_add(admin).saturating_add(ahead);
+    u64::try_from(others).unwrap_or(u64::MAX)
+}
 
 /// Raises the soft limit on open files to the hard one, as programs that serve many connections do: the usual soft limit of
 /// 1,024 is for those that use select(2). Returns what holds; none where there is no limit.
@@ -72,10 +84,10 @@ fn raise_open_files() -> Option<u64> {
 /// Lowers the limits on connections to what the open files allow: each session needs two descriptors, one of the client and
 /// one of its upstream. A process without any left could not even turn a client away. Connections without CONNECT may be all
 /// of them: clients that reconnect at once are just that for a moment, and strangers who say nothing go for a new one.
-fn fit_to_files(limits: &mut Limits, files: Option<u64>) {
+fn fit_to_files(limits: &mut Limits, files: Option<u64>, others: u64) {
     let Some(files) = files else { return };
     let cap = |count: u64| u32::try_from(count.max(1)).unwrap_or(u32::MAX);
-    let connections = cap(files.saturating_sub(OTHER_FILES) / 2);
+    let connections = cap(files.saturating_sub(others) / 2);
     if connections < limits.connections {
         tracing::warn!(
             files,
@@ -107,7 +119,7 @@ mod tests {
     fn few_open_files_lower_the_limits() {
         let fitted = |files| {
             let mut limits = Limits::default();
-            fit_to_files(&mut limits, files);
+            fit_to_files(&mut limits, files, 64);
             (limits.connections, limits.handshakes)
         };
         assert_eq!(fitted(Some(1024)), (480, 480));

@@ -91,7 +91,7 @@ impl Ahead {
         // A PROXY header names the client, and comes before everything else.
         let share = match config.proxy_protocol {
             true => 0,
-            false => (SIZE / config.servers.len().max(1)).max(1),
+            false => (LINKS_AHEAD / config.servers.len().max(1)).max(1),
         };
         Self {
             state: Mutex::default(),
@@ -106,7 +106,7 @@ impl Ahead {
     /// A link to `server` on which it waits for our first word. Those that ended meanwhile are closed.
     pub(super) fn take(&self, server: &Server, now: Instant) -> Option<Opened> {
         // Each is looked at once, however many come in meanwhile.
-        for _ in 0..SIZE {
+        for _ in 0..LINKS_AHEAD {
             let mut state = self.state();
             let is_of = |waiting: &Waiting| std::ptr::eq(&*waiting.place.server, server);
             let at = state.waiting.iter().position(is_of)?;
@@ -146,7 +146,7 @@ impl Ahead {
         if !state.pace.note(now) || paused || self.closed.is_cancelled() || !server.is_up() {
             return Vec::new();
         }
-        let of_all = SIZE.saturating_sub(self.held.load(Ordering::Acquire));
+        let of_all = LINKS_AHEAD.saturating_sub(self.held.load(Ordering::Acquire));
         let of_server = self.share.saturating_sub(server.held_ahead());
         (0..of_all.min(of_server))
             .map(|_| Place::new(server, &self.held))
@@ -306,7 +306,7 @@ fn count(total: &AtomicU64) {
 }
 
 /// Links of one upstream that wait or are under way.
-const SIZE: usize = 8;
+pub const LINKS_AHEAD: usize = 8;
 
 /// How long one waits. With [`DIAL_LIMIT`] it is over before a server would cut it: nats-server waits 2 s for CONNECT
 /// (`auth_timeout`), or 1 s before 2.2.

@@ -32,7 +32,7 @@ mod stream;
 mod template;
 mod transport;
 
-pub use ahead::AheadFigures;
+pub use ahead::{AheadFigures, LINKS_AHEAD};
 pub use config::{
     Auth, ConfigError, DEFAULT_DIAL_TIMEOUT, Scheme, ServerUrl, TlsDial, TlsFirst, UpstreamConfig,
 };

@@ -351,9 +351,10 @@ impl Connection {
         );
     }
 
-    /// Writes what is left, and closes both connections.
-    pub(super) async fn close(self, pump: Pump, reason: CloseReason) {
+    /// Writes what is left, and closes both connections. It is none of its identity's any more: that one may come back at once.
+    pub(super) async fn close(mut self, pump: Pump, reason: CloseReason) {
         self.blame_upstream(&pump, reason);
+        self.entry.discount();
         closing::close(pump, reason.parting()).await;
     }
 }

@@ -227,9 +227,9 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
-    fn drop(&mut self) {
-        lock(&self.sessions.live).remove(&self.handle.id.0);
+impl Entry {
+    /// Counts it as one of its identity no more.
+    pub(super) fn discount(&mut self) {
         let Some(key) = self.identity.take() else {
             return;
         };
@@ -240,5 +240,12 @@ impl Drop for Entry {
                 by_identity.remove(&key);
             }
         }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        lock(&self.sessions.live).remove(&self.handle.id.0);
+        self.discount();
     }
 }

@@ -151,7 +151,7 @@ impl Lane {
                     Side::Upstream => session.to_client(),
                 };
                 self.written += write(outbox, &self.buffer);
-                if taken.used == 0 {
+                if taken.used == 0 && !session.gives_way() {
                     break;
                 }
             }

@@ -120,7 +120,7 @@ pub(crate) fn feed_client(session: &mut Session, bytes: &[u8]) -> usize {
         let taken = session.handle_client(rest, at, NOW);
         written += drain(session.to_upstream(), bytes);
         drain(session.to_client(), &[]);
-        if taken.used == 0 {
+        if taken.used == 0 && !session.gives_way() {
             break;
         }
         at += taken.used;

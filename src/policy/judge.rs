@@ -66,6 +66,11 @@ impl Judge {
         self.spent > SPENT_MAX
     }
 
+    /// Counts to the client's turn what an operation takes besides what is asked here, in the unit of [`Permissions::price`].
+    pub const fn charge(&mut self, price: usize) {
+        self.spent = self.spent.saturating_add(price);
+    }
+
     /// Whether so many subjects with wildcards may be judged at once. They count to the client's turn.
     pub fn can_judge<'a>(&mut self, subjects: impl Iterator<Item = &'a [u8]>) -> bool {
         let prices = subjects.map(|subject| self.permissions.price(subject));

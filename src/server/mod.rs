@@ -31,6 +31,7 @@ mod shared;
 mod slots;
 mod spread;
 mod task;
+mod turns;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

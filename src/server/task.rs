@@ -14,6 +14,7 @@ use super::connection::{self, Live};
 use super::pump::Outcome;
 use super::reload;
 use super::slots::Slot;
+use super::turns::give_way;
 use crate::clock;
 use crate::session::{ConnectRequest, Need};
 
@@ -29,7 +30,7 @@ pub(super) fn serve(
 
 /// Facts, and other things that the pump stops for, that are handled before the task lets others run: each of thousands of
 /// denials that came in one read is one.
-const AT_ONCE: usize = 256;
+const AT_ONCE: usize = 64;
 
 /// The task of one connection. It is two pointers, so that tokio's task fits 128 bytes: an async block would hold what the
 /// longest of its waits needs for as long as the session lives.
@@ -81,7 +82,7 @@ impl Future for Serve {
                 Next::Over => State::Pumping(None),
             };
         }
-        cx.waker().wake_by_ref();
+        give_way(cx);
         Poll::Pending
     }
 }

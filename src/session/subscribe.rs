@@ -10,11 +10,16 @@ use crate::subject;
 use crate::time::Timestamp;
 use crate::wire::{ErrText, PermissionsViolation, encode};
 
+/// What a subscription, or its end, counts in the client's turn: either takes a microsecond or less, and a buffer holds as many as
+/// would keep a thread for tens of milliseconds.
+const PRICE: usize = 64;
+
 impl Session {
     pub(super) fn subscribe(&mut self, subject: &[u8], queue: Option<&[u8]>, sid: &[u8]) {
         let Some(serving) = &mut self.serving else {
             return;
         };
+        serving.judge.charge(PRICE);
         let permit = match serving.judge.subscribe(subject, queue) {
             Ok(permit) => permit,
             Err(denial) => {
@@ -85,6 +90,7 @@ impl Session {
         let Some(serving) = &mut self.serving else {
             return;
         };
+        serving.judge.charge(PRICE);
         if let Some(subscription) = serving.subs.find(sid) {
             let later = max
                 .map(u64::from)

@@ -120,6 +120,7 @@ fn pump(session: &mut Session, input: &[u8]) -> usize {
     let (mut used, mut most) = (0, 0);
     let mut turns = 0;
     while used < input.len() {
+        session.gives_way();
         if session.wants_client() {
             used += session.handle_client(&input[used..], used, NOW).used;
         }

@@ -24,6 +24,7 @@ mod attackers;
 mod full;
 mod handshakes;
 mod honest;
+mod loops;
 mod sessions;
 mod talk;
 mod together;

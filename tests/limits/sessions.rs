@@ -1,10 +1,8 @@
 //! Those who have a token and mean no good, and servers that do not read.
 
-use std::time::Duration;
-
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::attackers::Crowd;
 use crate::size;
@@ -13,10 +11,10 @@ use crate::under::{KIB, MIB, attack};
 use crate::world::World;
 
 /// A session and the buffers of both directions at their largest. README, "Memory".
-const SESSION: u64 = 1_600 * KIB;
+pub(crate) const SESSION: u64 = 1_600 * KIB;
 
 /// A subscription, besides its subject, queue group and id.
-const SUBSCRIPTION: u64 = 512;
+pub(crate) const SUBSCRIPTION: u64 = 512;
 
 fn signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid)
@@ -208,58 +206,5 @@ async fn a_million_subscriptions() {
         assert_eq!(talk.answer().await.as_deref(), Some("PONG"));
         talk
     })
-    .await;
-}
-
-/// A loop of denied requests with many subscriptions to look through does not keep a thread busy.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refused_requests_with_many_subscriptions() {
-    let world = World::start(&json!({})).await;
-    let count = size(20_000, 60_000);
-    let allowed = SESSION * 2 + count as u64 * (SUBSCRIPTION + 32);
-    attack(
-        "refused requests with many subscriptions",
-        &world,
-        allowed,
-        async |world| {
-            let tcp = dial(world.address(), 2, false).await.expect("a connection");
-            let connect = world.connect_line("worker").replace(
-                "\"headers\":true",
-                "\"headers\":true,\"no_responders\":true",
-            );
-            let mut talk = Talk::over(tcp).admitted(&connect).await.expect("a session");
-            for first in (0..count).step_by(1000) {
-                let lines: String = (first..first + 1000)
-                    .map(|n| format!("SUB s.{n} {n}\r\n"))
-                    .collect();
-                talk.send(lines).await.expect("sent");
-            }
-            talk.send("SUB last last\r\nPING\r\n").await.expect("sent");
-            assert_eq!(talk.answer().await.as_deref(), Some("PONG"));
-            // The one that waits is found however many there are.
-            talk.send("PUB secret.a last 0\r\n\r\nPING\r\n")
-                .await
-                .expect("sent");
-            let denied = talk.answer().await;
-            assert_eq!(
-                denied.as_deref(),
-                Some("-ERR 'Permissions Violation for Publish to \"secret.a\"'")
-            );
-            let answer = talk.answer().await.expect("a 503");
-            assert!(answer.starts_with("HMSG last last "), "{answer}");
-            let mut crowd = Crowd::new();
-            crowd.add(async move {
-                let request = "PUB secret.a nowhere 0\r\n\r\n".repeat(64);
-                loop {
-                    if talk.send(&request).await.is_err() {
-                        return;
-                    }
-                    let mut drained = [0; 64];
-                    let _ = timeout(Duration::from_millis(1), talk.exactly(&mut drained)).await;
-                }
-            });
-            crowd
-        },
-    )
     .await;
 }

@@ -62,6 +62,16 @@ impl Talk {
         }
     }
 
+    /// Both directions, to be used at once.
+    pub(crate) fn split(
+        self,
+    ) -> (
+        impl AsyncRead + Send + Unpin,
+        impl AsyncWrite + Send + Unpin,
+    ) {
+        tokio::io::split(self.stream)
+    }
+
     /// The next line, without its end; none at the end of the stream.
     pub(crate) async fn line(&mut self) -> Option<String> {
         let mut line = Vec::new();

@@ -60,6 +60,32 @@ pub(crate) async fn attack<T>(
     allowed: u64,
     attack: impl AsyncFnOnce(&World) -> T,
 ) {
+    attack_above(Duration::ZERO, name, world, allowed, attack).await;
+}
+
+/// The p99 of a session beside others who do what they may, and as much of it as they can.
+pub(crate) async fn p99_beside<T>(
+    world: &World,
+    others: impl AsyncFnOnce(&World) -> T,
+) -> Duration {
+    let mut honest = Honest::enter(world).await;
+    let held = others(world).await;
+    let p99 = honest.p99(window()).await;
+    drop(held);
+    world.counts(1).await;
+    drop(honest);
+    world.counts(0).await;
+    p99
+}
+
+/// As [`attack`], where others had to wait `busy` already beside those who mean well.
+pub(crate) async fn attack_above<T>(
+    busy: Duration,
+    name: &str,
+    world: &World,
+    allowed: u64,
+    attack: impl AsyncFnOnce(&World) -> T,
+) {
     let mut honest = Honest::enter(world).await;
     let before = honest.p99(window()).await;
     let idle = World::memory(world.proxy.pid(), "VmRSS");
@@ -85,7 +111,7 @@ pub(crate) async fn attack<T>(
         (PROCESS + allowed) / KIB,
     );
     assert!(peak <= PROCESS + allowed, "{name}: {peak} bytes resident");
-    let quiet = before.max(after);
+    let quiet = before.max(after).max(busy);
     let most = if is_full() {
         quiet * 2
     } else {

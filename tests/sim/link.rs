@@ -153,6 +153,7 @@ impl Link {
             return false;
         }
         self.from_client.compact();
+        self.session.gives_way();
         let taken = self.session.handle_client(&self.from_client.buffer, 0, now);
         self.from_client.taken(taken)
     }

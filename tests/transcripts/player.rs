@@ -267,6 +267,7 @@ impl<'a> Player<'a> {
     fn pump(&mut self) {
         loop {
             let mut moved = self.flush();
+            moved |= self.session.gives_way();
             if self.session.wants_client() && self.client.is_ready() {
                 let (input, at) = (self.client.waiting(), self.client.at);
                 let taken = self.session.handle_client(input, at, self.now);

@@ -273,6 +273,7 @@ impl Front {
 
     fn turn(&mut self) -> bool {
         let mut moved = self.flush();
+        moved |= self.session.gives_way();
         if self.session.wants_client() && self.from_client.is_ready() {
             self.from_client.compact();
             let before = self.session.poll_timeout();

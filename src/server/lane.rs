@@ -68,6 +68,8 @@ pub(super) struct Lane {
     unflushed: bool,
     /// There was no memory for the buffer that is needed.
     starved: bool,
+    /// Nothing more is to be had of this side before the task is woken for it.
+    waits: bool,
 }
 
 impl Lane {
@@ -82,7 +84,13 @@ impl Lane {
             behind: 0,
             unflushed: false,
             starved: false,
+            waits: false,
         }
+    }
+
+    /// The task was woken, perhaps for this side.
+    pub(super) const fn wake(&mut self) {
+        self.waits = false;
     }
 
     /// Begins with bytes that were read already.
@@ -203,9 +211,13 @@ impl Lane {
         stream: &mut S,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        if self.waits {
+            return Poll::Pending;
+        }
         // Most turns find nothing on one of the sides: no buffer is taken for that, and given back.
         if stream.poll_some(cx).is_pending() {
             self.starved = false;
+            self.waits = true;
             self.rest();
             return Poll::Pending;
         }
@@ -226,6 +238,7 @@ impl Lane {
         let count = read.filled().len();
         match result {
             Poll::Pending => {
+                self.waits = true;
                 self.rest();
                 Poll::Pending
             }

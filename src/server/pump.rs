@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::AsyncWrite as _;
@@ -19,6 +19,7 @@ use super::lane::Lane;
 use super::memory::{Account, Memory, Share};
 use super::scarcity::{Lack, Scarcity};
 use super::sessions::{Handle, Order, Term};
+use super::turns::give_way;
 use crate::clock;
 use crate::metrics::{TrafficHandles, add_traffic};
 use crate::session::{CloseReason, Event, Need, Session, Traffic};
@@ -70,6 +71,8 @@ pub(super) struct Pump {
     rest_due: Option<Timestamp>,
     scarcity: Scarcity,
     handle: Arc<Handle>,
+    /// The one that the handle has.
+    waker: Option<Waker>,
     traffic: Option<TrafficHandles>,
     reported: Traffic,
     sleep: Pin<Box<Sleep>>,
@@ -107,6 +110,7 @@ impl Pump {
             rest_due: None,
             scarcity: Scarcity::default(),
             handle,
+            waker: None,
             traffic: None,
             reported: Traffic::default(),
             sleep: Box::pin(tokio::time::sleep_until(Instant::now())),
@@ -138,7 +142,9 @@ impl Pump {
 
     /// As [`Self::run`].
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
-        self.handle.waker.register(cx.waker());
+        self.be_woken(cx);
+        self.from_client.wake();
+        self.from_upstream.wake();
         let now = clock::now();
         let scarce = self.account.memory().is_beyond(Share::Half);
         self.session.handle_scarcity(scarce);
@@ -187,8 +193,17 @@ impl Pump {
                 return Poll::Pending;
             }
         }
-        cx.waker().wake_by_ref();
+        give_way(cx);
         Poll::Pending
+    }
+
+    /// Has orders wake the task. It is the same task for life: no poll after the first changes what others read.
+    fn be_woken(&mut self, cx: &Context<'_>) {
+        let known = self.waker.as_ref();
+        if !known.is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+            self.handle.wakes(cx.waker());
+        }
     }
 
     /// Whether what the client has said of its next operation takes, or needs, a buffer that others could use.

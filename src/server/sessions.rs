@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
-use futures_util::task::AtomicWaker;
 use tokio::sync::mpsc;
 
 use super::to_usize;
@@ -52,7 +52,8 @@ pub(super) type Told = mpsc::Sender<()>;
 pub(super) struct Handle {
     pub(super) id: SessionId,
     pub(super) client: SocketAddr,
-    pub(super) waker: AtomicWaker,
+    /// Of the session's task, which has the same one for life; kept when it is woken by an order.
+    waker: Mutex<Option<Waker>>,
     has_orders: AtomicBool,
     orders: Mutex<VecDeque<(Order, Option<Told>)>>,
     /// Set while the orders are locked: none is taken any more.
@@ -87,7 +88,14 @@ impl Handle {
         orders.push_back((order, told));
         drop(orders);
         self.has_orders.store(true, Ordering::Release);
-        self.waker.wake();
+        if let Some(waker) = &*lock(&self.waker) {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Whom to wake for an order. Orders are to be looked at after this.
+    pub(super) fn wakes(&self, waker: &Waker) {
+        *lock(&self.waker) = Some(waker.clone());
     }
 
     pub(super) fn take(&self) -> Option<(Order, Option<Told>)> {
@@ -180,7 +188,7 @@ impl Sessions {
         let handle = Arc::new(Handle {
             id: SessionId(id),
             client,
-            waker: AtomicWaker::new(),
+            waker: Mutex::default(),
             has_orders: AtomicBool::new(false),
             orders: Mutex::default(),
             has_ended: AtomicBool::new(false),

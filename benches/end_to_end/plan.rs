@@ -76,18 +76,15 @@ impl Plan {
         // Memory first: afterwards, every allocator holds what the load needed.
         add(Some(Part::Idle), &[Work::Idle], 0..1, 1);
         add(None, &[Work::WarmUp], 0..1, 1);
-        let of_sizes = |sizes: &[usize]| {
-            sizes
-                .iter()
-                .copied()
-                .map(Work::Throughput)
-                .collect::<Vec<_>>()
-        };
-        let sizes = of_sizes(&options.sizes);
+        let sizes: Vec<_> = options
+            .sizes
+            .iter()
+            .copied()
+            .map(Work::Throughput)
+            .collect();
         // Whose figures differ most from one cell to the next: how full reads are is up to the pace of all four processes.
-        let mut again = options.sizes.clone();
-        again.retain(|size| *size <= SMALL);
-        let again = of_sizes(&again);
+        let mut again = sizes.clone();
+        again.retain(|work| matches!(work, Work::Throughput(size) if *size <= SMALL));
         for round in 0..options.rounds {
             let now = round..round.saturating_add(1);
             let mut add = |part, work: &[Work]| add(Some(part), work, now.clone(), options.rounds);

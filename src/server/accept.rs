@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::slots::Slot;
 use super::{Shared, task};
-use crate::loopback;
 use crate::metrics::SlotLimit;
 
 /// First pause after an error of `accept`, doubled on each further one.
@@ -56,9 +55,6 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, stop: Cancel
                     shared.metrics.connection_rejected(SlotLimit::Total);
                     continue;
                 };
-                if address.is_none() {
-                    loopback::tune(&tcp, peer.ip());
-                }
                 let tasks = shared.tasks.clone();
                 tasks.spawn(task::serve(Arc::clone(&shared), tcp, (peer, address), slot));
                 at_once = at_once.wrapping_add(1);

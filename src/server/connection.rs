@@ -20,6 +20,7 @@ use super::reload;
 use super::sessions::{Bound, Entry, Term};
 use super::slots::Slot;
 use crate::clock;
+use crate::loopback;
 use crate::metrics::{HandshakeResult, Raised, SessionMetrics, SlotLimit};
 use crate::session::{
     Admission, Blame, CloseReason, ConnectRequest, Event, EventKind, Opening, Session,
@@ -34,6 +35,10 @@ pub(super) async fn greeted(
     mut slot: Slot,
 ) -> Option<(Box<Live>, Handshake)> {
     let accepted_at = clock::now();
+    if address.is_none() {
+        // Behind an address of its own it has that of the listener.
+        loopback::tune(&tcp, peer.ip());
+    }
     let open = shared.metrics.connection_open();
     let handshake = shared.handshakes.begin();
     let grace = handshake.grace(shared.limits.handshake);

@@ -14,7 +14,7 @@
 //!
 //! | layer | modules | rule |
 //! |---|---|---|
-//! | L0 grammar | [`time`], [`secret`], [`wire`], [`subject`] | bytes in, values out; no clock, no IO, no policy |
+//! | L0 grammar | [`time`], `spread`, [`secret`], [`wire`], [`subject`] | bytes in, values out; no clock, no IO, no policy |
 //! | L1 decisions | [`identity`], [`policy`], [`locks`] | values in, verdict out |
 //! | L2 session | [`session`] | sans-IO state machine; time is an input |
 //! | L3 adapters | `clock`, `loopback`, `http`, `tls`, `jwks`, `entra`, `upstream`, `revocation`, `metrics`, `audit` | async; know L0 to L2, never each other but `clock`, `loopback` and `http` |
@@ -37,6 +37,7 @@
 
 // L0: grammar
 pub mod secret;
+mod spread;
 pub mod subject;
 pub mod time;
 pub mod wire;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A part of `most` for the one with this number: those of any stretch of numbers lie evenly in it.
-pub(super) fn part(number: u64, most: Duration) -> Duration {
+pub(crate) fn part(number: u64, most: Duration) -> Duration {
     // Multiples of the golden ratio, modulo one, do.
     let number = u32::try_from(number & u64::from(u32::MAX)).unwrap_or_default();
     let part = f64::from(number.wrapping_mul(0x9e37_79b9)) / f64::from(u32::MAX);

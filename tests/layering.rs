@@ -11,8 +11,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the crate and their layers.
-const LAYERS: [(&str, u8); 23] = [
+const LAYERS: [(&str, u8); 24] = [
     ("secret", 0),
+    ("spread", 0),
     ("subject", 0),
     ("time", 0),
     ("wire", 0),

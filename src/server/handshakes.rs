@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::spread;
+use crate::spread;
 
 /// Connections between accept and CONNECT.
 #[derive(Debug)]

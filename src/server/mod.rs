@@ -29,7 +29,6 @@ mod secrets;
 mod sessions;
 mod shared;
 mod slots;
-mod spread;
 mod task;
 mod turns;
 

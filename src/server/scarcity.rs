@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::memory::{Memory, Share};
-use super::spread;
+use crate::spread;
 use crate::time::Timestamp;
 
 /// How soon memory is asked for again that was not there, the first time; up to twice as late, since thousands may have begun to

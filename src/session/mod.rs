@@ -52,6 +52,7 @@ pub use outbox::Outbox;
 
 use crate::identity::Identity;
 use crate::policy::Judge;
+use crate::spread;
 use crate::time::Timestamp;
 use crate::wire::{ClientInfo, Listener, ServerInfo};
 use again::Again;
@@ -476,8 +477,13 @@ impl Session {
         if !blocked {
             self.timers.clear(timer);
         } else if !self.timers.is_set(timer) {
-            self.timers
-                .set(timer, now.plus(self.opening.limits.write_deadline));
+            let mut patience = self.opening.limits.write_deadline;
+            if self.scarce {
+                // Those who met the limit of memory together would be ended together, and others would wait behind that.
+                let more = spread::part(self.opening.id.0, patience / 2);
+                patience = patience.saturating_add(more);
+            }
+            self.timers.set(timer, now.plus(patience));
         }
     }
 

@@ -109,6 +109,24 @@ fn a_client_has_the_time_of_the_limit_and_its_grace_for_connect() {
     }
 }
 
+#[test]
+fn where_memory_is_scarce_those_who_block_together_are_not_ended_together() {
+    let deadline = Limits::default().write_deadline;
+    let blocked = |id: u64, scarce: bool| {
+        let mut session = accepted();
+        session.opening.id = SessionId(id);
+        session.timers.clear(Timer::Handshake);
+        session.handle_scarcity(scarce);
+        session.handle_client_blocked(true, NOW);
+        session.poll_timeout().unwrap().since(NOW)
+    };
+    let ends: std::collections::BTreeSet<_> = (0..100).map(|id| blocked(id, true)).collect();
+    assert!(ends.len() > 90, "{ends:?}");
+    let longest = deadline + deadline / 2;
+    assert!(*ends.first().unwrap() >= deadline && *ends.last().unwrap() <= longest);
+    assert_eq!(blocked(7, false), deadline);
+}
+
 fn taken_from(outbox: &mut Outbox, input: &[u8]) -> String {
     let mut out = Vec::new();
     outbox.drain_to(input, &mut out);

@@ -356,10 +356,9 @@ impl Connection {
         );
     }
 
-    /// Writes what is left, and closes both connections. It is none of its identity's any more: that one may come back at once.
-    pub(super) async fn close(mut self, pump: Pump, reason: CloseReason) {
+    /// Writes what is left, and closes both connections. Until then it is one of its identity's: upstream counts it, too.
+    pub(super) async fn close(self, pump: Pump, reason: CloseReason) {
         self.blame_upstream(&pump, reason);
-        self.entry.discount();
         closing::close(pump, reason.parting()).await;
     }
 }

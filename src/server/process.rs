@@ -59,7 +59,9 @@ const OTHER_FILES: usize = 64;
 /// Open files that are not a session's.
 fn other_files(config: &Config) -> u64 {
     let admin = config.admin.map_or(0, |_| admin::MAX_CONNECTIONS);
-    let ahead = config.upstreams.len().saturating_mul(upstream::LINKS_AHEAD);
+    // None are dialled where the server is to hear of the client first.
+    let dialled = config.upstreams.iter().filter(|to| !to.proxy_protocol);
+    let ahead = dialled.count().saturating_mul(upstream::LINKS_AHEAD);
     let others = OTHER_FILES.saturating_add(admin).saturating_add(ahead);
     u64::try_from(others).unwrap_or(u64::MAX)
 }

@@ -235,9 +235,9 @@ impl Entry {
     }
 }
 
-impl Entry {
-    /// Counts it as one of its identity no more.
-    pub(super) fn discount(&mut self) {
+impl Drop for Entry {
+    fn drop(&mut self) {
+        lock(&self.sessions.live).remove(&self.handle.id.0);
         let Some(key) = self.identity.take() else {
             return;
         };
@@ -248,12 +248,5 @@ impl Entry {
                 by_identity.remove(&key);
             }
         }
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        lock(&self.sessions.live).remove(&self.handle.id.0);
-        self.discount();
     }
 }

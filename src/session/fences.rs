@@ -89,8 +89,8 @@ const UNCOVERED_MAX: u32 = 32;
 /// Bytes of sids given up that are remembered. What is under way on one beyond is not delivered.
 const LEAVING_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes that a sid costs besides itself.
-const EACH: usize = 128;
+/// Bytes that a sid costs besides itself, at most: where each was given up behind a PING of its own.
+const EACH: usize = 256;
 
 impl Fences {
     /// Bars sids until the PONG comes that answers a PING which the caller sends now, after the UNSUBs.

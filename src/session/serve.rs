@@ -39,9 +39,6 @@ struct Incoming<'a> {
 impl Session {
     pub(super) fn serve_client(&mut self, input: &[u8], at: usize, now: Timestamp) -> Taken {
         let mut used = 0_usize;
-        if let Some(serving) = &mut self.serving {
-            serving.judge.begin();
-        }
         if std::mem::take(&mut self.pong_in_hand) && input.starts_with(b"PING\r\n") {
             self.answer_ping();
             used = b"PING\r\n".len();

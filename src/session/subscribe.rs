@@ -10,16 +10,22 @@ use crate::subject;
 use crate::time::Timestamp;
 use crate::wire::{ErrText, PermissionsViolation, encode};
 
-/// What a subscription, or its end, counts in the client's turn: either takes a microsecond or less, and a buffer holds as many as
-/// would keep a thread for tens of milliseconds.
+/// What a subscription, or its end, counts in the client's turn, and an eighth of the bytes that it names: either takes a
+/// microsecond or less for the short ones, and a buffer holds as many as would keep a thread for tens of milliseconds.
 const PRICE: usize = 64;
+
+const fn price(named: usize) -> usize {
+    PRICE.saturating_add(named / 8)
+}
 
 impl Session {
     pub(super) fn subscribe(&mut self, subject: &[u8], queue: Option<&[u8]>, sid: &[u8]) {
         let Some(serving) = &mut self.serving else {
             return;
         };
-        serving.judge.charge(PRICE);
+        let named = subject.len().saturating_add(sid.len());
+        let named = named.saturating_add(queue.map_or(0, <[u8]>::len));
+        serving.judge.charge(price(named));
         let permit = match serving.judge.subscribe(subject, queue) {
             Ok(permit) => permit,
             Err(denial) => {
@@ -42,8 +48,6 @@ impl Session {
         };
         // The order of nats-server: the limit, then a sid that is taken, and only then the subject.
         let taken = serving.subs.contains(sid);
-        let named = subject.len().saturating_add(sid.len());
-        let named = named.saturating_add(queue.map_or(0, <[u8]>::len));
         let refusal = if serving.subs.len() >= serving.bounds.subscriptions
             || serving.subs.bytes().saturating_add(named) > self.opening.limits.subscription_bytes
             || (self.scarce && serving.subs.held().saturating_add(named) > Self::SMALL)
@@ -67,6 +71,7 @@ impl Session {
                 sid: sid.into(),
                 subject: subject.into(),
                 queue: queue.map(Into::into),
+                is_pattern: subject::has_wildcard(subject),
                 counted_here: permit.is_filtered(),
                 made_after: serving.fences.changes(),
                 max: None,
@@ -90,7 +95,7 @@ impl Session {
         let Some(serving) = &mut self.serving else {
             return;
         };
-        serving.judge.charge(PRICE);
+        serving.judge.charge(price(sid.len()));
         if let Some(subscription) = serving.subs.find(sid) {
             let later = max
                 .map(u64::from)

@@ -376,6 +376,7 @@ fn wildcards_against_thousands_of_deny_entries_leave_others_their_turn() {
         let bytes = said.concat().into_bytes();
         let (mut at, mut turns) = (0, 0);
         while at < bytes.len() {
+            session.gives_way();
             let taken = session.handle_client(&bytes[at..], at, NOW);
             assert!(taken.used > 0 && taken.wants <= 1, "{operation}: {taken:?}");
             at += taken.used;

@@ -109,6 +109,7 @@ async fn refused_requests_where_there_were_many_subscriptions() {
     .await;
 }
 
+/// Patterns that the reply fits up to their end, and such as it does not fit at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_requests_with_long_subjects() {
     let world = World::start(&json!({})).await;
@@ -121,13 +122,13 @@ async fn refused_requests_with_long_subjects() {
         allowed,
         async |world| {
             let mut crowd = Crowd::new();
-            for _ in 0..2 {
+            for (reply, repeat) in [(format!("{begin}x.y"), 300), ("r".to_owned(), 40_000)] {
                 let mut talk = asking(world).await;
                 for number in 0..count {
-                    say(&mut talk, format!("SUB {begin}{number} {number}\r\n")).await;
+                    say(&mut talk, format!("SUB {begin}*.{number} {number}\r\n")).await;
                 }
-                let request = format!("PUB secret.a {begin}x 0\r\n\r\n");
-                again(&mut crowd, talk, request.repeat(300));
+                let request = format!("PUB secret.a {reply} 0\r\n\r\n");
+                again(&mut crowd, talk, request.repeat(repeat));
             }
             crowd
         },

@@ -28,7 +28,7 @@ pub(super) fn serve(
     Serve(State::aside(open(shared, tcp, ends, slot)))
 }
 
-/// Facts, and other things that the pump stops for, that are handled before the task lets others run: each of thousands of
+/// Steps before the task lets others run, of which a fact takes two, the pump and its record: each of thousands of
 /// denials that came in one read is one.
 const AT_ONCE: usize = 64;
 

@@ -66,7 +66,7 @@ impl Judge {
         self.spent > SPENT_MAX
     }
 
-    /// Counts to the client's turn what an operation takes besides what is asked here: a unit is about 50 ns.
+    /// Counts to the client's turn what an operation takes besides what is asked here: a unit is some 20 ns.
     pub const fn charge(&mut self, price: usize) {
         self.spent = self.spent.saturating_add(price);
     }

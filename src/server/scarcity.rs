@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::memory::{Memory, Share};
+use super::to_usize;
 use crate::spread;
 use crate::time::Timestamp;
 
@@ -32,15 +33,16 @@ pub(super) struct Scarcity {
     due: Option<Timestamp>,
     /// Since when much is kept for an operation of which the client still owes the rest.
     keeps_since: Option<Timestamp>,
-    /// Bytes that the client has brought since then.
-    brought: usize,
+    /// Bytes that the client has brought since then; there is no larger buffer than this can hold.
+    brought: u32,
     /// How often memory was asked for in vain in a row, up to [`DOUBLINGS`].
     asked: u32,
 }
 
 impl Scarcity {
     /// The client has brought this many bytes.
-    pub(super) const fn note_brought(&mut self, count: usize) {
+    pub(super) fn note_brought(&mut self, count: usize) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
         self.brought = self.brought.saturating_add(count);
     }
 
@@ -96,7 +98,7 @@ impl Scarcity {
         if latest > now {
             return Some(latest);
         }
-        if self.brought < size && !memory.has_room_for(size, Share::ThreeQuarters) {
+        if to_usize(self.brought) < size && !memory.has_room_for(size, Share::ThreeQuarters) {
             return None;
         }
         self.keeps_since = Some(now);

@@ -252,7 +252,6 @@ impl Session {
             info_waits,
             ponged: false,
             lame_duck: false,
-            looked: 0,
         }));
         self.phase = Phase::Serving;
         self.timers.clear(Timer::Handshake);

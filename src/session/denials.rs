@@ -15,7 +15,7 @@ use crate::wire::{PermissionsViolation, Publish, encode};
 /// thread busy. What is left over counts for the next request.
 ///
 /// [`Subscriptions::find_where`]: super::subs::Subscriptions::find_where
-const LOOKED_FREE: usize = 5_000;
+const LOOKED_FREE: u16 = 5_000;
 
 impl Session {
     pub(super) fn deny_publish(&mut self, publish: &Publish<'_>, denial: Denial, now: Timestamp) {
@@ -87,9 +87,10 @@ impl Session {
         };
         let (found, looked) = serving.subs.find_where(fits);
         let found = found.map(|sub| sub.sid.clone());
-        let looked = serving.looked.saturating_add(looked);
-        serving.looked = looked % LOOKED_FREE;
-        let charge = u64::try_from(looked / LOOKED_FREE).unwrap_or(u64::MAX);
+        let looked = usize::from(self.looked).saturating_add(looked);
+        let free = usize::from(LOOKED_FREE);
+        self.looked = u16::try_from(looked % free).unwrap_or(LOOKED_FREE);
+        let charge = u64::try_from(looked / free).unwrap_or(u64::MAX);
         if charge > 0 {
             self.hold_client(now.plus(Duration::from_millis(charge)));
         }
@@ -190,7 +191,7 @@ mod tests {
             let text = subscribed((0..subscriptions).map(|number| format!("s{number}.x.y.zzz")));
             let mut session = with_subscriptions(&text);
             let held = held_for(&mut session, "s.x.y.zzz", requests);
-            let expected = (subscriptions * requests * each / LOOKED_FREE) as u128;
+            let expected = (subscriptions * requests * each / usize::from(LOOKED_FREE)) as u128;
             assert!(held.abs_diff(expected) < 4, "{held} and not {expected}");
         }
     }

@@ -159,6 +159,8 @@ pub struct Session {
     pong_in_hand: bool,
     traffic: Traffic,
     denied_deliveries: u32,
+    /// What was looked through of the subscriptions for answers made here, and is not paid for yet.
+    looked: u16,
     /// The `-ERR` text with which the upstream ended the session.
     upstream_said: Option<Box<[u8]>>,
 }
@@ -186,8 +188,6 @@ struct Serving {
     ponged: bool,
     /// The upstream said that it is about to go away.
     lame_duck: bool,
-    /// What was looked through of the subscriptions for answers made here, and is not paid for yet.
-    looked: usize,
 }
 
 /// The narrower of the limits of the session and of its roles.
@@ -244,6 +244,7 @@ impl Session {
             pong_in_hand: false,
             traffic: Traffic::default(),
             denied_deliveries: 0,
+            looked: 0,
             upstream_said: None,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::time::Duration;
 
 use natsentry::policy::Permissions;
 use natsentry::session::{CloseReason, Outbox, Session, Taken};
@@ -120,7 +121,7 @@ impl Link {
     }
 
     /// Everything at once, until nothing moves. Returns whether anything did.
-    pub(crate) fn settle(&mut self, now: Timestamp) -> bool {
+    pub(crate) fn settle(&mut self, mut now: Timestamp) -> bool {
         let mut ever = false;
         loop {
             let before = (self.received.len(), self.forwarded.len());
@@ -135,8 +136,17 @@ impl Link {
             while self.session.poll_event(now).is_some() {}
             moved |= before != (self.received.len(), self.forwarded.len());
             ever |= moved;
-            if !moved {
-                return ever;
+            if moved {
+                continue;
+            }
+            // Whoever had others looked through for a 503 is held back for some milliseconds.
+            let soon = now.plus(Duration::from_secs(1));
+            match self.session.poll_timeout().filter(|due| *due <= soon) {
+                Some(due) => {
+                    now = due;
+                    self.session.handle_time(now);
+                }
+                None => return ever,
             }
         }
     }
@@ -149,11 +159,11 @@ impl Link {
     }
 
     fn judge_client(&mut self, now: Timestamp) -> bool {
+        self.session.gives_way();
         if !self.session.wants_client() || !self.from_client.is_ready() {
             return false;
         }
         self.from_client.compact();
-        self.session.gives_way();
         let taken = self.session.handle_client(&self.from_client.buffer, 0, now);
         self.from_client.taken(taken)
     }

@@ -10,6 +10,11 @@ pub(crate) fn part(number: u64, most: Duration) -> Duration {
     most.mul_f64(part)
 }
 
+/// `least`, and up to half of it more.
+pub(crate) fn half_more(number: u64, least: Duration) -> Duration {
+    least.saturating_add(part(number, least / 2))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -75,7 +75,7 @@ impl Judge {
     pub fn can_judge<'a>(&mut self, subjects: impl Iterator<Item = &'a [u8]>) -> bool {
         let prices = subjects.map(|subject| self.permissions.price(subject));
         let price = prices.fold(0, usize::saturating_add);
-        self.spent = self.spent.saturating_add(price);
+        self.charge(price);
         price <= SPENT_AT_ONCE_MAX
     }
 
@@ -429,7 +429,7 @@ impl Judge {
     }
 
     fn spend(&mut self, subject: &[u8]) {
-        self.spent = self.spent.saturating_add(self.permissions.price(subject));
+        self.charge(self.permissions.price(subject));
     }
 
     /// Whether the grants alone allow a publish; the answer is remembered.

@@ -92,8 +92,7 @@ impl Scarcity {
             self.brought = 0;
         }
         let memory = lack.memory;
-        let patience = memory.patience();
-        let patience = patience.saturating_add(spread::part(lack.session, patience / 2));
+        let patience = spread::half_more(lack.session, memory.patience());
         let latest = self.keeps_since.get_or_insert(now).plus(patience);
         if latest > now {
             return Some(latest);

@@ -481,8 +481,7 @@ impl Session {
             let mut patience = self.opening.limits.write_deadline;
             if self.scarce {
                 // Those who met the limit of memory together would be ended together, and others would wait behind that.
-                let more = spread::part(self.opening.id.0, patience / 2);
-                patience = patience.saturating_add(more);
+                patience = spread::half_more(self.opening.id.0, patience);
             }
             self.timers.set(timer, now.plus(patience));
         }

@@ -1,8 +1,9 @@
 //! Those who have a token, and have little things done in a loop that may be dear: none of it keeps a thread busy.
 
-use serde_json::json;
 use std::fmt::Write as _;
 use std::time::Duration;
+
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::attackers::Crowd;
@@ -138,7 +139,7 @@ async fn refused_requests_with_long_subjects() {
 
 /// Two publishers of what they may publish, as fast as they can: to keep both cores busy is no attack.
 async fn busy(world: &World) -> Duration {
-    p99_beside(world, async |world| {
+    let busy = p99_beside(world, async |world| {
         let mut crowd = Crowd::new();
         for _ in 0..2 {
             let talk = world.enter("worker").await.expect("a session");
@@ -146,7 +147,9 @@ async fn busy(world: &World) -> Duration {
         }
         crowd
     })
-    .await
+    .await;
+    println!("beside busy publishers p99 {busy:?}");
+    busy
 }
 
 /// As many facts as fit a buffer are not handled in one go.
@@ -154,7 +157,6 @@ async fn busy(world: &World) -> Duration {
 async fn refused_publishes_in_a_row() {
     let world = World::start(&json!({})).await;
     let busy = busy(&world).await;
-    println!("beside busy publishers p99 {busy:?}");
     attack_above(
         busy,
         "refused publishes in a row",
@@ -178,7 +180,6 @@ async fn subscriptions_given_up_behind_many_pings() {
     let world = World::start(&json!({})).await;
     let busy = busy(&world).await;
     let count = size(5_000, 20_000);
-    println!("beside busy publishers p99 {busy:?}");
     attack_above(
         busy,
         "subscriptions given up behind many pings",

@@ -150,7 +150,7 @@ impl Lane {
                     Side::Client => session.to_upstream(),
                     Side::Upstream => session.to_client(),
                 };
-                self.written += write(outbox, &self.buffer);
+                self.written += write(outbox, &mut self.buffer);
                 if taken.used == 0 && !session.gives_way() {
                     break;
                 }
@@ -160,7 +160,7 @@ impl Lane {
 }
 
 /// Takes what an outbox holds, as a socket would: some slices at a time, and not always all of them.
-fn write(outbox: &mut Outbox, buffer: &[u8]) -> u64 {
+fn write(outbox: &mut Outbox, buffer: &mut [u8]) -> u64 {
     let mut written = 0;
     while !outbox.is_drained() {
         let mut slices = [IoSlice::new(&[]); 64];

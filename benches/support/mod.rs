@@ -52,7 +52,7 @@ pub(crate) fn serving(role: &Value) -> Session {
         greeting: Arc::new(info.clone()),
         accepted_at: NOW,
     });
-    feed_client(
+    say(
         &mut session,
         b"CONNECT {\"verbose\":false,\"pedantic\":false,\"auth_token\":\"t\",\"protocol\":1,\"headers\":true}\r\n",
     );
@@ -60,8 +60,8 @@ pub(crate) fn serving(role: &Value) -> Session {
         panic!("CONNECT asks for admission")
     };
     session.handle_admitted(admission(role, client, info), NOW);
-    feed_client(&mut session, b"PING\r\n");
-    feed_upstream(&mut session, b"PONG\r\n");
+    say(&mut session, b"PING\r\n");
+    feed_upstream(&mut session, &mut b"PONG\r\n".to_vec());
     while session.poll_event(NOW).is_some() {}
     assert!(
         session.close_reason().is_none(),
@@ -112,14 +112,19 @@ fn identity() -> Identity {
     }
 }
 
+/// Hands in a line of the client.
+pub(crate) fn say(session: &mut Session, line: &[u8]) -> usize {
+    feed_client(session, &mut line.to_vec())
+}
+
 /// Hands `bytes` in from the client, and takes what is permitted off the outbox as a write would. Returns its length.
-pub(crate) fn feed_client(session: &mut Session, bytes: &[u8]) -> usize {
+pub(crate) fn feed_client(session: &mut Session, bytes: &mut [u8]) -> usize {
     let mut at = 0;
     let mut written = 0;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
         let taken = session.handle_client(rest, at, NOW);
         written += drain(session.to_upstream(), bytes);
-        drain(session.to_client(), &[]);
+        drain(session.to_client(), &mut []);
         if taken.used == 0 && !session.gives_way() {
             break;
         }
@@ -129,7 +134,7 @@ pub(crate) fn feed_client(session: &mut Session, bytes: &[u8]) -> usize {
 }
 
 /// Hands `bytes` in from upstream, likewise.
-pub(crate) fn feed_upstream(session: &mut Session, bytes: &[u8]) -> usize {
+pub(crate) fn feed_upstream(session: &mut Session, bytes: &mut [u8]) -> usize {
     let mut at = 0;
     let mut written = 0;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
@@ -143,7 +148,7 @@ pub(crate) fn feed_upstream(session: &mut Session, bytes: &[u8]) -> usize {
     written
 }
 
-fn drain(outbox: &mut natsentry::session::Outbox, input: &[u8]) -> usize {
+fn drain(outbox: &mut natsentry::session::Outbox, input: &mut [u8]) -> usize {
     let mut written = 0;
     while !outbox.is_drained() {
         let mut slices = [std::io::IoSlice::new(&[]); 64];

@@ -304,7 +304,7 @@ impl Lane {
     ) -> Poll<io::Result<()>> {
         while !outbox.is_drained() {
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let filled = outbox.fill(self.buffer.as_deref().unwrap_or_default(), &mut slices);
+            let filled = outbox.fill(self.buffer.as_deref_mut().unwrap_or_default(), &mut slices);
             let slices = slices.get(..filled).unwrap_or_default();
             let result = match slices {
                 [one] => Pin::new(&mut *stream).poll_write(cx, one),

@@ -182,7 +182,7 @@ impl Link {
     fn write_client(&mut self, most: usize, now: Timestamp) {
         write(
             self.session.to_client(),
-            &self.from_upstream.buffer,
+            &mut self.from_upstream.buffer,
             most,
             &mut self.received,
         );
@@ -193,7 +193,7 @@ impl Link {
     fn write_upstream(&mut self, most: usize, now: Timestamp) {
         write(
             self.session.to_upstream(),
-            &self.from_client.buffer,
+            &mut self.from_client.buffer,
             most,
             &mut self.forwarded,
         );
@@ -312,7 +312,7 @@ fn frames(stream: &[u8]) -> Vec<(usize, &[u8])> {
 }
 
 /// Takes up to `most` bytes out of an outbox.
-fn write(outbox: &mut Outbox, input: &[u8], most: usize, out: &mut Vec<u8>) {
+fn write(outbox: &mut Outbox, input: &mut [u8], most: usize, out: &mut Vec<u8>) {
     let mut left = most;
     while left > 0 && !outbox.is_drained() {
         let mut slices = [IoSlice::new(&[]), IoSlice::new(&[])];

@@ -2,7 +2,8 @@
 //! upstream: as they came but for those few bytes.
 //!
 //! A message with two blanks and the one behind it have everything between those blanks in common: one piece of the buffer
-//! that is passed whole. Little is copied, which is cheaper than one more piece in the vectored write.
+//! that is passed whole. Little is copied, which is cheaper than one more piece in the vectored write. Where nothing but the
+//! verb is to be another, nothing is: it is written over where it stands.
 
 use std::ops::Range;
 
@@ -24,6 +25,15 @@ impl Edits {
     /// Whether the line is canonical as it is.
     pub(super) fn is_none(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether the verb alone is to be another one, of the same length.
+    fn is_verb_alone(&self) -> bool {
+        *self
+            == Self {
+                verb: true,
+                ..Self::default()
+            }
     }
 
     /// Calls `cut` with each range that is to be replaced, in order, for a message at `at`.
@@ -50,6 +60,8 @@ pub(super) struct Run<'a> {
     at: usize,
     /// What is not pushed begins here.
     unpushed: usize,
+    /// Verbs of what is not pushed are to be written over where they stand, so that it cannot be copied before that.
+    raised: bool,
 }
 
 impl<'a> Run<'a> {
@@ -58,6 +70,7 @@ impl<'a> Run<'a> {
             input,
             at,
             unpushed: 0,
+            raised: false,
         }
     }
 
@@ -70,6 +83,12 @@ impl<'a> Run<'a> {
         place: Range<usize>,
         whole: usize,
     ) {
+        if edits.is_verb_alone() && self.raise(to_upstream, &place, whole) {
+            return;
+        }
+        if self.raised {
+            self.push(to_upstream, place.start, true);
+        }
         let begins = (place.start..place.end).step_by(whole.max(1));
         let before = place.start.saturating_sub(self.unpushed);
         if whole > COPY_MAX || before > COPY_MAX {
@@ -93,6 +112,15 @@ impl<'a> Run<'a> {
         self.unpushed = from;
     }
 
+    /// Has the verbs of the messages at `place` written over where they stand, unless small messages are being copied.
+    fn raise(&mut self, to_upstream: &mut Outbox, place: &Range<usize>, whole: usize) -> bool {
+        let copies = self.unpushed > 0 && whole <= COPY_MAX;
+        let [begin, end] = [place.start, place.end].map(|at| self.at.wrapping_add(at));
+        let raised = !copies && to_upstream.raise_verbs(begin..end, whole);
+        self.raised |= raised;
+        raised
+    }
+
     /// Passes what comes before `range` as it came, and what `write` writes in place of the range.
     pub(super) fn replace(
         &mut self,
@@ -114,7 +142,8 @@ impl<'a> Run<'a> {
     fn push(&mut self, to_upstream: &mut Outbox, end: usize, beside_own: bool) {
         let start = self.unpushed;
         self.unpushed = end;
-        if beside_own && end.wrapping_sub(start) <= COPY_MAX {
+        let copies = beside_own && !std::mem::take(&mut self.raised);
+        if copies && end.wrapping_sub(start) <= COPY_MAX {
             let piece = self.input.get(start..end).unwrap_or_default();
             to_upstream.push_own(|out| out.extend_from_slice(piece));
         } else {

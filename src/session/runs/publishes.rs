@@ -345,22 +345,23 @@ impl<'a> Pass<'a, '_> {
         })
     }
 
-    /// Those that differ from the publish at the start of `input` in nothing but the reply, if it is canonical and has one.
+    /// Those that differ from the publish at the start of `input` in nothing but the reply, if it has one.
     fn kin_by_reply(&self, input: &'a [u8], publish: &Passed<'a>, whole: usize) -> Option<Kin<'a>> {
-        let subject = publish.permit.subject();
+        let (subject, edits) = (publish.permit.subject(), publish.edits?);
         let reply = publish.permit.reply()?;
-        let begin = SUBJECT_AT.wrapping_add(subject.len()).wrapping_add(1);
+        let begin = match edits.blanks {
+            (start, end) if start < end => end,
+            _ => SUBJECT_AT.wrapping_add(subject.len()).wrapping_add(1),
+        };
         let own = self.subjects.judge.own_beginning(reply);
         let place = begin.wrapping_add(own.unwrap_or(0))..begin.wrapping_add(reply.len());
-        let canonical = publish.edits.is_some_and(|edits| edits.is_none());
         Some(Kin {
-            shape: canonical
-                .then(|| Shape::of(input, place, (publish.line, whole, publish.size)))??,
+            shape: Shape::of(input, place, (publish.line, whole, publish.size))?,
             ground: match own {
                 Some(_) => Ground::OwnReplies,
                 None => Ground::Replies(publish.permit),
             },
-            edits: Edits::default(),
+            edits,
         })
     }
 

@@ -259,7 +259,7 @@ fn a_request_with_a_private_inbox_takes_none() {
     let mut session = session(&json!({"request": ["svc.lookup"]}));
     let subscribe = b"SUB _INBOX.abcdefghijklmnopqrstuv.* 1\r\n";
     session.handle_client(subscribe, 0, START);
-    write(session.to_upstream(), subscribe);
+    write(session.to_upstream(), &mut subscribe.to_vec());
     let taken = steady(&mut session, Side::Client, |index| {
         format!("PUB svc.lookup _INBOX.abcdefghijklmnopqrstuv.{index} 4\r\nping\r\n")
     });
@@ -273,7 +273,7 @@ fn a_delivery_takes_none_also_with_a_deny_armed() {
     }));
     let subscribe = b"SUB orders.> 7\r\n";
     session.handle_client(subscribe, 0, START);
-    write(session.to_upstream(), subscribe);
+    write(session.to_upstream(), &mut subscribe.to_vec());
     assert_eq!(session.subscriptions(), 1);
     let taken = steady(&mut session, Side::Upstream, |index| {
         format!("MSG orders.eu.{} 7 16\r\n0123456789abcdef\r\n", index % 64)
@@ -286,7 +286,7 @@ fn a_delivery_with_headers_and_reply_takes_none() {
     let mut session = session(&json!({"subscribe": ["orders.>"], "inbox": "off"}));
     let subscribe = b"SUB orders.> 7\r\n";
     session.handle_client(subscribe, 0, START);
-    write(session.to_upstream(), subscribe);
+    write(session.to_upstream(), &mut subscribe.to_vec());
     let taken = steady(&mut session, Side::Upstream, |index| {
         let block = "NATS/1.0\r\nNats-Msg-Id: 1234\r\n\r\n";
         let (headers, size) = (block.len(), block.len() + 5);

@@ -91,8 +91,8 @@ impl Plan {
             add(Part::Throughput, &sizes);
             add(Part::Lines, &[Work::Lines]);
             add(Part::Subjects, &SUBJECTS.map(Work::Subjects));
-            // Twice: one pause of the machine is all of the slowest hundredth of a second.
-            add(Part::Latency, &[Work::Latency; 2]);
+            // Often: one pause of the machine is all of the slowest hundredth of a second.
+            add(Part::Latency, &[Work::Latency; 4]);
             add(Part::Requests, &WINDOWS.map(Work::Requests));
             add(Part::Connects, &[Work::Connects]);
             add(Part::Throughput, &again);
@@ -103,6 +103,8 @@ impl Plan {
             let mut add = |part, work: &[Work]| add(Some(part), work, now.clone(), options.rounds);
             add(Part::Publishers, &PUBLISHERS.map(Work::Publishers));
             add(Part::FanOut, &[Work::FanOut]);
+            // Each of them is heard of twenty times in a cell: once more or less is a twentieth.
+            add(Part::Publishers, &CROWD.map(Work::Publishers));
         }
         add(
             Some(Part::Storm),
@@ -222,6 +224,9 @@ const SUBJECTS: [usize; 2] = [100, 10_000];
 const WINDOWS: [usize; 2] = [1, 64];
 
 const PUBLISHERS: [usize; 4] = [1, 10, 100, 1_000];
+
+/// Those that have two turns a round.
+const CROWD: [usize; 1] = [1_000];
 
 /// Payloads that go through TLS in the usual run.
 const SECURE_SIZES: [usize; 3] = [128, 16_384, 262_144];

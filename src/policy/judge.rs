@@ -4,6 +4,9 @@
 //! answer, and a small memory of answers. Must never: read a clock, allocate for an operation that was granted before,
 //! or hand out a permit for anything but the very bytes that were judged.
 
+mod named;
+mod observe;
+
 use std::sync::Arc;
 
 use super::cache::AnswerCache;
@@ -16,7 +19,6 @@ use super::rights::{Permissions, RuleId, Verdict};
 use super::verdict::{Denial, DenialReason, Permit, SubscribePermit};
 use crate::subject::has_wildcard;
 use crate::time::Timestamp;
-use crate::wire::SideChannel;
 
 /// Decides for one session. Not shared; give it to the task that owns the session.
 #[derive(Debug)]
@@ -156,84 +158,6 @@ impl Judge {
     pub fn own_beginning(&self, reply: &[u8]) -> Option<usize> {
         let judged = self.permissions.inboxes().replies_judged;
         judged.then(|| self.held.beginning(reply)).flatten()
-    }
-
-    /// Judges a subject that a header of a published message names.
-    ///
-    /// # Errors
-    /// [`DenialReason::HeaderSubject`] with the rule, if one refused it; without, where one message asks too much.
-    pub fn header_subject(&mut self, name: SideChannel, subject: &[u8]) -> Result<(), Denial> {
-        self.spend(subject);
-        if self.spent > SPENT_AT_ONCE_MAX {
-            return Err(self.denial(DenialReason::HeaderSubject, None));
-        }
-        let verdict = match name {
-            SideChannel::TraceDest | SideChannel::ScheduleTarget => {
-                self.permissions.publish(subject)
-            }
-            SideChannel::ScheduleSource => self.permissions.reads(subject),
-        };
-        match verdict {
-            Verdict::Granted(_) => Ok(()),
-            Verdict::Refused(_, rule) => Err(self.denial(DenialReason::HeaderSubject, rule)),
-        }
-    }
-
-    /// Whether reply subjects, and subjects for the server to deliver to, are judged at all: under `inbox: private`.
-    pub fn judges_replies(&self) -> bool {
-        self.permissions.inboxes().replies_judged
-    }
-
-    /// Judges a subject that the body of a request to JetStream names for the server to deliver to: like a reply, except
-    /// that it may lie in an inbox that nobody holds, since some clients listen there only when the consumer is made.
-    ///
-    /// # Errors
-    /// [`DenialReason::DeliverSubject`].
-    pub fn deliver_subject(&mut self, subject: &[u8]) -> Result<(), Denial> {
-        let own = self.held.contains(subject) || self.permissions.is_below_own_prefix(subject);
-        if own || self.may_publish(subject) || self.held.may_claim(subject) {
-            return Ok(());
-        }
-        Err(self.unreadable_target())
-    }
-
-    /// The denial of a request of which nobody can say where it has the server deliver to.
-    pub fn unreadable_target(&self) -> Denial {
-        self.denial(DenialReason::DeliverSubject, None)
-    }
-
-    /// Whether what the configuration of a stream names is judged: unless a role has `stream_config: any`.
-    pub fn judges_streams(&self) -> bool {
-        self.permissions.inboxes().streams_judged
-    }
-
-    /// Judges a subject that the server is asked to publish to by the configuration of a stream, `*` and `>` standing for
-    /// what is filled in.
-    ///
-    /// # Errors
-    /// [`DenialReason::StreamConfig`] with the rule, if one refused it.
-    pub fn stream_destination(&self, subject: &[u8]) -> Result<(), Denial> {
-        self.of_stream(self.permissions.publish(subject))
-    }
-
-    /// Judges a subject whose messages a stream is to hold.
-    ///
-    /// # Errors
-    /// As [`Self::stream_destination`].
-    pub fn stream_subject(&self, subject: &[u8]) -> Result<(), Denial> {
-        self.of_stream(self.permissions.reads(subject))
-    }
-
-    /// The denial of a configuration of a stream of which nobody can say what it names.
-    pub fn unreadable_stream(&self) -> Denial {
-        self.denial(DenialReason::StreamConfig, None)
-    }
-
-    fn of_stream(&self, verdict: Verdict) -> Result<(), Denial> {
-        match verdict {
-            Verdict::Granted(_) => Ok(()),
-            Verdict::Refused(_, rule) => Err(self.denial(DenialReason::StreamConfig, rule)),
-        }
     }
 
     /// Judges a SUB. A permit for an inbox of the session's own claims it; every permitted subscription that ends, or
@@ -382,50 +306,6 @@ impl Judge {
     fn forget(&mut self) {
         self.published.clear();
         self.delivered.clear();
-    }
-
-    /// In `mode: observe`, leave for a publish that was just denied. The denial is to be recorded all the same. What the
-    /// server itself would refuse stays refused.
-    pub fn overrule_publish<'a>(
-        &self,
-        subject: &'a [u8],
-        reply: Option<&'a [u8]>,
-        denial: &Denial,
-    ) -> Option<Permit<'a>> {
-        let overruled = self.overrules(denial)
-            && !is_reserved_subject(subject)
-            && !reply.is_some_and(is_reserved_reply);
-        overruled.then_some(Permit { subject, reply })
-    }
-
-    /// In `mode: observe`, leave for a subscription that was just denied. As [`Self::overrule_publish`].
-    pub fn overrule_subscribe<'a>(
-        &self,
-        subject: &'a [u8],
-        queue: Option<&'a [u8]>,
-        denial: &Denial,
-    ) -> Option<SubscribePermit<'a>> {
-        self.overrules(denial).then_some(SubscribePermit {
-            subject,
-            queue,
-            filtered: false,
-        })
-    }
-
-    fn overrules(&self, denial: &Denial) -> bool {
-        use DenialReason as R;
-        let ours = match denial.reason {
-            R::NotGranted
-            | R::Denied
-            | R::ReplyNotOwn
-            | R::InboxTaken
-            | R::QueueOverlapsDeny
-            | R::HeaderSubject
-            | R::DeliverSubject
-            | R::StreamConfig => true,
-            R::ReservedSubject | R::ReservedReply | R::SystemQueue => false,
-        };
-        ours && self.permissions.is_observing()
     }
 
     fn spend(&mut self, subject: &[u8]) {

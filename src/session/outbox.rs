@@ -138,6 +138,15 @@ impl Outbox {
         true
     }
 
+    /// Whether a span that begins at `at` of the input would be the first piece, or join the last one.
+    pub(super) fn joins(&self, at: usize) -> bool {
+        match self.segments.last() {
+            None | Some(Segment::Raise { .. }) => true,
+            Some(Segment::Input { end, .. }) => *end == at,
+            Some(Segment::Scratch { .. }) => false,
+        }
+    }
+
     /// Appends whole lines of our own, at once between two frames, else as soon as the frame under way has ended.
     pub(super) fn interject(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if self.mid_frame {
@@ -190,18 +199,20 @@ impl Outbox {
     /// written over.
     ///
     /// Returns how many were filled in.
-    pub fn fill<'a>(&'a self, input: &'a mut [u8], slices: &mut [IoSlice<'a>]) -> usize {
-        let waiting = self.segments.get(self.next..).unwrap_or_default();
+    pub fn fill<'a>(&'a mut self, input: &'a mut [u8], slices: &mut [IoSlice<'a>]) -> usize {
         let mut pieces = 0;
-        for segment in waiting {
-            match *segment {
+        for segment in self.segments.get_mut(self.next..).unwrap_or_default() {
+            match segment {
                 Segment::Raise { start, end } => {
-                    raise(input, self.scratch.get(start..end).unwrap_or_default());
+                    raise(input, self.scratch.get(*start..*end).unwrap_or_default());
+                    // Once: a peer that takes little, or nothing, has this asked again and again.
+                    *start = *end;
                 }
                 _ if pieces == slices.len() => break,
                 _ => pieces = pieces.saturating_add(1),
             }
         }
+        let waiting = self.segments.get(self.next..).unwrap_or_default();
         let mut filled = 0;
         let mut offset = self.offset;
         let pieces = waiting.iter().filter(|segment| segment.len() > 0);
@@ -298,6 +309,23 @@ mod tests {
             );
         }
         assert!(input.ends_with(b"pUb"), "not said yet");
+    }
+
+    #[test]
+    fn verbs_are_raised_once_however_often_a_write_is_tried() {
+        let mut input = *b"pub a 0\r\n\r\n";
+        let mut outbox = Outbox::default();
+        assert!(outbox.raise_verbs(0..11, 11), "below 4 GiB");
+        outbox.push_input(0, 11);
+        assert_eq!(outbox.fill(&mut input, &mut [IoSlice::new(&[])]), 1);
+        assert_eq!(&input[..4], b"PUB ");
+        input[0] = b'-';
+        assert_eq!(outbox.fill(&mut input, &mut [IoSlice::new(&[])]), 1);
+        assert_eq!(
+            &input[..4],
+            b"-UB ",
+            "a write that was blocked is not paid for again"
+        );
     }
 
     #[test]

@@ -112,9 +112,11 @@ impl<'a> Run<'a> {
         self.unpushed = from;
     }
 
-    /// Has the verbs of the messages at `place` written over where they stand, unless small messages are being copied.
+    /// Has the verbs of the messages at `place` written over where they stand, unless they are small and would be a piece of
+    /// their own.
     fn raise(&mut self, to_upstream: &mut Outbox, place: &Range<usize>, whole: usize) -> bool {
-        let copies = self.unpushed > 0 && whole <= COPY_MAX;
+        let alone = self.unpushed > 0 || !to_upstream.joins(self.at);
+        let copies = alone && whole <= COPY_MAX;
         let [begin, end] = [place.start, place.end].map(|at| self.at.wrapping_add(at));
         let raised = !copies && to_upstream.raise_verbs(begin..end, whole);
         self.raised |= raised;

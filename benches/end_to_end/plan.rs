@@ -103,8 +103,8 @@ impl Plan {
             let mut add = |part, work: &[Work]| add(Some(part), work, now.clone(), options.rounds);
             add(Part::Publishers, &PUBLISHERS.map(Work::Publishers));
             add(Part::FanOut, &[Work::FanOut]);
-            // Each of them is heard of twenty times in a cell: once more or less is a twentieth.
-            add(Part::Publishers, &CROWD.map(Work::Publishers));
+            // Again: each of them is heard of some fifteen times in a cell.
+            add(Part::Publishers, &[Work::Publishers(CROWD)]);
         }
         add(
             Some(Part::Storm),
@@ -223,10 +223,10 @@ const SUBJECTS: [usize; 2] = [100, 10_000];
 
 const WINDOWS: [usize; 2] = [1, 64];
 
-const PUBLISHERS: [usize; 4] = [1, 10, 100, 1_000];
+const PUBLISHERS: [usize; 4] = [1, 10, 100, CROWD];
 
-/// Those that have two turns a round.
-const CROWD: [usize; 1] = [1_000];
+/// Publishers that have two turns a round.
+const CROWD: usize = 1_000;
 
 /// Payloads that go through TLS in the usual run.
 const SECURE_SIZES: [usize; 3] = [128, 16_384, 262_144];

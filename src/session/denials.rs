@@ -144,11 +144,11 @@ mod tests {
             let mut upstream = Vec::new();
             session
                 .to_upstream()
-                .drain_to(line.as_bytes(), &mut upstream);
+                .drain_to(&mut line.as_bytes().to_vec(), &mut upstream);
             for _ in memchr::memmem::find_iter(&upstream, b"PING") {
                 session.handle_upstream(b"PONG\r\n", 0, NOW);
             }
-            session.to_client().drain_to(b"", &mut Vec::new());
+            session.to_client().drain_to(&mut [], &mut Vec::new());
         }
         session
     }
@@ -161,7 +161,7 @@ mod tests {
             let Taken { used, .. } = session.handle_client(request.as_bytes(), 0, NOW);
             assert_eq!(used, request.len());
             while session.poll_event(NOW).is_some() {}
-            session.to_client().drain_to(b"", &mut Vec::new());
+            session.to_client().drain_to(&mut [], &mut Vec::new());
             if let Some(until) = session.timers.at(Timer::Resume) {
                 held += until.since(NOW).as_millis();
                 session.timers.clear(Timer::Resume);

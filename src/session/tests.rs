@@ -129,7 +129,7 @@ fn where_memory_is_scarce_those_who_block_together_are_not_ended_together() {
 
 fn taken_from(outbox: &mut Outbox, input: &[u8]) -> String {
     let mut out = Vec::new();
-    outbox.drain_to(input, &mut out);
+    outbox.drain_to(&mut input.to_vec(), &mut out);
     String::from_utf8_lossy(&out).into_owned()
 }
 

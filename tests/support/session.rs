@@ -93,11 +93,15 @@ pub(crate) fn serving(
     session.handle_admitted(admission, START);
     let mut sent = Vec::new();
     session.handle_client(b"PING\r\n", 0, START);
-    session.to_upstream().drain_to(b"PING\r\n", &mut sent);
+    session
+        .to_upstream()
+        .drain_to(&mut { *b"PING\r\n" }, &mut sent);
     assert_eq!(sent, b"PING\r\n");
     session.handle_upstream(b"PONG\r\n", 0, START);
     sent.clear();
-    session.to_client().drain_to(b"PONG\r\n", &mut sent);
+    session
+        .to_client()
+        .drain_to(&mut { *b"PONG\r\n" }, &mut sent);
     assert_eq!(sent, b"PONG\r\n");
     while session.poll_event(START).is_some() {}
     session

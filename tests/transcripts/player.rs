@@ -302,7 +302,7 @@ impl<'a> Player<'a> {
         } else {
             self.session
                 .to_client()
-                .drain_to(&self.upstream.buffer, &mut self.sent_client);
+                .drain_to(&mut self.upstream.buffer, &mut self.sent_client);
         }
         if self.upstream_stalls {
             let blocked = !self.session.to_upstream().is_drained();
@@ -310,7 +310,7 @@ impl<'a> Player<'a> {
         } else {
             self.session
                 .to_upstream()
-                .drain_to(&self.client.buffer, &mut self.sent_upstream);
+                .drain_to(&mut self.client.buffer, &mut self.sent_upstream);
         }
         self.sent_client.len() + self.sent_upstream.len() > before
     }

@@ -144,8 +144,8 @@ impl<'a> Run<'a> {
     fn push(&mut self, to_upstream: &mut Outbox, end: usize, beside_own: bool) {
         let start = self.unpushed;
         self.unpushed = end;
-        let copies = beside_own && !std::mem::take(&mut self.raised);
-        if copies && end.wrapping_sub(start) <= COPY_MAX {
+        let raised = std::mem::take(&mut self.raised);
+        if beside_own && !raised && end.wrapping_sub(start) <= COPY_MAX {
             let piece = self.input.get(start..end).unwrap_or_default();
             to_upstream.push_own(|out| out.extend_from_slice(piece));
         } else {

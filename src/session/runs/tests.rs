@@ -44,9 +44,16 @@ fn upstream_hears(session: &mut Session, bytes: &[u8]) -> Vec<u8> {
 fn upstream_hears_at(session: &mut Session, bytes: &[u8], now: Timestamp) -> Vec<u8> {
     let mut out = Vec::new();
     let mut at = 0;
-    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+    let mut buffer = bytes.to_vec();
+    while let Some(rest) = buffer.get(at..).filter(|rest| !rest.is_empty()) {
         let taken = session.handle_client(rest, at, now);
-        session.to_upstream().drain_to(bytes, &mut out);
+        session.to_upstream().drain_to(&mut buffer, &mut out);
+        let unused = at + taken.used;
+        assert_eq!(
+            buffer[unused..],
+            bytes[unused..],
+            "what is not judged is as it came"
+        );
         session.to_client().discard();
         while session.poll_event(now).is_some() {}
         if taken.used == 0 {
@@ -65,9 +72,10 @@ fn client_hears(session: &mut Session, bytes: &[u8]) -> Vec<u8> {
 fn client_hears_at(session: &mut Session, bytes: &[u8], now: Timestamp) -> Vec<u8> {
     let mut out = Vec::new();
     let mut at = 0;
-    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+    let mut buffer = bytes.to_vec();
+    while let Some(rest) = buffer.get(at..).filter(|rest| !rest.is_empty()) {
         let taken = session.handle_upstream(rest, at, now);
-        session.to_client().drain_to(bytes, &mut out);
+        session.to_client().drain_to(&mut buffer, &mut out);
         while session.poll_event(now).is_some() {}
         if taken.used == 0 {
             break;
@@ -85,7 +93,8 @@ fn client_hears_in_pieces(session: &mut Session, bytes: &[u8]) -> Vec<u8> {
 fn client_hears_in_pieces_at(session: &mut Session, bytes: &[u8], now: Timestamp) -> Vec<u8> {
     let mut out = Vec::new();
     let (mut at, mut len) = (0, 1);
-    while let Some(rest) = bytes
+    let mut buffer = bytes.to_vec();
+    while let Some(rest) = buffer
         .get(at..)
         .filter(|rest| !rest.is_empty() && len <= rest.len())
     {
@@ -94,7 +103,7 @@ fn client_hears_in_pieces_at(session: &mut Session, bytes: &[u8], now: Timestamp
             Inbound::Line { .. } | Inbound::Tail(_) => len,
         };
         let taken = session.handle_upstream(&rest[..piece], at, now);
-        session.to_client().drain_to(bytes, &mut out);
+        session.to_client().drain_to(&mut buffer, &mut out);
         while session.poll_event(now).is_some() {}
         if session.close_reason().is_some() {
             break;
@@ -353,7 +362,7 @@ proptest! {
         let mut one = Vec::new();
         let first = &bytes[..cut.index(bytes.len() + 1)];
         let taken = quick.handle_upstream(first, 0, NOW).used;
-        quick.to_client().drain_to(first, &mut one);
+        quick.to_client().drain_to(&mut first.to_vec(), &mut one);
         while quick.poll_event(NOW).is_some() {}
         one.extend(client_hears(&mut quick, &bytes[taken..]));
         let other = client_hears_in_pieces(&mut careful, &bytes);
@@ -423,7 +432,7 @@ fn a_request_may_be_answered_before_a_byte_of_it_is_written() {
     let said = answers(0..3);
     session.handle_client(&said, 0, NOW);
     let mut out = Vec::new();
-    session.to_upstream().drain_to(&said, &mut out);
+    session.to_upstream().drain_to(&mut said.clone(), &mut out);
     assert_eq!(out, said);
 }
 
@@ -440,7 +449,9 @@ fn an_answer_that_comes_in_pieces_is_used_up_once() {
         ] {
             let taken = session.handle_client(piece, at, NOW);
             assert_eq!(taken.used, piece.len());
-            session.to_upstream().drain_to(&said, &mut Vec::new());
+            session
+                .to_upstream()
+                .drain_to(&mut said.clone(), &mut Vec::new());
         }
     }
     assert_eq!(session.traffic().denied, 0);

@@ -309,13 +309,13 @@ impl Front {
     fn flush(&mut self) -> bool {
         let before = (self.to_client.len(), self.to_upstream.len());
         if self.upstream_takes {
-            let buffer = &self.from_client.buffer;
+            let buffer = &mut self.from_client.buffer;
             self.session
                 .to_upstream()
                 .drain_to(buffer, &mut self.to_upstream);
         }
         if self.client_takes {
-            let buffer = &self.from_upstream.buffer;
+            let buffer = &mut self.from_upstream.buffer;
             self.session
                 .to_client()
                 .drain_to(buffer, &mut self.to_client);

@@ -12,6 +12,7 @@
 
 mod deliveries;
 mod edits;
+mod head;
 mod publishes;
 mod shape;
 

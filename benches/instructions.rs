@@ -115,28 +115,36 @@ fn sizes(times: u64, form: &str) -> u64 {
 fn feed(times: u64, (bytes, count): &(Vec<u8>, u64)) -> u64 {
     let mut session = serving(&typical());
     let mut read = bytes.clone();
-    let each = bytes.len() / usize::try_from(*count).expect("few");
+    // What is not canonical is written over where it stands. Bringing it back is counted: a few instructions a message.
+    let edited = !bytes.starts_with(b"PUB ") || memchr::memmem::find(bytes, b"  ").is_some();
     for _ in 0..times {
         let written = feed_client(&mut session, black_box(&mut read));
         assert!(written > 0, "everything is permitted");
-        if bytes.starts_with(b"pub") {
-            // They were written over where they stand; all messages are as long.
-            for message in read.chunks_mut(each) {
-                message[..3].copy_from_slice(b"pub");
-            }
+        if edited {
+            bring_back(&mut read, bytes);
         }
     }
     *count
 }
 
+/// As `copy_from_slice`, of which the instruction that copies is counted once for each byte.
+fn bring_back(read: &mut [u8], bytes: &[u8]) {
+    let (blocks, tail) = read.as_chunks_mut::<64>();
+    let (from, from_tail) = bytes.as_chunks();
+    for (block, from) in blocks.iter_mut().zip(from) {
+        *block = *black_box(from);
+    }
+    tail.copy_from_slice(from_tail);
+}
+
 fn deliver(times: u64, blanks: &str, subjects: usize, role: &serde_json::Value) -> u64 {
     let frame =
         |n: usize| format!("MSG bench.{n} 1{blanks}16\r\nxxxxxxxxxxxxxxxx\r\n").into_bytes();
-    let (mut bytes, count) = batch(frame, subjects);
+    let (bytes, count) = batch(frame, subjects);
     let mut session = serving(role);
     say(&mut session, b"SUB bench.* 1\r\n");
     for _ in 0..times {
-        let written = feed_upstream(&mut session, black_box(&mut bytes));
+        let written = feed_upstream(&mut session, black_box(&bytes));
         assert!(written == bytes.len(), "everything is delivered");
     }
     count
@@ -181,11 +189,11 @@ fn requests_of(times: u64, end: impl Fn(usize) -> String, role: &serde_json::Val
         |n: usize| format!("MSG bench.q 1 {} 16\r\nxxxxxxxxxxxxxxxx\r\n", inbox(n)).into_bytes();
     let answered = |n: usize| format!("PUB {} 16\r\nxxxxxxxxxxxxxxxx\r\n", inbox(n)).into_bytes();
     let all = |frame: &dyn Fn(usize) -> Vec<u8>| (0..REQUESTS).flat_map(frame).collect::<Vec<u8>>();
-    let (mut asked, mut answered) = (all(&asked), all(&answered));
+    let (asked, mut answered) = (all(&asked), all(&answered));
     let mut session = serving(role);
     say(&mut session, b"SUB bench.* 1\r\n");
     for _ in 0..times {
-        let written = feed_upstream(&mut session, black_box(&mut asked));
+        let written = feed_upstream(&mut session, black_box(&asked));
         assert!(written == asked.len(), "everything is delivered");
         if role.get("respond").is_some() {
             let written = feed_client(&mut session, black_box(&mut answered));

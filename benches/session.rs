@@ -36,7 +36,7 @@ fn publish(c: &mut Criterion) {
         let mut session = serving(&typical());
         group.throughput(Throughput::Elements(count));
         group.bench_function(name, |b| {
-            // A verb in lower case is written over: each time begins with what a client sent.
+            // What is not canonical is written over: each time begins with what a client sent.
             b.iter_batched_ref(
                 || bytes.clone(),
                 |read| feed_client(&mut session, black_box(read)),
@@ -54,20 +54,20 @@ fn deliver(c: &mut Criterion) {
         ("filtered", filtered(), b"SUB bench.* 1\r\n"),
     ] {
         let frame = |n: usize| format!("MSG bench.{n} 1 16\r\nxxxxxxxxxxxxxxxx\r\n").into_bytes();
-        let (mut bytes, count) = batch(frame, 8);
+        let (bytes, count) = batch(frame, 8);
         let mut session = serving(&role);
         assert!(
             say(&mut session, subscription) > 0,
             "the subscription is permitted"
         );
         assert_eq!(
-            feed_upstream(&mut session, &mut bytes),
+            feed_upstream(&mut session, &bytes),
             bytes.len(),
             "everything is delivered"
         );
         group.throughput(Throughput::Elements(count));
         group.bench_function(name, |b| {
-            b.iter(|| feed_upstream(&mut session, black_box(&mut bytes)))
+            b.iter(|| feed_upstream(&mut session, black_box(&bytes)))
         });
     }
     group.finish();

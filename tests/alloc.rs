@@ -139,7 +139,7 @@ impl Lane {
             self.buffer[self.filled..self.filled + piece.len()].copy_from_slice(piece);
             self.filled += piece.len();
             while self.filled > self.start && self.filled - self.start >= self.wants {
-                let unhandled = &self.buffer[self.start..self.filled];
+                let unhandled = &mut self.buffer[self.start..self.filled];
                 let taken = match self.side {
                     Side::Client => session.handle_client(unhandled, self.start, START),
                     Side::Upstream => session.handle_upstream(unhandled, self.start, START),
@@ -150,7 +150,7 @@ impl Lane {
                     Side::Client => session.to_upstream(),
                     Side::Upstream => session.to_client(),
                 };
-                self.written += write(outbox, &mut self.buffer);
+                self.written += write(outbox, &self.buffer);
                 if taken.used == 0 && !session.gives_way() {
                     break;
                 }
@@ -160,7 +160,7 @@ impl Lane {
 }
 
 /// Takes what an outbox holds, as a socket would: some slices at a time, and not always all of them.
-fn write(outbox: &mut Outbox, buffer: &mut [u8]) -> u64 {
+fn write(outbox: &mut Outbox, buffer: &[u8]) -> u64 {
     let mut written = 0;
     while !outbox.is_drained() {
         let mut slices = [IoSlice::new(&[]); 64];
@@ -258,8 +258,8 @@ fn a_publish_with_headers_takes_none() {
 fn a_request_with_a_private_inbox_takes_none() {
     let mut session = session(&json!({"request": ["svc.lookup"]}));
     let subscribe = b"SUB _INBOX.abcdefghijklmnopqrstuv.* 1\r\n";
-    session.handle_client(subscribe, 0, START);
-    write(session.to_upstream(), &mut subscribe.to_vec());
+    session.handle_client(&mut subscribe.to_vec(), 0, START);
+    write(session.to_upstream(), subscribe);
     let taken = steady(&mut session, Side::Client, |index| {
         format!("PUB svc.lookup _INBOX.abcdefghijklmnopqrstuv.{index} 4\r\nping\r\n")
     });
@@ -272,8 +272,8 @@ fn a_delivery_takes_none_also_with_a_deny_armed() {
         "subscribe": ["orders.>"], "deny": {"subscribe": ["orders.secret.>"]}, "inbox": "off",
     }));
     let subscribe = b"SUB orders.> 7\r\n";
-    session.handle_client(subscribe, 0, START);
-    write(session.to_upstream(), &mut subscribe.to_vec());
+    session.handle_client(&mut subscribe.to_vec(), 0, START);
+    write(session.to_upstream(), subscribe);
     assert_eq!(session.subscriptions(), 1);
     let taken = steady(&mut session, Side::Upstream, |index| {
         format!("MSG orders.eu.{} 7 16\r\n0123456789abcdef\r\n", index % 64)
@@ -285,8 +285,8 @@ fn a_delivery_takes_none_also_with_a_deny_armed() {
 fn a_delivery_with_headers_and_reply_takes_none() {
     let mut session = session(&json!({"subscribe": ["orders.>"], "inbox": "off"}));
     let subscribe = b"SUB orders.> 7\r\n";
-    session.handle_client(subscribe, 0, START);
-    write(session.to_upstream(), &mut subscribe.to_vec());
+    session.handle_client(&mut subscribe.to_vec(), 0, START);
+    write(session.to_upstream(), subscribe);
     let taken = steady(&mut session, Side::Upstream, |index| {
         let block = "NATS/1.0\r\nNats-Msg-Id: 1234\r\n\r\n";
         let (headers, size) = (block.len(), block.len() + 5);

@@ -61,7 +61,7 @@ pub(crate) fn serving(role: &Value) -> Session {
     };
     session.handle_admitted(admission(role, client, info), NOW);
     say(&mut session, b"PING\r\n");
-    feed_upstream(&mut session, &mut b"PONG\r\n".to_vec());
+    feed_upstream(&mut session, b"PONG\r\n");
     while session.poll_event(NOW).is_some() {}
     assert!(
         session.close_reason().is_none(),
@@ -121,10 +121,10 @@ pub(crate) fn say(session: &mut Session, line: &[u8]) -> usize {
 pub(crate) fn feed_client(session: &mut Session, bytes: &mut [u8]) -> usize {
     let mut at = 0;
     let mut written = 0;
-    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+    while let Some(rest) = bytes.get_mut(at..).filter(|rest| !rest.is_empty()) {
         let taken = session.handle_client(rest, at, NOW);
         written += drain(session.to_upstream(), bytes);
-        drain(session.to_client(), &mut []);
+        drain(session.to_client(), &[]);
         if taken.used == 0 && !session.gives_way() {
             break;
         }
@@ -134,7 +134,7 @@ pub(crate) fn feed_client(session: &mut Session, bytes: &mut [u8]) -> usize {
 }
 
 /// Hands `bytes` in from upstream, likewise.
-pub(crate) fn feed_upstream(session: &mut Session, bytes: &mut [u8]) -> usize {
+pub(crate) fn feed_upstream(session: &mut Session, bytes: &[u8]) -> usize {
     let mut at = 0;
     let mut written = 0;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
@@ -148,7 +148,7 @@ pub(crate) fn feed_upstream(session: &mut Session, bytes: &mut [u8]) -> usize {
     written
 }
 
-fn drain(outbox: &mut natsentry::session::Outbox, input: &mut [u8]) -> usize {
+fn drain(outbox: &mut natsentry::session::Outbox, input: &[u8]) -> usize {
     let mut written = 0;
     while !outbox.is_drained() {
         let mut slices = [std::io::IoSlice::new(&[]); 64];

@@ -130,6 +130,13 @@ impl Lane {
         )
     }
 
+    /// Likewise, to be made canonical where it stands.
+    pub(super) fn unhandled_mut(&mut self) -> (&mut [u8], usize) {
+        let (start, filled) = (self.start, self.filled);
+        let buffer = self.buffer.as_deref_mut().unwrap_or_default();
+        (buffer.get_mut(start..filled).unwrap_or_default(), start)
+    }
+
     /// Whether there is something to handle without reading more.
     pub(super) const fn is_ready(&self) -> bool {
         let held = self.filled.saturating_sub(self.start);
@@ -304,7 +311,7 @@ impl Lane {
     ) -> Poll<io::Result<()>> {
         while !outbox.is_drained() {
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let filled = outbox.fill(self.buffer.as_deref_mut().unwrap_or_default(), &mut slices);
+            let filled = outbox.fill(self.buffer.as_deref().unwrap_or_default(), &mut slices);
             let slices = slices.get(..filled).unwrap_or_default();
             let result = match slices {
                 [one] => Pin::new(&mut *stream).poll_write(cx, one),

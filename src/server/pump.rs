@@ -306,7 +306,7 @@ impl Pump {
             }
             moved = true;
             if self.from_client.is_ready() && !self.is_term_over() {
-                let (input, at) = self.from_client.unhandled();
+                let (input, at) = self.from_client.unhandled_mut();
                 let taken = self.session.handle_client(input, at, now);
                 self.from_client.handled(taken);
                 self.flush_upstream(cx, now);

@@ -26,8 +26,8 @@ pub const CONNECT_REFUSALS: [&str; 7] = [
 
 impl Session {
     /// Bytes of the client: `input` starts with the first byte not used yet, and stands at offset `at` of the buffer
-    /// that spans refer to.
-    pub fn handle_client(&mut self, input: &[u8], at: usize, now: Timestamp) -> Taken {
+    /// that spans refer to. Publishes that pass are made canonical there; what is not used stays as it came.
+    pub fn handle_client(&mut self, input: &mut [u8], at: usize, now: Timestamp) -> Taken {
         match self.phase {
             Phase::AwaitingConnect => self.await_connect(input, now),
             Phase::Serving => self.serve_client(input, at, now),

@@ -139,16 +139,18 @@ mod tests {
         let mut session = serving(admission(&policy, &["w"], None));
         for line in text.split_inclusive('\n') {
             session.gives_way();
-            let used = session.handle_client(line.as_bytes(), 0, NOW).used;
+            let used = session
+                .handle_client(&mut line.as_bytes().to_vec(), 0, NOW)
+                .used;
             assert_eq!(used, line.len());
             let mut upstream = Vec::new();
             session
                 .to_upstream()
-                .drain_to(&mut line.as_bytes().to_vec(), &mut upstream);
+                .drain_to(line.as_bytes(), &mut upstream);
             for _ in memchr::memmem::find_iter(&upstream, b"PING") {
                 session.handle_upstream(b"PONG\r\n", 0, NOW);
             }
-            session.to_client().drain_to(&mut [], &mut Vec::new());
+            session.to_client().drain_to(b"", &mut Vec::new());
         }
         session
     }
@@ -158,10 +160,11 @@ mod tests {
         let request = format!("PUB bad {reply} 0\r\n\r\n");
         let mut held = 0;
         for _ in 0..requests {
-            let Taken { used, .. } = session.handle_client(request.as_bytes(), 0, NOW);
+            let Taken { used, .. } =
+                session.handle_client(&mut request.clone().into_bytes(), 0, NOW);
             assert_eq!(used, request.len());
             while session.poll_event(NOW).is_some() {}
-            session.to_client().drain_to(&mut [], &mut Vec::new());
+            session.to_client().drain_to(b"", &mut Vec::new());
             if let Some(until) = session.timers.at(Timer::Resume) {
                 held += until.since(NOW).as_millis();
                 session.timers.clear(Timer::Resume);
@@ -219,7 +222,7 @@ mod tests {
         let held = held_for(&mut session, "reply", 10);
         assert!((60..70).contains(&held), "{held}");
         session.handle_client(
-            format!("UNSUB {}\r\nSUB t 1\r\n", count - 1).as_bytes(),
+            &mut format!("UNSUB {}\r\nSUB t 1\r\n", count - 1).into_bytes(),
             0,
             NOW,
         );

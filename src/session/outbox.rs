@@ -1,11 +1,9 @@
 //! What is to be written to one side: spans of the buffer that was read from the other side, and bytes of our own, in
-//! order. Payload bytes stay where they were read; only lines that natsentry itself writes are copied. A verb in lower case
-//! is written over in the buffer itself, since a canonical one is as long.
+//! order. Payload bytes stay in the buffer that they were read into; only lines that natsentry itself writes are copied.
 //!
 //! Lines of our own (errors, `+OK`, UNSUB) may only stand between two frames. While a frame is under way they wait.
 
 use std::io::IoSlice;
-use std::ops::Range;
 
 use smallvec::SmallVec;
 
@@ -16,17 +14,12 @@ enum Segment {
     Input { start: usize, end: usize },
     /// A range of [`Outbox::scratch`].
     Scratch { start: usize, end: usize },
-    /// Nothing to write: a range of [`Outbox::scratch`] that says which messages of the input are to begin with `PUB` before
-    /// anything behind it is written. Twelve bytes for messages of one length: where the first begins, where the last ends,
-    /// how long each is.
-    Raise { start: usize, end: usize },
 }
 
 impl Segment {
     const fn len(self) -> usize {
         match self {
             Self::Input { start, end } | Self::Scratch { start, end } => end.saturating_sub(start),
-            Self::Raise { .. } => 0,
         }
     }
 }
@@ -112,39 +105,9 @@ impl Outbox {
         }
     }
 
-    /// Has `PUB` written over the verbs of messages of `whole` bytes at `place` of the input, which are appended later. False
-    /// where a place is beyond 4 GiB, and nothing is done.
-    pub(super) fn raise_verbs(&mut self, place: Range<usize>, whole: usize) -> bool {
-        let raised = [place.start, place.end, whole].map(u32::try_from);
-        let [Ok(begin), Ok(end), Ok(whole)] = raised else {
-            return false;
-        };
-        let start = self.scratch.len();
-        for word in [begin, end, whole] {
-            self.scratch.extend_from_slice(&word.to_le_bytes());
-        }
-        let stop = self.scratch.len();
-        // In front of the span that the messages are to join, unless that is being written.
-        let begun = self.next > 0 || self.offset > 0;
-        let span = match self.segments.last() {
-            Some(Segment::Input { .. }) if !begun => self.segments.pop(),
-            _ => None,
-        };
-        match self.segments.last_mut() {
-            Some(Segment::Raise { end: last, .. }) if *last == start => *last = stop,
-            _ => self.segments.push(Segment::Raise { start, end: stop }),
-        }
-        self.segments.extend(span);
-        true
-    }
-
-    /// Whether a span that begins at `at` of the input would be the first piece, or join the last one.
-    pub(super) fn joins(&self, at: usize) -> bool {
-        match self.segments.last() {
-            None | Some(Segment::Raise { .. }) => true,
-            Some(Segment::Input { end, .. }) => *end == at,
-            Some(Segment::Scratch { .. }) => false,
-        }
+    /// Whether what was appended last are bytes of our own.
+    pub(super) fn ends_with_own(&self) -> bool {
+        matches!(self.segments.last(), Some(Segment::Scratch { .. }))
     }
 
     /// Appends whole lines of our own, at once between two frames, else as soon as the frame under way has ended.
@@ -195,32 +158,19 @@ impl Outbox {
         }
     }
 
-    /// The next pieces to write, at most `slices.len()`; `input` is the buffer that spans refer to, in which verbs are
-    /// written over.
+    /// The next pieces to write, at most `slices.len()`; `input` is the buffer that spans refer to.
     ///
     /// Returns how many were filled in.
-    pub fn fill<'a>(&'a mut self, input: &'a mut [u8], slices: &mut [IoSlice<'a>]) -> usize {
-        let mut pieces = 0;
-        for segment in self.segments.get_mut(self.next..).unwrap_or_default() {
-            match segment {
-                Segment::Raise { start, end } => {
-                    raise(input, self.scratch.get(*start..*end).unwrap_or_default());
-                    // Once: a peer that takes little, or nothing, has this asked again and again.
-                    *start = *end;
-                }
-                _ if pieces == slices.len() => break,
-                _ => pieces = pieces.saturating_add(1),
-            }
-        }
-        let waiting = self.segments.get(self.next..).unwrap_or_default();
+    pub fn fill<'a>(&'a self, input: &'a [u8], slices: &mut [IoSlice<'a>]) -> usize {
         let mut filled = 0;
         let mut offset = self.offset;
-        let pieces = waiting.iter().filter(|segment| segment.len() > 0);
-        for (slot, segment) in slices.iter_mut().zip(pieces) {
+        for (slot, segment) in slices
+            .iter_mut()
+            .zip(self.segments.get(self.next..).unwrap_or_default())
+        {
             let bytes = match *segment {
                 Segment::Input { start, end } => input.get(start..end),
                 Segment::Scratch { start, end } => self.scratch.get(start..end),
-                Segment::Raise { .. } => None,
             };
             let bytes = bytes.unwrap_or_default().get(offset..).unwrap_or_default();
             *slot = IoSlice::new(bytes);
@@ -249,7 +199,7 @@ impl Outbox {
     }
 
     /// Copies everything that is not written to `out` and takes it as written. For tests and for drivers in memory.
-    pub fn drain_to(&mut self, input: &mut [u8], out: &mut Vec<u8>) {
+    pub fn drain_to(&mut self, input: &[u8], out: &mut Vec<u8>) {
         loop {
             let mut slices = [IoSlice::new(&[])];
             if self.fill(input, &mut slices) == 0 {
@@ -263,68 +213,9 @@ impl Outbox {
     }
 }
 
-/// Writes `PUB` where `raised` says, as [`Segment::Raise`] does.
-fn raise(input: &mut [u8], raised: &[u8]) {
-    let (words, _) = raised.as_chunks();
-    let (each, _) = words.as_chunks();
-    for each in each {
-        let [begin, end, whole] =
-            each.map(|word| usize::try_from(u32::from_le_bytes(word)).unwrap_or(usize::MAX));
-        let messages = input.get_mut(begin..end).unwrap_or_default();
-        for message in messages.chunks_mut(whole.max(1)) {
-            if let Some(verb) = message.first_chunk_mut() {
-                *verb = *b"PUB";
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn verbs_are_raised_before_anything_is_written() {
-        let mut input = *b"pub a 0\r\n\r\npuB b 0\r\n\r\nPUB c 0\r\n\r\npUb";
-        for step in 1..40 {
-            let mut outbox = Outbox::default();
-            assert!(outbox.raise_verbs(0..11, 11), "below 4 GiB");
-            assert!(outbox.raise_verbs(11..22, 11), "below 4 GiB");
-            outbox.push_input(0, 33);
-            assert!(!outbox.is_drained());
-            let mut all: Vec<u8> = Vec::new();
-            while !outbox.is_drained() {
-                let mut slices = [IoSlice::new(&[]), IoSlice::new(&[])];
-                assert_eq!(outbox.fill(&mut input, &mut slices), 1);
-                let [piece, _] = slices;
-                let taken = piece.len().min(step);
-                all.extend(piece.iter().take(taken));
-                outbox.advance(taken);
-            }
-            assert_eq!(
-                all, b"PUB a 0\r\n\r\nPUB b 0\r\n\r\nPUB c 0\r\n\r\n",
-                "step {step}"
-            );
-        }
-        assert!(input.ends_with(b"pUb"), "not said yet");
-    }
-
-    #[test]
-    fn verbs_are_raised_once_however_often_a_write_is_tried() {
-        let mut input = *b"pub a 0\r\n\r\n";
-        let mut outbox = Outbox::default();
-        assert!(outbox.raise_verbs(0..11, 11), "below 4 GiB");
-        outbox.push_input(0, 11);
-        assert_eq!(outbox.fill(&mut input, &mut [IoSlice::new(&[])]), 1);
-        assert_eq!(&input[..4], b"PUB ");
-        input[0] = b'-';
-        assert_eq!(outbox.fill(&mut input, &mut [IoSlice::new(&[])]), 1);
-        assert_eq!(
-            &input[..4],
-            b"-UB ",
-            "a write that was blocked is not paid for again"
-        );
-    }
 
     #[test]
     fn spans_that_touch_are_one_span() {
@@ -336,7 +227,7 @@ mod tests {
         outbox.push_input(7, 9);
         assert_eq!(outbox.segments.len(), 3);
         let mut all = Vec::new();
-        outbox.drain_to(&mut { *b"abcdefghi" }, &mut all);
+        outbox.drain_to(b"abcdefghi", &mut all);
         assert_eq!(all, b"abcdefxyzhi");
         assert!(outbox.is_drained());
     }
@@ -351,8 +242,7 @@ mod tests {
             let mut all = Vec::new();
             while !outbox.is_drained() {
                 let mut slices = [IoSlice::new(&[]), IoSlice::new(&[])];
-                let mut input = *b"abcdefghi";
-                let filled = outbox.fill(&mut input, &mut slices);
+                let filled = outbox.fill(b"abcdefghi", &mut slices);
                 let offered: Vec<u8> = slices
                     .iter()
                     .take(filled)
@@ -375,7 +265,7 @@ mod tests {
         outbox.push_input(2, 4);
         outbox.set_mid_frame(false);
         let mut all = Vec::new();
-        outbox.drain_to(&mut { *b"abcd" }, &mut all);
+        outbox.drain_to(b"abcd", &mut all);
         assert_eq!(all, b"abcd+OK");
     }
 }

@@ -37,20 +37,20 @@ struct Incoming<'a> {
 }
 
 impl Session {
-    pub(super) fn serve_client(&mut self, input: &[u8], at: usize, now: Timestamp) -> Taken {
+    pub(super) fn serve_client(&mut self, input: &mut [u8], at: usize, now: Timestamp) -> Taken {
         let mut used = 0_usize;
         if std::mem::take(&mut self.pong_in_hand) && input.starts_with(b"PING\r\n") {
             self.answer_ping();
             used = b"PING\r\n".len();
         }
         while used < input.len() && self.may_go_on() {
-            let mut rest = input.get(used..).unwrap_or_default();
             if matches!(self.inbound, Inbound::Line { .. }) {
+                let rest = input.get_mut(used..).unwrap_or_default();
                 used = used.saturating_add(self.pass_publishes(rest, at.saturating_add(used), now));
-                rest = input.get(used..).unwrap_or_default();
-                if rest.is_empty() {
-                    break;
-                }
+            }
+            let rest = input.get(used..).unwrap_or_default();
+            if rest.is_empty() {
+                break;
             }
             match self.client_step(rest, at.saturating_add(used), now) {
                 Step::Used(bytes) => used = used.saturating_add(bytes),

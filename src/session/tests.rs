@@ -86,7 +86,7 @@ fn accepted() -> Session {
 
 pub(super) fn serving(admission: Admission) -> Session {
     let mut session = accepted();
-    session.handle_client(CONNECT, 0, NOW);
+    session.handle_client(&mut CONNECT.to_vec(), 0, NOW);
     assert!(matches!(session.poll_need(), Some(Need::Admission(_))));
     session.handle_admitted(admission, NOW);
     assert!(session.poll_event(NOW).is_some(), "connected");
@@ -129,21 +129,22 @@ fn where_memory_is_scarce_those_who_block_together_are_not_ended_together() {
 
 fn taken_from(outbox: &mut Outbox, input: &[u8]) -> String {
     let mut out = Vec::new();
-    outbox.drain_to(&mut input.to_vec(), &mut out);
+    outbox.drain_to(input, &mut out);
     String::from_utf8_lossy(&out).into_owned()
 }
 
 /// Feeds `input` as the pump does: only while the session wants it, with one event taken out in a turn.
 fn pump(session: &mut Session, input: &[u8]) -> usize {
     let (mut used, mut most) = (0, 0);
+    let mut input = input.to_vec();
     let mut turns = 0;
     while used < input.len() {
         session.gives_way();
         if session.wants_client() {
-            used += session.handle_client(&input[used..], used, NOW).used;
+            used += session.handle_client(&mut input[used..], used, NOW).used;
         }
         most = most.max(session.events.len());
-        taken_from(session.to_upstream(), input);
+        taken_from(session.to_upstream(), &input);
         taken_from(session.to_client(), b"");
         session.poll_event(NOW);
         turns += 1;
@@ -167,7 +168,7 @@ fn a_flood_of_refused_operations_never_piles_up_facts() {
 
 /// A second CONNECT, judged to give `admission`.
 fn connect_again(session: &mut Session, admission: Admission) {
-    session.handle_client(CONNECT, 0, NOW);
+    session.handle_client(&mut CONNECT.to_vec(), 0, NOW);
     assert!(matches!(session.poll_need(), Some(Need::Readmission(_))));
     session.handle_readmitted(admission, NOW);
 }
@@ -181,7 +182,7 @@ fn a_second_connect_brings_no_rights_of_another_upstream() {
     let roles = ["r", "w"];
     let mut session = serving(admission(&policy, &roles, Some("reader")));
     connect_again(&mut session, admission(&policy, &roles, Some("admin")));
-    session.handle_client(b"PUB admin.x 0\r\n\r\n", 0, NOW);
+    session.handle_client(&mut { *b"PUB admin.x 0\r\n\r\n" }, 0, NOW);
     let upstream = taken_from(session.to_upstream(), b"PUB admin.x 0\r\n\r\n");
     assert_eq!(upstream, "");
     assert_eq!(session.close_reason(), Some(CloseReason::Unauthorized));
@@ -203,17 +204,17 @@ fn a_second_connect_puts_the_limits_of_its_roles_in_force() {
     let mut session = serving(admission(&policy, &["f"], None));
     connect_again(&mut session, admission(&policy, &["b"], None));
     taken_from(session.to_client(), b"");
-    session.handle_client(b"SUB a 1\r\nSUB b 2\r\n", 0, NOW);
+    session.handle_client(&mut { *b"SUB a 1\r\nSUB b 2\r\n" }, 0, NOW);
     let said = taken_from(session.to_client(), b"");
     assert_eq!(said, "-ERR 'maximum subscriptions exceeded'\r\n");
     taken_from(session.to_upstream(), b"");
     let flood = b"PUB a 0\r\n\r\nPUB a 0\r\n\r\nPUB a 0\r\n\r\n";
-    let used = session.handle_client(flood, 0, NOW).used;
+    let used = session.handle_client(&mut flood.to_vec(), 0, NOW).used;
     assert_eq!(used, 22, "two messages in a second");
     taken_from(session.to_upstream(), flood);
     session.handle_time(NOW.plus(std::time::Duration::from_secs(1)));
     session.handle_client(
-        b"PUB a 2000\r\n",
+        &mut { *b"PUB a 2000\r\n" },
         0,
         NOW.plus(std::time::Duration::from_secs(1)),
     );
@@ -232,7 +233,7 @@ fn what_a_client_calls_itself_cannot_begin_a_log_line() {
     let mut session = Session::new(serving(admission(&policy, &["r"], None)).opening);
     let connect = b"CONNECT {\"lang\":\"go\\n2026 INFO connected\",\"version\":\"1\\r\\u0085\",\
         \"name\":\"a\\u2028b\",\"auth_token\":\"x\"}\r\n";
-    session.handle_client(connect, 0, NOW);
+    session.handle_client(&mut connect.to_vec(), 0, NOW);
     session.handle_admitted(admission(&policy, &["r"], None), NOW);
     let Some(Event {
         kind: EventKind::Connected(connected),
@@ -257,7 +258,7 @@ fn an_observed_role_is_not_stopped_by_a_header_but_the_servers_own_subjects_stay
     };
     let mut session = serving(admission(&policy, &["r"], None));
     let frame = publish("t");
-    session.handle_client(frame.as_bytes(), 0, NOW);
+    session.handle_client(&mut frame.clone().into_bytes(), 0, NOW);
     assert_eq!(taken_from(session.to_upstream(), frame.as_bytes()), frame);
     assert_eq!(taken_from(session.to_client(), b""), "");
     let Some(Event {
@@ -269,7 +270,7 @@ fn an_observed_role_is_not_stopped_by_a_header_but_the_servers_own_subjects_stay
     };
     assert!(denied.observed && *denied.subject == *b"other");
     let frame = publish("$NRG.x");
-    session.handle_client(frame.as_bytes(), 0, NOW);
+    session.handle_client(&mut frame.clone().into_bytes(), 0, NOW);
     assert_eq!(taken_from(session.to_upstream(), frame.as_bytes()), "");
     let said = taken_from(session.to_client(), b"");
     assert_eq!(
@@ -309,7 +310,7 @@ fn a_payload_with_a_wrong_end_goes_nowhere_however_it_is_cut() {
         b"PUB a 0\r\nX",
     ] {
         let mut session = serving(admission(&role, &["R"], None));
-        session.handle_client(input, 0, NOW);
+        session.handle_client(&mut input.to_vec(), 0, NOW);
         assert_eq!(session.close_reason(), Some(CloseReason::UnknownOperation));
         assert_eq!(taken_from(session.to_upstream(), input), "");
     }
@@ -373,11 +374,11 @@ fn wildcards_against_thousands_of_deny_entries_leave_others_their_turn() {
         let said: Vec<String> = (0..40)
             .map(|n| operation.replace("{}", &n.to_string()))
             .collect();
-        let bytes = said.concat().into_bytes();
+        let mut bytes = said.concat().into_bytes();
         let (mut at, mut turns) = (0, 0);
         while at < bytes.len() {
             session.gives_way();
-            let taken = session.handle_client(&bytes[at..], at, NOW);
+            let taken = session.handle_client(&mut bytes[at..], at, NOW);
             assert!(taken.used > 0 && taken.wants <= 1, "{operation}: {taken:?}");
             at += taken.used;
             turns += 1;
@@ -390,8 +391,8 @@ fn wildcards_against_thousands_of_deny_entries_leave_others_their_turn() {
     }
     // Without wildcards nothing is put off.
     let mut session = denied_thousands();
-    let bytes = "PUB a.c 0\r\n\r\n".repeat(1000).into_bytes();
-    assert_eq!(session.handle_client(&bytes, 0, NOW).used, bytes.len());
+    let mut bytes = "PUB a.c 0\r\n\r\n".repeat(1000).into_bytes();
+    assert_eq!(session.handle_client(&mut bytes, 0, NOW).used, bytes.len());
 }
 
 #[test]
@@ -406,9 +407,9 @@ fn a_body_names_only_so_many_wildcards_against_thousands_of_deny_entries() {
 
 /// What goes upstream of `message`, and what is said of it.
 fn outcome_of(session: &mut Session, message: &str) -> (bool, String) {
-    let bytes = message.as_bytes();
-    assert_eq!(session.handle_client(bytes, 0, NOW).used, bytes.len());
-    let passed = !taken_from(session.to_upstream(), bytes).is_empty();
+    let mut bytes = message.as_bytes().to_vec();
+    assert_eq!(session.handle_client(&mut bytes, 0, NOW).used, bytes.len());
+    let passed = !taken_from(session.to_upstream(), &bytes).is_empty();
     while session.poll_event(NOW).is_some() {}
     (passed, taken_from(session.to_client(), b""))
 }
@@ -435,9 +436,9 @@ fn one_message_asks_only_so_much_of_thousands_of_deny_entries() {
         let (passed, said) = outcome_of(&mut denied_thousands(), &message(110));
         assert!(!passed && said.contains("Permissions Violation"), "{said}");
         // What one message asked is over before the next one is judged.
-        let many = message(20).repeat(20);
+        let mut many = message(20).repeat(20).into_bytes();
         let mut session = denied_thousands();
-        let used = session.handle_client(many.as_bytes(), 0, NOW).used;
+        let used = session.handle_client(&mut many, 0, NOW).used;
         assert_eq!(used, many.len() / 20);
         assert!(session.gives_way() && !session.gives_way());
     }

@@ -164,7 +164,9 @@ impl Link {
             return false;
         }
         self.from_client.compact();
-        let taken = self.session.handle_client(&self.from_client.buffer, 0, now);
+        let taken = self
+            .session
+            .handle_client(&mut self.from_client.buffer, 0, now);
         self.from_client.taken(taken)
     }
 
@@ -182,7 +184,7 @@ impl Link {
     fn write_client(&mut self, most: usize, now: Timestamp) {
         write(
             self.session.to_client(),
-            &mut self.from_upstream.buffer,
+            &self.from_upstream.buffer,
             most,
             &mut self.received,
         );
@@ -193,7 +195,7 @@ impl Link {
     fn write_upstream(&mut self, most: usize, now: Timestamp) {
         write(
             self.session.to_upstream(),
-            &mut self.from_client.buffer,
+            &self.from_client.buffer,
             most,
             &mut self.forwarded,
         );
@@ -312,7 +314,7 @@ fn frames(stream: &[u8]) -> Vec<(usize, &[u8])> {
 }
 
 /// Takes up to `most` bytes out of an outbox.
-fn write(outbox: &mut Outbox, input: &mut [u8], most: usize, out: &mut Vec<u8>) {
+fn write(outbox: &mut Outbox, input: &[u8], most: usize, out: &mut Vec<u8>) {
     let mut left = most;
     while left > 0 && !outbox.is_drained() {
         let mut slices = [IoSlice::new(&[]), IoSlice::new(&[])];

@@ -77,7 +77,7 @@ pub(crate) fn serving(
         "verbose": false, "pedantic": false, "headers": true, "no_responders": true,
         "protocol": 1, "lang": "test", "auth_token": name,
     });
-    session.handle_client(format!("CONNECT {connect}\r\n").as_bytes(), 0, START);
+    session.handle_client(&mut format!("CONNECT {connect}\r\n").into_bytes(), 0, START);
     assert!(matches!(session.poll_need(), Some(Need::Admission(_))));
     let judge = Judge::new(permissions(role, name), Arc::clone(inboxes), number);
     let admission = Admission {
@@ -92,16 +92,12 @@ pub(crate) fn serving(
     };
     session.handle_admitted(admission, START);
     let mut sent = Vec::new();
-    session.handle_client(b"PING\r\n", 0, START);
-    session
-        .to_upstream()
-        .drain_to(&mut { *b"PING\r\n" }, &mut sent);
+    session.handle_client(&mut { *b"PING\r\n" }, 0, START);
+    session.to_upstream().drain_to(b"PING\r\n", &mut sent);
     assert_eq!(sent, b"PING\r\n");
     session.handle_upstream(b"PONG\r\n", 0, START);
     sent.clear();
-    session
-        .to_client()
-        .drain_to(&mut { *b"PONG\r\n" }, &mut sent);
+    session.to_client().drain_to(b"PONG\r\n", &mut sent);
     assert_eq!(sent, b"PONG\r\n");
     while session.poll_event(START).is_some() {}
     session

@@ -58,6 +58,10 @@ impl Inbox {
         &self.buffer[self.at..]
     }
 
+    fn waiting_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.at..]
+    }
+
     fn is_ready(&self) -> bool {
         !self.waiting().is_empty() && self.waiting().len() >= self.wants
     }
@@ -269,7 +273,8 @@ impl<'a> Player<'a> {
             let mut moved = self.flush();
             moved |= self.session.gives_way();
             if self.session.wants_client() && self.client.is_ready() {
-                let (input, at) = (self.client.waiting(), self.client.at);
+                let at = self.client.at;
+                let input = self.client.waiting_mut();
                 let taken = self.session.handle_client(input, at, self.now);
                 moved |= taken.used > 0;
                 self.client.taken(taken);
@@ -302,7 +307,7 @@ impl<'a> Player<'a> {
         } else {
             self.session
                 .to_client()
-                .drain_to(&mut self.upstream.buffer, &mut self.sent_client);
+                .drain_to(&self.upstream.buffer, &mut self.sent_client);
         }
         if self.upstream_stalls {
             let blocked = !self.session.to_upstream().is_drained();
@@ -310,7 +315,7 @@ impl<'a> Player<'a> {
         } else {
             self.session
                 .to_upstream()
-                .drain_to(&mut self.client.buffer, &mut self.sent_upstream);
+                .drain_to(&self.client.buffer, &mut self.sent_upstream);
         }
         self.sent_client.len() + self.sent_upstream.len() > before
     }

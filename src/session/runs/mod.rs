@@ -14,6 +14,7 @@ mod deliveries;
 mod edits;
 mod head;
 mod publishes;
+mod rewrite;
 mod shape;
 
 use crate::subject::begins_with;
@@ -50,7 +51,7 @@ fn count_repeats(input: &[u8], line: usize, whole: usize) -> usize {
 }
 
 /// What of a run has passed.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Tally {
     /// In bytes of the input.
     used: usize,
@@ -60,6 +61,12 @@ struct Tally {
 }
 
 impl Tally {
+    fn add(&mut self, more: &Self) {
+        self.used = self.used.wrapping_add(more.used);
+        self.messages = self.messages.wrapping_add(more.messages);
+        self.volume = self.volume.wrapping_add(more.volume);
+    }
+
     /// So many messages of `whole` bytes, and `size` of payload each.
     #[inline(always)]
     fn add_all(&mut self, count: usize, whole: usize, size: u32) {

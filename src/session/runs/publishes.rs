@@ -1,10 +1,10 @@
 //! Runs of ordinary publishes: permitted ones without headers, canonical or in any other form that servers take.
 
-use super::super::outbox::Outbox;
 use super::super::serve::bytes;
 use super::super::{Inbound, Session};
-use super::edits::{Edits, Run};
+use super::edits::{Changes, Edits};
 use super::head::{Head, Passed, SUBJECT_AT, Subjects, is_ordinary};
+use super::rewrite::Rewrite;
 use super::shape::Shape;
 use super::{Tally, is_ended, repeats};
 use crate::policy::{Judge, OpenGround, Permit};
@@ -52,15 +52,15 @@ impl Kin<'_> {
 }
 
 impl Session {
-    /// Passes the run of ordinary publishes at the start of `input`, which stands at `at` in the buffer. Returns its
-    /// length in bytes.
+    /// Passes the run of ordinary publishes at the start of `input`, which stands at `at` in the buffer, and makes canonical
+    /// there what is not. Returns its length in bytes as it came.
     ///
     /// A function of its own: inlined, it shares registers with everything else that a client can say, and takes up to 17
     /// instructions more per publish.
     #[inline(never)]
     pub(in super::super) fn pass_publishes(
         &mut self,
-        input: &[u8],
+        input: &mut [u8],
         at: usize,
         now: Timestamp,
     ) -> usize {
@@ -75,21 +75,39 @@ impl Session {
         if self.verbose || self.pedantic || serving.is_metered() {
             return 0;
         }
-        let mut pass = Pass {
-            subjects: Subjects::new(&mut serving.judge),
-            to_upstream,
-            run: Run::new(input, at),
-            passed: Tally::default(),
-            head: None,
-            kin: None,
-            control_line: self.opening.limits.control_line,
-            payload_max: serving.payload_max,
-            now,
-        };
-        pass.run(input);
-        let Pass { run, passed, .. } = pass;
+        let mut rewrite = Rewrite::new(to_upstream, at);
+        let mut changes = Changes::default();
+        let mut passed = Tally::default();
+        let mut most = PART;
+        loop {
+            let rest = input.get(passed.used..).unwrap_or_default();
+            let part = rest.get(..most).unwrap_or(rest);
+            let mut pass = Pass {
+                subjects: Subjects::new(&mut serving.judge),
+                changes: &mut changes,
+                passed: Tally::default(),
+                head: None,
+                kin: None,
+                control_line: self.opening.limits.control_line,
+                payload_max: serving.payload_max,
+                now,
+            };
+            pass.run(part);
+            let more = pass.passed;
+            let left = part.len().wrapping_sub(more.used);
+            let is_last = part.len() == rest.len();
+            rewrite.apply(input, passed.used, &changes);
+            passed.add(&more);
+            // What ends a part is either its end, and that leaves little, or something that is none of a run's business.
+            if !changes.is_full() && (is_last || left > PART / 2) {
+                break;
+            }
+            // Parts are of use only where something is changed.
+            most = if changes.is_empty() { usize::MAX } else { PART };
+            changes.clear();
+        }
         if passed.used > 0 {
-            run.finish(to_upstream, passed.used);
+            rewrite.finish(input, passed.used);
             self.inbound = Inbound::Line { searched: 0 };
             let traffic = &mut self.traffic;
             traffic.messages_in = traffic.messages_in.saturating_add(passed.messages);
@@ -99,11 +117,13 @@ impl Session {
     }
 }
 
-/// The run under way.
+/// Bytes that are judged before what is to be changed in them is changed: as long as they are surely in the cache.
+const PART: usize = 32 * 1024;
+
+/// A part of a run.
 struct Pass<'a, 'j> {
     subjects: Subjects<'a, 'j>,
-    to_upstream: &'j mut Outbox,
-    run: Run<'a>,
+    changes: &'j mut Changes,
     passed: Tally,
     head: Option<Head<'a>>,
     kin: Option<Kin<'a>>,
@@ -115,7 +135,9 @@ struct Pass<'a, 'j> {
 impl<'a> Pass<'a, '_> {
     /// Passes messages until one is none of its business.
     fn run(&mut self, input: &'a [u8]) {
-        while let Some(rest) = input.get(self.passed.used..) {
+        while !self.changes.is_full()
+            && let Some(rest) = input.get(self.passed.used..)
+        {
             if let Some(kin) = &self.kin {
                 let count = kin.count(rest, self.subjects.judge, self.now);
                 if count > 0 {
@@ -168,7 +190,7 @@ impl<'a> Pass<'a, '_> {
         self.passed.add_all(count, whole, size);
         if !edits.is_none() {
             let place = begin..self.passed.used;
-            self.run.edit(self.to_upstream, edits, place, whole);
+            self.changes.note(place, whole, edits);
         }
     }
 
@@ -248,13 +270,10 @@ impl<'a> Pass<'a, '_> {
             publish.edits.unwrap_or_default(),
         );
         if publish.edits.is_none() {
-            let permit = publish.permit;
-            for at in (begin..self.passed.used).step_by(whole) {
-                let line = at..at.wrapping_add(publish.line);
-                self.run.replace(self.to_upstream, line, |out| {
-                    encode::publish(out, permit.subject(), permit.reply(), None, publish.size);
-                });
-            }
+            let (place, permit) = (begin..self.passed.used, publish.permit);
+            self.changes.note_line(place, whole, publish.line, |out| {
+                encode::publish(out, permit.subject(), permit.reply(), None, publish.size);
+            });
         } else if count == 1 {
             self.kin = self
                 .kin_by_reply(input, &publish, whole)

@@ -279,7 +279,7 @@ impl Front {
             let before = self.session.poll_timeout();
             let taken = self
                 .session
-                .handle_client(&self.from_client.buffer, 0, self.now);
+                .handle_client(&mut self.from_client.buffer, 0, self.now);
             moved |= taken.used > 0 || taken.wants != self.from_client.wants;
             moved |= before != self.session.poll_timeout();
             self.from_client.handled(taken);
@@ -309,13 +309,13 @@ impl Front {
     fn flush(&mut self) -> bool {
         let before = (self.to_client.len(), self.to_upstream.len());
         if self.upstream_takes {
-            let buffer = &mut self.from_client.buffer;
+            let buffer = &self.from_client.buffer;
             self.session
                 .to_upstream()
                 .drain_to(buffer, &mut self.to_upstream);
         }
         if self.client_takes {
-            let buffer = &mut self.from_upstream.buffer;
+            let buffer = &self.from_upstream.buffer;
             self.session
                 .to_client()
                 .drain_to(buffer, &mut self.to_client);

@@ -89,7 +89,7 @@ impl Plan {
             let now = round..round.saturating_add(1);
             let mut add = |part, work: &[Work]| add(Some(part), work, now.clone(), options.rounds);
             add(Part::Throughput, &sizes);
-            add(Part::Lines, &[Work::Lines]);
+            add(Part::Lines, &[Work::Lines; 3]);
             add(Part::Subjects, &SUBJECTS.map(Work::Subjects));
             // Often: one pause of the machine is all of the slowest hundredth of a second.
             add(Part::Latency, &[Work::Latency; 4]);
@@ -104,7 +104,7 @@ impl Plan {
             add(Part::Publishers, &PUBLISHERS.map(Work::Publishers));
             add(Part::FanOut, &[Work::FanOut]);
             // Again: each of them is heard of some fifteen times in a cell.
-            add(Part::Publishers, &[Work::Publishers(CROWD)]);
+            add(Part::Publishers, &[Work::Publishers(CROWD); 2]);
         }
         add(
             Some(Part::Storm),
@@ -225,7 +225,7 @@ const WINDOWS: [usize; 2] = [1, 64];
 
 const PUBLISHERS: [usize; 4] = [1, 10, 100, CROWD];
 
-/// Publishers that have two turns a round.
+/// Publishers that have three turns a round.
 const CROWD: usize = 1_000;
 
 /// Payloads that go through TLS in the usual run.

@@ -171,6 +171,9 @@ impl Judge {
         queue: Option<&'a [u8]>,
     ) -> Result<SubscribePermit<'a>, Denial> {
         self.spend(subject);
+        if queue.is_some() {
+            self.charge(self.permissions.price_of_queue());
+        }
         let judged = self.permissions.subscribe(subject, queue);
         let filtered = judged.filtered && !self.permissions.is_observing();
         let permit = SubscribePermit {

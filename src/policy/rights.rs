@@ -256,6 +256,12 @@ impl Permissions {
         }
     }
 
+    /// Likewise of a queue group, whatever the subject: each entry that is tied to groups may be asked.
+    pub(super) fn price_of_queue(&self) -> usize {
+        let tied = self.rights.tied_to_queues;
+        if tied <= FEW { 0 } else { tied }
+    }
+
     /// How far around a granted subject every other one is granted, too: the reach of a grant, narrowed token by token of
     /// the subject until no deny entry overlaps. Without wildcards in it.
     pub(super) fn reach(&self, subject: &[u8]) -> Option<Reach> {
@@ -400,6 +406,8 @@ pub(super) struct Rights {
     deny_publish: PatternSet,
     deny_subscribe: PatternSet,
     deny_queues: QueueSet,
+    /// Entries, granted and denied, that are tied to queue groups.
+    tied_to_queues: usize,
     roles: Box<[RoleRights]>,
     rules: Box<[Arc<str>]>,
     places: Places,
@@ -419,6 +427,7 @@ impl Rights {
         let mut sets: [PatternSetBuilder; 3] = Default::default();
         let [publish, deny_publish, deny_subscribe] = &mut sets;
         let mut deny_queues = QueueSetBuilder::default();
+        let mut tied_to_queues = 0_usize;
         let mut by_role: Vec<(PatternSetBuilder, QueueSetBuilder)> = Vec::new();
         by_role.resize_with(roles, Default::default);
         for entry in entries {
@@ -435,6 +444,7 @@ impl Rights {
                     entry.insert_into(deny_subscribe, rule);
                 }
                 EntryKind::DenySubscribe(Some(queue)) => {
+                    tied_to_queues = tied_to_queues.saturating_add(1);
                     deny_queues.insert(&entry.pattern, queue, rule);
                 }
                 EntryKind::Subscribe(queue) => {
@@ -445,7 +455,10 @@ impl Rights {
                         None => {
                             entry.insert_into(plain, rule);
                         }
-                        Some(queue) => queues.insert(&entry.pattern, queue, rule),
+                        Some(queue) => {
+                            tied_to_queues = tied_to_queues.saturating_add(1);
+                            queues.insert(&entry.pattern, queue, rule);
+                        }
                     }
                 }
             }
@@ -456,6 +469,7 @@ impl Rights {
             deny_publish,
             deny_subscribe,
             deny_queues: deny_queues.build(),
+            tied_to_queues,
             roles: by_role
                 .into_iter()
                 .map(|(plain, queues)| RoleRights {

@@ -396,6 +396,36 @@ fn wildcards_against_thousands_of_deny_entries_leave_others_their_turn() {
 }
 
 #[test]
+fn queue_groups_against_thousands_of_entries_for_groups_do_likewise() {
+    let tied: Vec<Value> = (0..10_000)
+        .map(|n| json!({ "subject": "a", "queue": format!("g{n}") }))
+        .collect();
+    for denied in [false, true] {
+        let mut role = json!({
+            "bind": [{ "app_role": "R" }], "upstream": "a", "broad": true, "subscribe": [">"],
+        });
+        if denied {
+            role["deny"] = json!({ "subscribe": tied });
+        } else {
+            role["subscribe"] = json!(tied);
+        }
+        let mut session = serving(admission(&json!({ "r": role }), &["R"], None));
+        let mut bytes = b"SUB a other 1\r\n".repeat(40);
+        let mut turns = 0;
+        let mut at = 0;
+        while at < bytes.len() {
+            session.gives_way();
+            at += session.handle_client(&mut bytes[at..], at, NOW).used;
+            turns += 1;
+            session.to_upstream().discard();
+            session.to_client().discard();
+            while session.poll_event(NOW).is_some() {}
+        }
+        assert!((10..=40).contains(&turns), "{denied}: {turns}");
+    }
+}
+
+#[test]
 fn a_body_names_only_so_many_wildcards_against_thousands_of_deny_entries() {
     let mut session = denied_thousands();
     let judge = &mut session.serving.as_mut().unwrap().judge;

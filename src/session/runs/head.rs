@@ -8,7 +8,7 @@ use crate::wire::canonical::{self, LastSize};
 pub(super) const SUBJECT_AT: usize = 4;
 
 /// How often a run asks for open ground: one question costs as much as a dozen messages.
-const QUESTIONS: u32 = 8;
+pub(super) const QUESTIONS: u32 = 8;
 
 /// How the subjects of a run are judged.
 pub(super) struct Subjects<'a, 'j> {
@@ -18,12 +18,18 @@ pub(super) struct Subjects<'a, 'j> {
 }
 
 impl<'a, 'j> Subjects<'a, 'j> {
-    pub(super) const fn new(judge: &'j mut Judge) -> Self {
+    /// `questions` of them are left to the run.
+    pub(super) const fn new(judge: &'j mut Judge, questions: u32) -> Self {
         Self {
             judge,
             open: None,
-            questions: QUESTIONS,
+            questions,
         }
+    }
+
+    /// How many are left to the rest of the run: one at least, where this part had an answer to go by.
+    pub(super) fn questions(&self) -> u32 {
+        self.questions.max(u32::from(self.open.is_some()))
     }
 
     /// Leave for a publish on this subject, which is not the one before. Once subjects change, open ground is looked for.

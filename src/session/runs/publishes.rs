@@ -3,7 +3,7 @@
 use super::super::serve::bytes;
 use super::super::{Inbound, Session};
 use super::edits::{Changes, Edits};
-use super::head::{Head, Passed, SUBJECT_AT, Subjects, is_ordinary};
+use super::head::{Head, Passed, QUESTIONS, SUBJECT_AT, Subjects, is_ordinary};
 use super::rewrite::Rewrite;
 use super::shape::Shape;
 use super::{Tally, is_ended, repeats};
@@ -78,12 +78,12 @@ impl Session {
         let mut rewrite = Rewrite::new(to_upstream, at);
         let mut changes = Changes::default();
         let mut passed = Tally::default();
-        let mut most = PART;
+        let (mut most, mut questions) = (PART, QUESTIONS);
         loop {
             let rest = input.get(passed.used..).unwrap_or_default();
             let part = rest.get(..most).unwrap_or(rest);
             let mut pass = Pass {
-                subjects: Subjects::new(&mut serving.judge),
+                subjects: Subjects::new(&mut serving.judge, questions),
                 changes: &mut changes,
                 passed: Tally::default(),
                 head: None,
@@ -94,6 +94,7 @@ impl Session {
             };
             pass.run(part);
             let more = pass.passed;
+            questions = pass.subjects.questions();
             let left = part.len().wrapping_sub(more.used);
             let is_last = part.len() == rest.len();
             rewrite.apply(input, passed.used, &changes);

@@ -38,6 +38,9 @@ const SPENT_MAX: usize = 20_000;
 /// The same for the headers of one message, or one body of a request, of which nothing can be put off.
 const SPENT_AT_ONCE_MAX: usize = 50 * SPENT_MAX;
 
+/// Places of the deny entries that can be looked at in the time of a unit ([`Judge::charge`]).
+const STEPS_OF_A_UNIT: usize = 4;
+
 impl Judge {
     /// A judge with these permissions. `session` must be unique among the live sessions that share the registry.
     pub fn new(permissions: Arc<Permissions>, inboxes: Arc<InboxRegistry>, session: u64) -> Self {
@@ -133,9 +136,12 @@ impl Judge {
     }
 
     /// The open ground around a subject, if it has any, on which further subjects are granted without a question. Not to be
-    /// kept beyond the pass under way.
-    pub fn open<'a>(&self, subject: &'a [u8]) -> Option<OpenGround<'a>> {
-        OpenGround::around(subject, self.permissions.reach(subject)?)
+    /// kept beyond the pass under way. What is looked at of the deny entries for that counts to the client's turn.
+    pub fn open<'a>(&mut self, subject: &'a [u8]) -> Option<OpenGround<'a>> {
+        let mut steps = 0;
+        let reach = self.permissions.reach(subject, &mut steps);
+        self.charge(steps / STEPS_OF_A_UNIT);
+        OpenGround::around(subject, reach?)
     }
 
     /// Leave for the same publish with a reply: it lies in an inbox that is held, or was granted before or is not judged,

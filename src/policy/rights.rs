@@ -263,8 +263,9 @@ impl Permissions {
     }
 
     /// How far around a granted subject every other one is granted, too: the reach of a grant, narrowed token by token of
-    /// the subject until no deny entry overlaps. Without wildcards in it.
-    pub(super) fn reach(&self, subject: &[u8]) -> Option<Reach> {
+    /// the subject until no deny entry overlaps. Without wildcards in it. Adds to `steps` how many places of the entries
+    /// were looked at for that.
+    pub(super) fn reach(&self, subject: &[u8], steps: &mut usize) -> Option<Reach> {
         if is_reserved_subject(subject) || has_wildcard(subject) {
             return None;
         }
@@ -274,7 +275,7 @@ impl Permissions {
         for _ in 0..NARROWINGS {
             let beginning = subject.get(..reach.prefix)?;
             let may_be_reserved = reserved && beginning.is_empty();
-            if !may_be_reserved && !self.denies_between(beginning, reach.below, tail) {
+            if !may_be_reserved && !self.denies_between(beginning, reach.below, tail, steps) {
                 return Some(reach);
             }
             if !tail.is_empty() {
@@ -287,7 +288,13 @@ impl Permissions {
     }
 
     /// Whether some deny entry matches a subject with this beginning and this end, neither with wildcards.
-    fn denies_between(&self, beginning: &[u8], below: Below, tail: &[u8]) -> bool {
+    fn denies_between(
+        &self,
+        beginning: &[u8],
+        below: Below,
+        tail: &[u8],
+        steps: &mut usize,
+    ) -> bool {
         if self.rights.deny_publish.is_empty() {
             return false;
         }
@@ -298,7 +305,7 @@ impl Permissions {
         });
         pattern.extend_from_slice(tail);
         let denies = self.of(&self.rights.deny_publish);
-        denies.overlaps(&pattern).is_some()
+        denies.overlaps_counted(&pattern, steps).is_some()
     }
 
     /// Whether the subject may be subscribed to, inboxes of the session's own aside.

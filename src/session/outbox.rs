@@ -105,9 +105,13 @@ impl Outbox {
         }
     }
 
-    /// Whether what was appended last are bytes of our own.
-    pub(super) fn ends_with_own(&self) -> bool {
-        matches!(self.segments.last(), Some(Segment::Scratch { .. }))
+    /// Whether a span that begins at `at` of the input would be the first piece, or join the last one.
+    pub(super) fn joins(&self, at: usize) -> bool {
+        match self.segments.last() {
+            None => true,
+            Some(Segment::Input { end, .. }) => *end == at,
+            Some(Segment::Scratch { .. }) => false,
+        }
     }
 
     /// Appends whole lines of our own, at once between two frames, else as soon as the frame under way has ended.

@@ -107,6 +107,18 @@ struct Branch {
     star: (usize, usize),
 }
 
+/// What of the trie is still to be looked at for an overlap.
+#[derive(Clone, Copy)]
+enum Ahead {
+    Node(u32),
+    /// Literal children of one node, one after the other: mostly the first says enough. With `rest`, also all below them.
+    Children {
+        start: u32,
+        end: u32,
+        rest: bool,
+    },
+}
+
 type Branches = SmallVec<[Branch; INLINE_BRANCHES]>;
 
 /// A [`PatternSet`] with its places filled. A pattern with a place that is not is none of the set.
@@ -187,23 +199,51 @@ impl<'a> FilledSet<'a> {
     /// (`sublist.go:SubjectsCollide`). Visits every literal child where the given pattern has a `*`, so it is meant for
     /// SUB and for the rare PUB with wildcards, not for every message.
     pub fn overlaps(&self, pattern: &[u8]) -> Option<u32> {
+        self.overlaps_counted(pattern, &mut 0)
+    }
+
+    /// As [`Self::overlaps`]; adds to `steps` how many places of the trie were looked at.
+    pub fn overlaps_counted(&self, pattern: &[u8], steps: &mut usize) -> Option<u32> {
         let mut found = None;
-        self.each_overlap(pattern, |value| {
+        let looked_at = self.each_overlap(pattern, |value| {
             found = Some(value);
             true
         });
+        *steps = steps.saturating_add(looked_at);
         found
     }
 
     /// Calls `visit` with the value of every pattern that [`Self::overlaps`] could have answered with, until it says
-    /// stop by answering true.
-    pub fn each_overlap(&self, pattern: &[u8], mut visit: impl FnMut(u32) -> bool) {
+    /// stop by answering true. Returns how many places of the trie were looked at.
+    pub fn each_overlap(&self, pattern: &[u8], mut visit: impl FnMut(u32) -> bool) -> usize {
+        let mut steps = 0_usize;
         if self.set.is_empty() || has_empty_token(pattern) {
-            return;
+            return steps;
         }
-        let mut open: SmallVec<[(u32, Option<usize>); INLINE_BRANCHES]> = SmallVec::new();
-        open.push((0, Some(0)));
-        while let Some((index, at)) = open.pop() {
+        let mut open: SmallVec<[(Ahead, Option<usize>); INLINE_BRANCHES]> = SmallVec::new();
+        open.push((Ahead::Node(0), Some(0)));
+        while let Some((ahead, at)) = open.pop() {
+            let index = match ahead {
+                Ahead::Node(index) => index,
+                Ahead::Children { start, end, rest } => {
+                    let Some(child) = self.set.children.get(start as usize).copied() else {
+                        continue;
+                    };
+                    let start = start.saturating_add(1);
+                    if start < end {
+                        open.push((Ahead::Children { start, end, rest }, at));
+                    }
+                    steps = steps.saturating_add(1);
+                    let ends = rest || at.is_none();
+                    if ends && self.set.value_of(child).is_some_and(&mut visit) {
+                        return steps;
+                    }
+                    if !rest && at.is_none() {
+                        continue;
+                    }
+                    child
+                }
+            };
             let Some(node) = self.set.nodes.get(index as usize) else {
                 continue;
             };
@@ -213,15 +253,13 @@ impl<'a> FilledSet<'a> {
                 None => (&b">"[..], None),
             };
             if node.rest != NONE && visit(node.rest) {
-                return;
+                return steps;
             }
             let rest = token == b">" && next.is_none();
             let any = rest || token == b"*" || token == b">";
             let edges = self.set.edges_of(node).iter();
             let edges =
                 edges.filter(|edge| self.leads_on(edge, if any { None } else { Some(token) }));
-            let (start, end) = if any { node.children } else { (0, 0) };
-            let all = self.set.children.get(start as usize..end as usize);
             let one = if any {
                 None
             } else {
@@ -231,17 +269,22 @@ impl<'a> FilledSet<'a> {
             let reached = star
                 .into_iter()
                 .chain(edges.map(|edge| edge.child))
-                .chain(one)
-                .chain(all.unwrap_or_default().iter().copied());
+                .chain(one);
+            let (start, end) = node.children;
+            if any && start < end {
+                open.push((Ahead::Children { start, end, rest }, next));
+            }
             for child in reached {
+                steps = steps.saturating_add(1);
                 if (rest || next.is_none()) && self.set.value_of(child).is_some_and(&mut visit) {
-                    return;
+                    return steps;
                 }
                 if rest || next.is_some() {
-                    open.push((child, next));
+                    open.push((Ahead::Node(child), next));
                 }
             }
         }
+        steps
     }
 
     /// Whether a pattern matches of which `node` is reached by the tokens of the subject before `below`. Wildcards count as

@@ -184,10 +184,10 @@ proptest! {
         let mut one = judge_of(role(&allow, &allow, &deny));
         let mut other = judge_of(role(&filled(&allow), &filled(&allow), &filled(&deny)));
         for asked in asked.iter().map(|text| fill(text)) {
-            let around = |judge: &Judge| {
+            let around = |judge: &mut Judge| {
                 format!("{:?}", judge.open(asked.as_bytes()))
             };
-            prop_assert_eq!(around(&one), around(&other));
+            prop_assert_eq!(around(&mut one), around(&mut other));
             prop_assert_eq!(may_publish(&mut one, &asked), may_publish(&mut other, &asked));
             prop_assert_eq!(may_subscribe(&mut one, &asked, None), may_subscribe(&mut other, &asked, None));
             prop_assert_eq!(may_subscribe(&mut one, &asked, Some("q")), may_subscribe(&mut other, &asked, Some("q")));
@@ -200,7 +200,7 @@ proptest! {
 fn open_ground_is_as_wide_as_a_grant_and_no_wider_than_what_is_denied() {
     let open = |publish: &[&str], deny: &[&str], around: &str, asked: &str| {
         let list = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let judge = judge_of(role(&list(publish), &[], &list(deny)));
+        let mut judge = judge_of(role(&list(publish), &[], &list(deny)));
         let open = judge.open(around.as_bytes());
         open.is_some_and(|open| open.permit(asked.as_bytes()).is_some())
     };

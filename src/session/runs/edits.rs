@@ -54,8 +54,7 @@ pub(super) struct Changes {
 impl Changes {
     /// Notes that these messages are to be edited.
     pub(super) fn note(&mut self, place: Range<usize>, whole: usize, edits: Edits) {
-        let how = How::Edits(edits);
-        self.list.push(Change { place, whole, how });
+        self.add(place, whole, How::Edits(edits));
     }
 
     /// Notes that the lines of these messages, of `len` bytes, are to be what `write` writes.
@@ -69,7 +68,14 @@ impl Changes {
         let start = self.lines.len();
         write(&mut self.lines);
         let text = start..self.lines.len();
-        let how = How::Line { len, text };
+        self.add(place, whole, How::Line { len, text });
+    }
+
+    fn add(&mut self, place: Range<usize>, whole: usize, how: How) {
+        debug_assert!(
+            !self.is_full(),
+            "a list on the heap costs what it is to save"
+        );
         self.list.push(Change { place, whole, how });
     }
 

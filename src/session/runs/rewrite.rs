@@ -137,7 +137,7 @@ impl<'a> Rewrite<'a> {
         let len = end.wrapping_sub(self.from);
         let gap = self.from.wrapping_sub(self.to);
         if gap > 0 && len > MOVE_MAX {
-            self.push(input, self.to_upstream.ends_with_own());
+            self.push(input, false);
             self.begin_at(self.from);
         } else if gap > 0
             && let Some(place) = input.get_mut(self.to..end)
@@ -172,14 +172,15 @@ impl<'a> Rewrite<'a> {
     /// Passes everything before `end`.
     pub(super) fn finish(mut self, input: &mut [u8], end: usize) {
         self.keep(input, end);
-        let beside_own = self.changed && self.to_upstream.ends_with_own();
-        self.push(input, beside_own);
+        self.push(input, false);
     }
 
-    /// Pushes what is ready. Little of it is copied beside bytes of our own, which saves a piece of the vectored write.
+    /// Pushes what is ready. Little of it is copied, beside bytes of our own and where it would be another piece of the
+    /// vectored write.
     fn push(&mut self, input: &[u8], beside_own: bool) {
         let (start, end) = (self.start, self.to);
-        if beside_own && end.wrapping_sub(start) <= COPY_MAX {
+        let apart = self.changed && !self.to_upstream.joins(self.at.wrapping_add(start));
+        if (beside_own || apart) && end.wrapping_sub(start) <= COPY_MAX {
             let piece = input.get(start..end).unwrap_or_default();
             self.to_upstream
                 .push_own(|out| out.extend_from_slice(piece));

@@ -555,3 +555,63 @@ fn what_is_kept_back_gives_no_leave_to_answer_however_it_is_cut() {
         assert_eq!(passed, [0, 3], "cut at {cut}");
     }
 }
+
+#[test]
+fn a_line_that_was_cut_is_read_from_its_start_when_a_run_has_passed_it() {
+    let mut session = session(false);
+    let mut bytes = b"PUB a.1  3\r\nabc\r\nPUB a.1 0\r\n\r\n".to_vec();
+    assert_eq!(session.handle_client(&mut bytes[..9], 0, NOW).used, 0);
+    assert_eq!(session.handle_client(&mut bytes[..17], 0, NOW).used, 17);
+    session.to_upstream().discard();
+    assert!(matches!(session.inbound, Inbound::Line { searched: 0 }));
+}
+
+#[test]
+fn little_that_is_changed_between_other_lines_is_no_piece_of_its_own() {
+    for line in [
+        "PUB a.1  0\r\n\r\n+OK\r\n",
+        "pub a.1 0\r\n\r\n+OK\r\n",
+        "PUB a.1\t0\r\n\r\n+OK\r\n",
+    ] {
+        let mut session = session(false);
+        upstream_hears(&mut session, b"PUB a.1 0\r\n\r\n");
+        let mut bytes = line.repeat(1000).into_bytes();
+        let len = bytes.len();
+        assert_eq!(session.handle_client(&mut bytes, 0, NOW).used, len);
+        let mut slices = [std::io::IoSlice::new(&[]); 64];
+        let pieces = session.to_upstream().fill(&bytes, &mut slices);
+        assert!(pieces <= 2, "{line}: {pieces}");
+    }
+}
+
+#[test]
+fn looking_for_open_ground_among_thousands_of_deny_entries_leaves_others_their_turn() {
+    let denied: Vec<String> = (0..10_000).map(|n| format!("d{n}.t.y")).collect();
+    let role = json!({
+        "bind": [{ "app_role": "R" }], "upstream": "a", "broad": true,
+        "publish": ["*.t.x"], "deny": { "publish": denied },
+    });
+    let turns_of = |end: &str| {
+        let mut session = serving(admission(&json!({ "r": role }), &["R"], None));
+        let message = |n: usize| {
+            let size = n % 8;
+            format!("PUB a{}.t.x {size}\r\n{}\r\n", n % 500, "x".repeat(size))
+        };
+        let said: Vec<String> = (0..1800)
+            .map(|n| message(n) + if n % 9 == 8 { end } else { "" })
+            .collect();
+        let mut bytes = said.concat().into_bytes();
+        let (mut at, mut turns) = (0, 0);
+        while at < bytes.len() {
+            session.gives_way();
+            at += session.handle_client(&mut bytes[at..], at, NOW).used;
+            session.to_upstream().discard();
+            turns += 1;
+        }
+        turns
+    };
+    assert_eq!(turns_of(""), 1, "it is looked for once in a run");
+    // `+OK` ends a run, and nothing comes of it.
+    let turns = turns_of("+OK\r\n");
+    assert!((20..=200).contains(&turns), "{turns}");
+}

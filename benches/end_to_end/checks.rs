@@ -86,8 +86,8 @@ fn the_usual_run_is_five_rounds() -> Result<()> {
         ensure!(count(Work::Throughput(size)) == turns, "{size}");
     }
     ensure!(count(Work::Storm) == 3 && count(Work::Idle) == 1 && count(Work::Scale) == 0);
-    ensure!(count(Work::Latency) == 20 && count(Work::Fleet) == 0);
-    ensure!(count(Work::Publishers(100)) == 5 && count(Work::Publishers(1_000)) == 10);
+    ensure!(count(Work::Latency) == 20 && count(Work::Lines) == 15 && count(Work::Fleet) == 0);
+    ensure!(count(Work::Publishers(100)) == 5 && count(Work::Publishers(1_000)) == 15);
     let full = options("--full --rounds 7")?;
     ensure!(full.storms == 7 && full.cell == Duration::from_secs(2));
     ensure!(options("--rounds 2")?.storms == 2);

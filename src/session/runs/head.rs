@@ -40,7 +40,10 @@ impl<'a, 'j> Subjects<'a, 'j> {
         {
             return Some(permit);
         }
-        if changed && let Some(questions) = self.questions.checked_sub(1) {
+        if changed
+            && !self.judge.is_spent()
+            && let Some(questions) = self.questions.checked_sub(1)
+        {
             self.questions = questions;
             if let Some(open) = self.judge.open(subject) {
                 self.open = Some(open);

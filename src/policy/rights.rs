@@ -430,11 +430,17 @@ struct RoleRights {
 impl Rights {
     /// Compiles the entries of `roles` roles.
     pub(super) fn compile(roles: usize, entries: Vec<Entry>, places: Places) -> Self {
+        let is_tied = |entry: &&Entry| {
+            matches!(
+                entry.kind,
+                EntryKind::Subscribe(Some(_)) | EntryKind::DenySubscribe(Some(_))
+            )
+        };
+        let tied_to_queues = entries.iter().filter(is_tied).count();
         let mut rules = Vec::new();
         let mut sets: [PatternSetBuilder; 3] = Default::default();
         let [publish, deny_publish, deny_subscribe] = &mut sets;
         let mut deny_queues = QueueSetBuilder::default();
-        let mut tied_to_queues = 0_usize;
         let mut by_role: Vec<(PatternSetBuilder, QueueSetBuilder)> = Vec::new();
         by_role.resize_with(roles, Default::default);
         for entry in entries {
@@ -451,7 +457,6 @@ impl Rights {
                     entry.insert_into(deny_subscribe, rule);
                 }
                 EntryKind::DenySubscribe(Some(queue)) => {
-                    tied_to_queues = tied_to_queues.saturating_add(1);
                     deny_queues.insert(&entry.pattern, queue, rule);
                 }
                 EntryKind::Subscribe(queue) => {
@@ -462,10 +467,7 @@ impl Rights {
                         None => {
                             entry.insert_into(plain, rule);
                         }
-                        Some(queue) => {
-                            tied_to_queues = tied_to_queues.saturating_add(1);
-                            queues.insert(&entry.pattern, queue, rule);
-                        }
+                        Some(queue) => queues.insert(&entry.pattern, queue, rule),
                     }
                 }
             }

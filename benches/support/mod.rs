@@ -35,10 +35,10 @@ pub(crate) fn filtered() -> Value {
 /// A session of an identity with the role, past CONNECT and the first PONG.
 pub(crate) fn serving(role: &Value) -> Session {
     let client: SocketAddr = CLIENT.parse().expect("an address");
-    let info = ServerInfo::parse(
+    let info = Arc::new(ServerInfo::parse(
         br#"{"server_id":"N","version":"2.15.1","proto":1,"headers":true,"max_payload":8388608,"client_id":7}"#,
     )
-    .expect("INFO");
+    .expect("INFO"));
     let mut session = Session::new(Opening {
         id: SessionId(1),
         client,
@@ -49,7 +49,7 @@ pub(crate) fn serving(role: &Value) -> Session {
         },
         tls: false,
         limits: Arc::new(Limits::default()),
-        greeting: Arc::new(info.clone()),
+        greeting: Arc::clone(&info),
         accepted_at: NOW,
     });
     say(
@@ -71,7 +71,7 @@ pub(crate) fn serving(role: &Value) -> Session {
     session
 }
 
-fn admission(role: &Value, client: SocketAddr, info: ServerInfo) -> Admission {
+fn admission(role: &Value, client: SocketAddr, info: Arc<ServerInfo>) -> Admission {
     let mut written = json!({ "bind": [{ "app_role": "Bench" }], "upstream": "plant-a" });
     if let (Some(written), Some(role)) = (written.as_object_mut(), role.as_object()) {
         written.extend(role.clone());

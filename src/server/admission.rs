@@ -16,7 +16,6 @@ use crate::policy::{self, Assignment, Circumstances, Judge, Policy, SessionLimit
 use crate::session::{Admission, ClientOptions, CloseReason, ConnectRequest, Refusal, RoleLimits};
 use crate::time::Timestamp;
 use crate::upstream::{ConnectOptions, Link};
-use crate::wire::ServerInfo;
 
 /// What of the client's connection matters for its admission.
 #[derive(Clone, Debug)]
@@ -98,8 +97,7 @@ pub(super) async fn admit(
         return Err(Turned::Unavailable(CloseReason::TooManyConnections));
     }
     let link = dial(shared, &admission.upstream, &options, facts).await?;
-    admission.info = ServerInfo::parse(&link.info)
-        .map_err(|_| Turned::Unavailable(CloseReason::UpstreamProtocol))?;
+    admission.info = Arc::clone(&link.info);
     admission.server = (*link.server).into();
     Ok(Admitted {
         admission,
@@ -168,7 +166,7 @@ pub(super) async fn judge(
         judge,
         limits: role_limits(limits),
         ends_at,
-        info: ServerInfo::default(),
+        info: Arc::clone(&shared.unknown),
     };
     Ok(Judged {
         admission,

@@ -76,16 +76,8 @@ pub(super) struct Shared {
     pub(super) memory: Arc<Memory>,
     pub(super) tasks: TaskTracker,
     pub(super) unknown: Arc<ServerInfo>,
-    pub(super) greetings: ArcSwap<Greeting>,
     pub(super) drain_time: Duration,
     pub(super) draining: AtomicBool,
-}
-
-/// The INFO to greet with, and the bytes it was read from.
-#[derive(Default)]
-pub(super) struct Greeting {
-    pub(super) source: Option<Arc<[u8]>>,
-    pub(super) info: Arc<ServerInfo>,
 }
 
 impl Shared {
@@ -138,7 +130,6 @@ impl Shared {
             sessions: Arc::default(),
             tasks,
             unknown: Arc::new(ServerInfo::unknown()),
-            greetings: ArcSwap::default(),
             draining: AtomicBool::new(false),
         })
     }
@@ -150,31 +141,10 @@ impl Shared {
     /// INFO of the first upstream that was ever reached: who the client is, and so which upstream it will have, is not
     /// known yet. What differs is told after the first PONG.
     pub(super) fn greeting(&self) -> Arc<ServerInfo> {
-        let Some(source) = self
-            .upstream_names
+        self.upstream_names
             .iter()
             .find_map(|name| self.upstreams.info(name))
-        else {
-            return Arc::clone(&self.unknown);
-        };
-        let cached = self.greetings.load();
-        if cached
-            .source
-            .as_ref()
-            .is_some_and(|known| Arc::ptr_eq(known, &source))
-        {
-            return Arc::clone(&cached.info);
-        }
-        let mut info = ServerInfo::parse(&source).unwrap_or_else(|_| ServerInfo::unknown());
-        // What is true of the connection that was probed is not true of the one to come.
-        info.connect_info = false;
-        info.ldm = false;
-        let info = Arc::new(info);
-        self.greetings.store(Arc::new(Greeting {
-            source: Some(source),
-            info: Arc::clone(&info),
-        }));
-        info
+            .unwrap_or_else(|| Arc::clone(&self.unknown))
     }
 }
 

@@ -156,7 +156,7 @@ pub struct Admission {
     /// When the session ends at the latest.
     pub ends_at: Timestamp,
     /// The INFO of the upstream connection.
-    pub info: ServerInfo,
+    pub info: Arc<ServerInfo>,
 }
 
 /// Limits that a role sets; none means the session's own.

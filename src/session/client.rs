@@ -244,7 +244,7 @@ impl Session {
             subs: Subscriptions::default(),
             fences: Fences::default(),
             connect_info: admission.info.connect_info,
-            info: self.shared_info(admission.info),
+            info: admission.info,
             payload_max,
             bounds,
             messages: Budget::at_rate(None, admission.limits.messages_per_second, now),

@@ -274,10 +274,8 @@ impl Session {
 
     /// An INFO to keep: the greeting's where it says the same but for `connect_info`, as it does for nearly all sessions.
     fn shared_info(&self, mut info: ServerInfo) -> Arc<ServerInfo> {
-        let of_connection = std::mem::take(&mut info.connect_info);
-        let same = info == *self.opening.greeting;
-        info.connect_info = of_connection;
-        if same {
+        info.connect_info = false;
+        if info == *self.opening.greeting {
             Arc::clone(&self.opening.greeting)
         } else {
             Arc::new(info)

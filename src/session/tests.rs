@@ -61,7 +61,7 @@ pub(super) fn admission(policy: &Value, roles: &[&str], requested_role: Option<&
             bytes_per_second: limits.bytes_per_s,
         },
         ends_at: NOW.plus(std::time::Duration::from_secs(3600)),
-        info: ServerInfo::parse(info.to_string().as_bytes()).unwrap(),
+        info: Arc::new(ServerInfo::parse(info.to_string().as_bytes()).unwrap()),
     }
 }
 

@@ -9,14 +9,16 @@ use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
 use super::config::UpstreamConfig;
+use super::connect::connect_and_ping;
 use super::credentials::Credentials;
-use super::documents::{Info, connect_and_ping};
 use super::error::{DialError, Step};
-use super::handshake::{Answer, Fault, Greeting, Lines};
+use super::greeting::Greeting;
+use super::handshake::{Answer, Fault, Lines};
 use super::servers::Server;
 use super::stream::LinkStream;
 use super::transport::Opened;
 use super::{ConnectOptions, Link};
+use crate::wire::ServerInfo;
 
 /// Everything one dial needs.
 #[derive(Clone, Copy)]
@@ -40,10 +42,9 @@ pub(super) enum Purpose<'a> {
     Probe,
 }
 
-/// A link, and what was read of the server's INFO.
+/// A link, and how long the server took to answer.
 pub(super) struct Dialled {
     pub(super) link: Link,
-    pub(super) info: Info,
     pub(super) round_trip: Duration,
 }
 
@@ -106,9 +107,9 @@ impl Dial<'_> {
 
     /// CONNECT and what answers it. Takes the connection: it is said once.
     async fn introduce(&self, mut opened: Opened) -> Result<Dialled, DialError> {
-        let info = &opened.greeting.info;
+        let Greeting { info, nonce } = &opened.greeting;
         self.refuse_lame_duck(info)?;
-        let request = self.request(info, opened.stream.is_tls())?;
+        let request = self.request(nonce.as_deref(), info.headers, opened.stream.is_tls())?;
         let sent = Instant::now();
         let written = send(&mut opened.stream, &request).await;
         self.answered(opened, written, sent).await
@@ -146,22 +147,17 @@ impl Dial<'_> {
                 .greeting
                 .remember(address, &greeting.info, Instant::now());
         }
-        let Greeting { json, info } = self.later(greeting, answer.greeting)?;
         let link = Link {
             stream,
-            info: json,
+            info: self.later(greeting, answer.greeting)?,
             leftover: lines.into_rest(),
             server: Arc::clone(&self.server.label),
         };
-        Ok(Dialled {
-            link,
-            info,
-            round_trip,
-        })
+        Ok(Dialled { link, round_trip })
     }
 
-    pub(super) fn refuse_lame_duck(&self, info: &Info) -> Result<(), DialError> {
-        if info.lame_duck {
+    pub(super) fn refuse_lame_duck(&self, info: &ServerInfo) -> Result<(), DialError> {
+        if info.ldm {
             return Err(DialError::LameDuck {
                 server: self.name(),
             });
@@ -169,21 +165,26 @@ impl Dial<'_> {
         Ok(())
     }
 
-    /// CONNECT and PING.
-    pub(super) fn request(&self, info: &Info, tls: bool) -> Result<Zeroizing<Vec<u8>>, DialError> {
+    /// CONNECT and PING, for a server that sent this nonce and has headers or not.
+    pub(super) fn request(
+        &self,
+        nonce: Option<&str>,
+        headers: bool,
+        tls: bool,
+    ) -> Result<Zeroizing<Vec<u8>>, DialError> {
         let unusable = |problem: String| DialError::Credentials {
             server: self.name(),
             problem,
         };
         let proof = self
             .credentials
-            .prove(info.nonce.as_deref())
+            .prove(nonce)
             .map_err(|problem| unusable(problem.to_string()))?;
         let options = match self.purpose {
             Purpose::Session(options) => *options,
             Purpose::Ahead | Purpose::Probe => ConnectOptions::probe(),
         };
-        connect_and_ping(&options, &proof, info, tls)
+        connect_and_ping(&options, &proof, headers, tls)
             .ok_or_else(|| unusable("CONNECT could not be encoded".to_owned()))
     }
 
@@ -204,22 +205,23 @@ impl Dial<'_> {
 
     /// What counts when an INFO came after the first: for a session all of it, for the greeting of clients (which a
     /// probe is for) only the limit of our account.
-    fn later(&self, first: Greeting, later: Option<Greeting>) -> Result<Greeting, DialError> {
-        let Some(later) = later else { return Ok(first) };
-        self.refuse_lame_duck(&later.info)?;
-        Ok(match self.purpose {
-            Purpose::Session(_) => later,
-            Purpose::Ahead | Purpose::Probe => {
-                let max_payload = later.info.max_payload.or(first.info.max_payload);
-                Greeting {
-                    info: Info {
-                        max_payload,
-                        ..first.info
-                    },
-                    json: first.json,
-                }
-            }
-        })
+    fn later(
+        &self,
+        first: Greeting,
+        later: Option<Greeting>,
+    ) -> Result<Arc<ServerInfo>, DialError> {
+        let mut info = first.info;
+        let Some(Greeting { info: later, .. }) = later else {
+            return Ok(info);
+        };
+        self.refuse_lame_duck(&later)?;
+        if matches!(self.purpose, Purpose::Session(_)) {
+            return Ok(later);
+        }
+        if later.max_payload != 0 {
+            Arc::make_mut(&mut info).max_payload = later.max_payload;
+        }
+        Ok(info)
     }
 }
 

@@ -10,12 +10,13 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::dial::{Dial, Dialled, Purpose};
-use super::documents::Info;
 use super::error::{DialError, Step};
-use super::handshake::{Fault, Greeting, Lines};
+use super::greeting::Greeting;
+use super::handshake::{Fault, Lines};
 use super::socket::{Expected, begin_with, was_connected};
 use super::stream::LinkStream;
 use super::transport::Opened;
+use crate::wire::ServerInfo;
 
 /// How a server greeted last, while that is to be relied upon.
 #[derive(Default)]
@@ -38,7 +39,7 @@ pub(super) struct Greeted {
 
 impl LastGreeting {
     /// A session got its link at this address, in clear.
-    pub(super) fn remember(&self, address: SocketAddr, info: &Info, now: Instant) {
+    pub(super) fn remember(&self, address: SocketAddr, info: &ServerInfo, now: Instant) {
         let mut known = self.lock();
         if known.usual_until.is_some_and(|until| now < until) {
             return;
@@ -76,7 +77,7 @@ impl LastGreeting {
 
 impl Greeted {
     /// Whether CONNECT would be the same, and go the same way, had INFO been read before.
-    fn is_like(self, info: &Info) -> bool {
+    fn is_like(self, info: &ServerInfo) -> bool {
         !info.tls_required && info.headers == self.headers
     }
 }
@@ -114,11 +115,7 @@ impl Dial<'_> {
 
     /// None when it is not the server that was expected.
     async fn speak(&self, last: Greeted, step: &mut Step) -> Result<Option<Dialled>, DialError> {
-        let expected = Info {
-            headers: last.headers,
-            ..Info::default()
-        };
-        let request = self.request(&expected, false)?;
+        let request = self.request(None, last.headers, false)?;
         let sent_at = Instant::now();
         // Whoever swallows what comes too early leaves half of the time to the usual order.
         let half = self.deadline.saturating_duration_since(sent_at) / 2;
@@ -186,9 +183,9 @@ mod tests {
             SocketAddr::from(([127, 0, 0, 1], 4223)),
         );
         let (last, start) = (LastGreeting::default(), Instant::now());
-        let info = Info {
+        let info = ServerInfo {
             headers: true,
-            ..Info::default()
+            ..ServerInfo::default()
         };
         assert!(last.at(here, start).is_none());
         last.remember(here, &info, start);
@@ -203,7 +200,11 @@ mod tests {
     #[test]
     fn a_server_that_takes_connect_behind_info_only_is_asked_so_for_minutes() {
         let here = SocketAddr::from(([127, 0, 0, 1], 4222));
-        let (last, start, info) = (LastGreeting::default(), Instant::now(), Info::default());
+        let (last, start, info) = (
+            LastGreeting::default(),
+            Instant::now(),
+            ServerInfo::default(),
+        );
         last.remember(here, &info, start);
         last.keep_to_the_usual_order(start);
         last.forget();
@@ -215,26 +216,25 @@ mod tests {
     }
 
     #[test]
-    fn tls_or_other_headers_make_another_greeting_and_a_nonce_does_not() {
+    fn tls_or_other_headers_make_another_greeting() {
         let last = Greeted {
             address: SocketAddr::from(([127, 0, 0, 1], 4222)),
             headers: true,
             at: Instant::now(),
         };
-        let info = Info {
+        let info = ServerInfo {
             headers: true,
-            nonce: Some("n0nce".to_owned()),
             tls_available: true,
-            ..Info::default()
+            ..ServerInfo::default()
         };
         assert!(last.is_like(&info));
         let headers = false;
-        assert!(!last.is_like(&Info {
+        assert!(!last.is_like(&ServerInfo {
             headers,
             ..info.clone()
         }));
         let tls_required = true;
-        assert!(!last.is_like(&Info {
+        assert!(!last.is_like(&ServerInfo {
             tls_required,
             ..info
         }));

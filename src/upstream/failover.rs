@@ -12,12 +12,12 @@ use super::ahead::{Ahead, Totals};
 use super::config::{ConfigError, UpstreamConfig};
 use super::credentials::Credentials;
 use super::dial::{Dial, Dialled, Purpose};
-use super::documents::Info;
 use super::error::DialError;
 use super::servers::{Change, Server, ServerState, Servers};
 use super::template::Template;
 use super::{ConnectOptions, Link, UpstreamStatus};
 use crate::clock;
+use crate::wire::ServerInfo;
 
 /// One upstream. Its watches end when it is dropped.
 pub(super) struct Upstream {
@@ -100,9 +100,9 @@ impl Upstream {
                 connect_limit: left,
             };
             match self.link(dial).await {
-                Ok(Dialled { link, info, .. }) => {
-                    self.template.dialled(&link.info, &info);
-                    self.succeeded(server, &info);
+                Ok(Dialled { link, .. }) => {
+                    self.template.dialled(&link.info);
+                    self.succeeded(server, &link.info);
                     Ahead::dial(self, self.ahead.places(server, Instant::now()));
                     return Ok(link);
                 }
@@ -183,7 +183,7 @@ impl Upstream {
     }
 
     /// A dial or probe went through.
-    pub(super) fn succeeded(&self, server: &Server, info: &Info) {
+    pub(super) fn succeeded(&self, server: &Server, info: &ServerInfo) {
         if server.succeeded(&info.version, clock::now()) == Change::WentUp {
             self.servers.recovered.notify_waiters();
             let (upstream, version) = (&*self.config.name, &*info.version);

@@ -5,7 +5,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::documents::Info;
+use super::greeting::Greeting;
 
 /// Longest line a server may send us before PONG. INFO of a large cluster lists hundreds of URLs.
 const LINE_LIMIT: usize = 64 * 1024;
@@ -28,12 +28,6 @@ impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
-}
-
-/// INFO as it came, and as read.
-pub(super) struct Greeting {
-    pub(super) json: Vec<u8>,
-    pub(super) info: Info,
 }
 
 /// The answer to CONNECT and PING.
@@ -165,13 +159,7 @@ fn verb(line: &[u8]) -> (&[u8], &[u8]) {
 }
 
 fn greeting(json: &[u8]) -> Result<Greeting, Fault> {
-    match Info::parse(json) {
-        Some(info) => Ok(Greeting {
-            json: json.to_vec(),
-            info,
-        }),
-        None => Err(Fault::Protocol(format!("INFO with {}", describe(json)))),
-    }
+    Greeting::read(json).ok_or_else(|| Fault::Protocol(format!("INFO with {}", describe(json))))
 }
 
 /// The text between the quotes, clipped, without control characters.
@@ -244,7 +232,6 @@ mod tests {
             let (greeting, lines) = greeted(b"INFO {\"version\":\"2.9.10\"} \r\nPING\r\n", piece)
                 .await
                 .unwrap();
-            assert_eq!(greeting.json, b"{\"version\":\"2.9.10\"}");
             assert_eq!(&*greeting.info.version, "2.9.10");
             assert!(b"PING\r\n".starts_with(&lines.into_rest()[..]));
         }
@@ -287,7 +274,7 @@ mod tests {
     async fn everything_up_to_pong_is_understood_and_the_rest_left_over() {
         let (result, rest, said) =
             answered(b"+OK\r\nPING\r\nINFO {\"ldm\":true}\r\nPONG\r\nINFO {}\r\nMSG a 1").await;
-        assert!(result.unwrap().greeting.unwrap().info.lame_duck);
+        assert!(result.unwrap().greeting.unwrap().info.ldm);
         assert_eq!(rest, b"INFO {}\r\nMSG a 1");
         assert_eq!(said, b"PONG\r\n");
     }
@@ -298,13 +285,14 @@ mod tests {
             let mut lines = Lines {
                 buffer: rest.to_vec(),
             };
-            let info = lines.info_behind().map(|info| info.map(|info| info.json));
+            let info = lines
+                .info_behind()
+                .map(|info| info.map(|read| read.info.version.clone()));
             (info.unwrap_or_default(), lines.into_rest())
         };
-        let json = br#"{"version":"2.12.0"}"#.to_vec();
         assert_eq!(
             behind(b"INFO {\"version\":\"2.12.0\"} \r\nPING\r\n"),
-            (Some(json), b"PING\r\n".to_vec())
+            (Some("2.12.0".to_owned()), b"PING\r\n".to_vec())
         );
         for rest in [&b""[..], b"INFO {", b"-ERR 'x'\r\n", b"PING\r\nINFO {}\r\n"] {
             assert_eq!(behind(rest), (None, rest.to_vec()));

@@ -5,7 +5,7 @@
 //! Upstreams -> failover -> servers                health, order, pauses
 //!                 |-> probe                       a watch per server: health without clients, INFO template
 //!                 \-> dial -> transport           TCP, PROXY v2, INFO and TLS in either order
-//!                       \-> handshake, documents  CONNECT, PONG; credentials of our own
+//!                       \-> handshake, connect  CONNECT, PONG; credentials of our own
 //!                       \-> early                 CONNECT before INFO, where the server greeted in clear a moment ago
 //!                 \-> ahead -> pace               links dialled ahead while many sessions come
 //! ```
@@ -16,12 +16,13 @@
 mod ahead;
 mod blame;
 mod config;
+mod connect;
 mod credentials;
 mod dial;
-mod documents;
 mod early;
 mod error;
 mod failover;
+mod greeting;
 mod handshake;
 mod pace;
 mod probe;
@@ -50,6 +51,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
+use crate::wire::ServerInfo;
 use failover::Upstream;
 
 /// What of the client's CONNECT reaches the server, and the addresses for the PROXY header.
@@ -98,8 +100,8 @@ impl ConnectOptions<'_> {
 pub struct Link {
     /// The stream. Nothing of ours is under way on it.
     pub stream: LinkStream,
-    /// JSON of the last INFO that came before PONG or together with it, byte for byte.
-    pub info: Vec<u8>,
+    /// The last INFO that came before PONG or together with it.
+    pub info: Arc<ServerInfo>,
     /// What else the server sent behind PONG and was read already: to be treated before anything read later.
     pub leftover: Vec<u8>,
     /// The server, as it is written in the configuration.
@@ -194,10 +196,9 @@ impl Upstreams {
         }
     }
 
-    /// JSON of the INFO to greet clients of this upstream with; none before a server of it was reached for the first
-    /// time. Holds a stale nonce and client id: to be rewritten before a client sees it.
+    /// The INFO to greet clients of this upstream with; none before a server of it was reached for the first time.
     #[must_use]
-    pub fn info(&self, upstream: &str) -> Option<Arc<[u8]>> {
+    pub fn info(&self, upstream: &str) -> Option<Arc<ServerInfo>> {
         self.current.load().get(upstream)?.template.current()
     }
 

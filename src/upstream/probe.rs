@@ -54,13 +54,12 @@ async fn probe(upstream: &Upstream, server: &Server) {
     match dial.run().await {
         Ok(Dialled {
             mut link,
-            info,
             round_trip,
         }) => {
             server.measured(round_trip);
             // Before the report: whoever sees the upstream ready finds a template.
-            upstream.template.probed(&link.info, &info);
-            upstream.succeeded(server, &info);
+            upstream.template.probed(&link.info);
+            upstream.succeeded(server, &link.info);
             // A goodbye, so that a TLS server does not log a broken connection.
             drop(timeout(GOODBYE, link.stream.shutdown()).await);
         }

@@ -5,38 +5,62 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-/// What we read of a server's INFO.
+/// What we read of a server's INFO. `null` and absence are the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct ServerInfo {
     /// Identity of the server.
+    #[serde(deserialize_with = "or_default")]
     pub server_id: String,
     /// Its name.
+    #[serde(deserialize_with = "or_default")]
     pub server_name: String,
     /// Its version: clients decide by it which features to use.
+    #[serde(deserialize_with = "or_default")]
     pub version: String,
     /// Protocol version, 1.
+    #[serde(deserialize_with = "or_default")]
     pub proto: i64,
     /// Build commit.
     pub git_commit: Option<String>,
     /// Go version.
+    #[serde(deserialize_with = "or_default")]
     pub go: String,
     /// Message headers understood.
+    #[serde(deserialize_with = "or_default")]
     pub headers: bool,
-    /// Largest payload in bytes; negative means none was set.
+    /// TLS must follow on the connection. Never told to a client.
+    #[serde(deserialize_with = "or_default")]
+    pub tls_required: bool,
+    /// TLS may follow. Never told to a client.
+    #[serde(deserialize_with = "or_default")]
+    pub tls_available: bool,
+    /// Largest payload in bytes; negative or 0 means none was set.
+    #[serde(deserialize_with = "or_default")]
     pub max_payload: i64,
     /// JetStream is on.
+    #[serde(deserialize_with = "or_default")]
     pub jetstream: bool,
     /// JetStream domain.
     pub domain: Option<String>,
     /// JetStream API level (2.12).
     pub api_lvl: Option<i64>,
     /// The server is about to go away.
+    #[serde(deserialize_with = "or_default")]
     pub ldm: bool,
     /// This INFO describes the connection after CONNECT (2.12).
+    #[serde(deserialize_with = "or_default")]
     pub connect_info: bool,
+}
+
+fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// Why an INFO of a server cannot be used.
@@ -50,6 +74,10 @@ impl ServerInfo {
     /// # Errors
     /// [`InfoFault`] when it is not a JSON object with the field types of nats-server.
     pub fn parse(json: &[u8]) -> Result<Self, InfoFault> {
+        // What is derived takes an array of the fields as well.
+        if json.trim_ascii_start().first() != Some(&b'{') {
+            return Err(InfoFault);
+        }
         serde_json::from_slice(json).map_err(|_| InfoFault)
     }
 
@@ -252,6 +280,20 @@ mod tests {
             assert!(text.contains(kept), "{kept} not in {text}");
         }
         assert!(text.starts_with("INFO {") && text.ends_with("} \r\n"));
+    }
+
+    #[test]
+    fn info_is_read_with_nulls_and_unknown_fields_and_refused_otherwise() {
+        let info = ServerInfo::parse(
+            br#"{"server_id":null,"version":"2.10.0","proto":null,"nonce":null,"ldm":true,"headers":true,
+                "tls_required":null,"max_payload":-1,"connect_urls":["a"],"x":{"y":[]}}"#,
+        )
+        .unwrap();
+        assert!(info.ldm && info.headers && !info.tls_required);
+        assert_eq!((&*info.version, info.max_payload), ("2.10.0", -1));
+        for json in ["", "[]", "null", "1", "{", r#"{"ldm":1}"#, r#"{"go":5}"#] {
+            assert_eq!(ServerInfo::parse(json.as_bytes()), Err(InfoFault), "{json}");
+        }
     }
 
     #[test]

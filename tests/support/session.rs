@@ -55,11 +55,11 @@ pub(crate) fn serving(
     limits: Limits,
     inboxes: &Arc<InboxRegistry>,
 ) -> Session {
-    let info = ServerInfo {
+    let info = Arc::new(ServerInfo {
         headers: true,
         max_payload: 1024 * 1024,
         ..ServerInfo::unknown()
-    };
+    });
     let mut session = Session::new(Opening {
         id: SessionId(number),
         client: "198.51.100.7:50000".parse().unwrap(),
@@ -70,7 +70,7 @@ pub(crate) fn serving(
         },
         tls: false,
         limits: Arc::new(limits),
-        greeting: Arc::new(info.clone()),
+        greeting: Arc::clone(&info),
         accepted_at: START,
     });
     let connect = json!({

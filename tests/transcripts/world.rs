@@ -243,7 +243,7 @@ impl World {
                 bytes_per_second: limits.bytes_per_s,
             },
             ends_at: START.plus(person.expires.unwrap_or(LIFETIME)),
-            info: self.info.clone(),
+            info: Arc::new(self.info.clone()),
         }))
     }
 }

@@ -174,11 +174,9 @@ async fn the_info_template_has_the_limits_of_our_account() {
         let config = config(vec![url(&server)], password("svc", "s3cr3t"));
         let upstreams = upstreams(config);
         become_states(&upstreams, &[ServerState::Up]).await;
-        let info: serde_json::Value =
-            serde_json::from_slice(&upstreams.info("plant").unwrap()).unwrap();
-        assert_eq!(info["version"], version.as_str());
-        assert_eq!(info["max_payload"], 2_000_000);
-        assert_eq!(info["auth_required"], true);
+        let info = upstreams.info("plant").unwrap();
+        assert_eq!(info.version, version.as_str());
+        assert_eq!(info.max_payload, 2_000_000);
     }
 }
 

@@ -118,7 +118,7 @@ impl World {
             judge: Judge::new(Arc::clone(&self.permissions), Arc::clone(&self.inboxes), 1),
             limits: self.role_limits,
             ends_at: START.plus(LIFETIME),
-            info: ServerInfo::clone(&self.info),
+            info: Arc::clone(&self.info),
         }
     }
 

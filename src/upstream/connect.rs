@@ -1,49 +1,10 @@
-//! The two JSON documents of a dial: the part of INFO that it needs, and the CONNECT that answers it. Pure.
+//! The CONNECT that a dial sends, and the PING behind it. Pure.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::ConnectOptions;
 use super::credentials::Proof;
-
-/// What a dial reads in INFO (nats-server `server.go`, `Info`). `null` and absence are the same.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub(super) struct Info {
-    #[serde(default, deserialize_with = "or_default")]
-    pub(super) server_id: Box<str>,
-    #[serde(default, deserialize_with = "or_default")]
-    pub(super) version: Box<str>,
-    #[serde(default)]
-    pub(super) nonce: Option<String>,
-    #[serde(default, deserialize_with = "or_default")]
-    pub(super) headers: bool,
-    #[serde(default, deserialize_with = "or_default")]
-    pub(super) tls_required: bool,
-    #[serde(default, deserialize_with = "or_default")]
-    pub(super) tls_available: bool,
-    #[serde(default)]
-    pub(super) max_payload: Option<i64>,
-    #[serde(default, deserialize_with = "or_default", rename = "ldm")]
-    pub(super) lame_duck: bool,
-}
-
-impl Info {
-    /// None when the bytes are not a JSON object with fields of the right type.
-    pub(super) fn parse(json: &[u8]) -> Option<Self> {
-        if json.trim_ascii_start().first() != Some(&b'{') {
-            return None;
-        }
-        serde_json::from_slice(json).ok()
-    }
-}
-
-fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Option::deserialize(deserializer).map(Option::unwrap_or_default)
-}
 
 /// CONNECT as we send it: every field there is. Nothing of the client's CONNECT gets here but what
 /// [`ConnectOptions`] names.
@@ -79,14 +40,14 @@ struct Connect<'a> {
 }
 
 /// `CONNECT {...}\r\nPING\r\n`, wiped when dropped. The argument stays under [`CONNECT_LIMIT`] bytes unless the
-/// credentials alone are longer: then the names of client and library are left out.
+/// credentials alone are longer: then the names of client and library are left out. `headers` says whether the server has any.
 pub(super) fn connect_and_ping(
     options: &ConnectOptions<'_>,
     proof: &Proof<'_>,
-    info: &Info,
+    headers: bool,
     tls: bool,
 ) -> Option<Zeroizing<Vec<u8>>> {
-    let headers = options.headers && info.headers;
+    let headers = options.headers && headers;
     let mut connect = Connect {
         verbose: false,
         pedantic: false,
@@ -160,18 +121,11 @@ mod tests {
 
     use super::*;
 
-    fn sent(options: &ConnectOptions<'_>, proof: &Proof<'_>, info: &Info) -> Value {
-        let bytes = connect_and_ping(options, proof, info, false).unwrap();
+    fn sent(options: &ConnectOptions<'_>, proof: &Proof<'_>, headers: bool) -> Value {
+        let bytes = connect_and_ping(options, proof, headers, false).unwrap();
         let line = bytes.strip_suffix(b"\r\nPING\r\n").unwrap();
         assert!(!line.contains(&b'\n') && !line.contains(&b'\r'));
         serde_json::from_slice(line.strip_prefix(b"CONNECT ").unwrap()).unwrap()
-    }
-
-    fn with_headers() -> Info {
-        Info {
-            headers: true,
-            ..Info::default()
-        }
     }
 
     #[test]
@@ -189,7 +143,7 @@ mod tests {
             ..Proof::default()
         };
         assert_eq!(
-            sent(&options, &proof, &with_headers()),
+            sent(&options, &proof, true),
             json!({
                 "verbose": false, "pedantic": false, "tls_required": false, "name": "n\"\r\n",
                 "lang": "go", "version": "1.53.0", "protocol": 1, "echo": false, "headers": true,
@@ -204,17 +158,14 @@ mod tests {
             no_responders: true,
             ..ConnectOptions::probe()
         };
-        let connect = sent(&options, &Proof::default(), &Info::default());
+        let connect = sent(&options, &Proof::default(), false);
         assert_eq!(connect["headers"], false);
         assert_eq!(connect["no_responders"], false);
         let odd = ConnectOptions {
             protocol: 9,
             ..options
         };
-        assert_eq!(
-            sent(&odd, &Proof::default(), &with_headers())["protocol"],
-            1
-        );
+        assert_eq!(sent(&odd, &Proof::default(), true)["protocol"], 1);
     }
 
     #[test]
@@ -226,7 +177,7 @@ mod tests {
             version: &long,
             ..ConnectOptions::probe()
         };
-        let connect = sent(&options, &Proof::default(), &with_headers());
+        let connect = sent(&options, &Proof::default(), true);
         let bytes = |field: &str| connect[field].as_str().unwrap().len();
         assert!((126..=128).contains(&bytes("name")), "{}", bytes("name"));
         assert!(bytes("lang") <= 32 && bytes("version") <= 32);
@@ -235,7 +186,7 @@ mod tests {
             auth_token: Some(&token),
             ..Proof::default()
         };
-        let line = connect_and_ping(&options, &proof, &with_headers(), true).unwrap();
+        let line = connect_and_ping(&options, &proof, true, true).unwrap();
         assert!(line.len() <= CONNECT_LIMIT, "{}", line.len());
         let full = Proof {
             user: Some("u"),
@@ -252,26 +203,12 @@ mod tests {
             version: "v",
             ..options
         };
-        let line = connect_and_ping(&escaped, &full, &Info::default(), false).unwrap();
+        let line = connect_and_ping(&escaped, &full, false, false).unwrap();
         assert!(
             line.capacity() == 10 * 6 + FIELDS,
             "it grew: {}",
             line.capacity()
         );
-        assert_eq!(sent(&options, &proof, &with_headers()).get("name"), None);
-    }
-
-    #[test]
-    fn info_is_read_with_nulls_and_unknown_fields_and_refused_otherwise() {
-        let info = Info::parse(
-            br#"{"server_id":null,"version":"2.10.0","nonce":null,"ldm":true,"headers":true,
-                "tls_required":null,"max_payload":-1,"connect_urls":["a"],"x":{"y":[]}}"#,
-        )
-        .unwrap();
-        assert!(info.lame_duck && info.headers && !info.tls_required);
-        assert_eq!((&*info.version, info.max_payload), ("2.10.0", Some(-1)));
-        for json in ["", "[]", "null", "1", "{", r#"{"ldm":1}"#, r#"{"nonce":5}"#] {
-            assert_eq!(Info::parse(json.as_bytes()), None, "{json}");
-        }
+        assert_eq!(sent(&options, &proof, true).get("name"), None);
     }
 }

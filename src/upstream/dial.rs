@@ -131,7 +131,7 @@ impl Dial<'_> {
         let mut answer = self.answer(written, &mut stream, &mut lines).await?;
         if matches!(self.purpose, Purpose::Session(_)) {
             let behind = lines
-                .info_behind()
+                .info_behind(&self.server.last_answer)
                 .map_err(|fault| self.fault(Step::Auth, fault))?;
             answer.greeting = behind.or(answer.greeting);
         } else {
@@ -196,7 +196,8 @@ impl Dial<'_> {
         lines: &mut Lines,
     ) -> Result<Answer, DialError> {
         // A server that turned us away has closed already, with an -ERR that is still to be read.
-        match (written, lines.pong(stream).await) {
+        let last = &self.server.last_answer;
+        match (written, lines.pong(stream, last).await) {
             (_, Ok(answer)) => Ok(answer),
             (Err(error), Err(Fault::Io(_))) => Err(self.closed(Step::Auth, &error)),
             (_, Err(fault)) => Err(self.fault(Step::Auth, fault)),

@@ -147,7 +147,10 @@ impl Dial<'_> {
         // What was closed may have been answered before: reading tells.
         let _ = tcp.write_all(request.get(sent..).unwrap_or_default()).await;
         let mut lines = Lines::new();
-        let greeting = lines.greeting(&mut Expected::new(&mut tcp, step)).await;
+        let last = &self.server.last_info;
+        let greeting = lines
+            .greeting(&mut Expected::new(&mut tcp, step), last)
+            .await;
         let greeting: Greeting = match greeting {
             Ok(greeting) => greeting,
             Err(Fault::Io(error)) if !was_connected(&error) => {

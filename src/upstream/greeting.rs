@@ -1,7 +1,10 @@
-//! INFO of a server, as a dial reads it.
+//! INFO of a server, as a dial reads it. A server says the same on each connection but for two values, so what says the same
+//! again is compared with the last one, byte for byte, in place of being read again.
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
+use memchr::memmem;
 use serde::Deserialize;
 
 use crate::wire::ServerInfo;
@@ -15,7 +18,7 @@ pub(super) struct Greeting {
 
 impl Greeting {
     /// None when the bytes are not a JSON object with fields of the right type.
-    pub(super) fn read(json: &[u8]) -> Option<Self> {
+    fn read(json: &[u8]) -> Option<Self> {
         let info = ServerInfo::parse(json).ok()?;
         let Nonce { nonce } = serde_json::from_slice(json).ok()?;
         Some(Self {
@@ -31,9 +34,144 @@ struct Nonce {
     nonce: Option<Box<str>>,
 }
 
+/// The last INFO that was read at one point of the handshakes with a server.
+#[derive(Default)]
+pub(super) struct LastInfo(ArcSwapOption<Said>);
+
+impl LastInfo {
+    /// Reads an INFO. None when the bytes are not a JSON object with fields of the right type.
+    pub(super) fn read(&self, json: &[u8]) -> Option<Greeting> {
+        let last = self.0.load();
+        if let Some(again) = last.as_ref().and_then(|last| last.again(json)) {
+            return Some(again);
+        }
+        let greeting = Greeting::read(json)?;
+        self.0.store(Some(Arc::new(Said::of(json, &greeting))));
+        Some(greeting)
+    }
+}
+
+/// An INFO that was read, as the pieces of its text between values that belong to one connection.
+struct Said {
+    pieces: Vec<Piece>,
+    info: Arc<ServerInfo>,
+}
+
+struct Piece {
+    text: Box<[u8]>,
+    then: Then,
+}
+
+/// What comes behind a piece.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// `client_id`, which nobody reads.
+    Number,
+    Nonce,
+    End,
+}
+
+impl Said {
+    fn of(json: &[u8], greeting: &Greeting) -> Self {
+        let mut values: Vec<(usize, usize, Then)> = [number(json), nonce(json, greeting)]
+            .into_iter()
+            .flatten()
+            .collect();
+        values.sort_by_key(|(at, ..)| *at);
+        values.push((json.len(), 0, Then::End));
+        let mut from = 0_usize;
+        let piece = |(at, length, then): (usize, usize, Then)| {
+            let text = json.get(from..at).unwrap_or_default().into();
+            from = at.saturating_add(length);
+            Piece { text, then }
+        };
+        Self {
+            pieces: values.into_iter().map(piece).collect(),
+            info: Arc::clone(&greeting.info),
+        }
+    }
+
+    /// What was read, where this text differs in those values alone.
+    fn again(&self, json: &[u8]) -> Option<Greeting> {
+        let (mut rest, mut nonce) = (json, None);
+        for piece in &self.pieces {
+            rest = rest.strip_prefix(&*piece.text)?;
+            let length = match piece.then {
+                Then::Number => length_of_number(rest)?,
+                Then::Nonce => length_of_nonce(rest)?,
+                Then::End => rest.is_empty().then_some(0)?,
+            };
+            let (value, behind) = rest.split_at_checked(length)?;
+            if piece.then == Then::Nonce {
+                nonce = Some(std::str::from_utf8(value).ok()?.into());
+            }
+            rest = behind;
+        }
+        Some(Greeting {
+            info: Arc::clone(&self.info),
+            nonce,
+        })
+    }
+}
+
+/// Where `client_id` stands. In a string its quotes would be escaped, and at whatever depth it is, nobody reads it.
+fn number(json: &[u8]) -> Option<(usize, usize, Then)> {
+    let at = end_of(json, b"\"client_id\":")?;
+    let length = length_of_number(json.get(at..)?)?;
+    Some((at, length, Then::Number))
+}
+
+/// Where the nonce stands, if it is plain and this is the only place that could be meant.
+fn nonce(json: &[u8], greeting: &Greeting) -> Option<(usize, usize, Then)> {
+    let at = end_of(json, b"\"nonce\":\"")?;
+    let behind = json.get(at..)?;
+    let length = length_of_nonce(behind)?;
+    let (value, rest) = behind.split_at_checked(length)?;
+    let is_it = greeting.nonce.as_deref().map(str::as_bytes) == Some(value);
+    let is_all = rest.first() == Some(&b'"') && memmem::find(rest, b"nonce").is_none();
+    (is_it && is_all).then_some((at, length, Then::Nonce))
+}
+
+fn end_of(json: &[u8], name: &[u8]) -> Option<usize> {
+    Some(memmem::find(json, name)?.saturating_add(name.len()))
+}
+
+/// Digits, without zeros in front.
+fn length_of_number(text: &[u8]) -> Option<usize> {
+    let length = length_of(text, u8::is_ascii_digit)?;
+    (length == 1 || text.first() != Some(&b'0')).then_some(length)
+}
+
+/// Letters of URL-safe base64, of which servers make nonces (`nkey.go:generateNonce`).
+fn length_of_nonce(text: &[u8]) -> Option<usize> {
+    length_of(text, |byte| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+    })
+}
+
+/// How many bytes at the start are `such`; none when none is.
+fn length_of(text: &[u8], such: impl Fn(&u8) -> bool) -> Option<usize> {
+    let length = text.iter().take_while(|byte| such(byte)).count();
+    (length > 0).then_some(length)
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// As a server of 2.15 writes it, for connection `id`.
+    fn said(id: u64, nonce: &str) -> String {
+        format!(
+            r#"{{"server_id":"NA","server_name":"plant","version":"2.15.1","proto":1,"go":"go1.27","host":"0.0.0.0","port":4222,"headers":true,"max_payload":1048576,"client_id":{id},"client_ip":"127.0.0.1","nonce":"{nonce}","xkey":"XA"}}"#
+        )
+    }
+
+    fn read(last: &LastInfo, json: &str) -> (Arc<ServerInfo>, Option<Box<str>>) {
+        let Greeting { info, nonce } = last.read(json.as_bytes()).unwrap();
+        (info, nonce)
+    }
 
     #[test]
     fn a_nonce_is_text_or_absent() {
@@ -44,4 +182,91 @@ mod tests {
         assert_eq!(nonce(r#"{"nonce":5}"#), None);
         assert_eq!(nonce("[]"), None);
     }
+
+    #[test]
+    fn the_same_of_another_connection_is_shared_and_its_nonce_is_its_own() {
+        let last = LastInfo::default();
+        let (first, nonce) = read(&last, &said(7, "abc-_9"));
+        assert_eq!(nonce.as_deref(), Some("abc-_9"));
+        let (second, nonce) = read(&last, &said(12_345_678_901, "Zz0"));
+        assert!(Arc::ptr_eq(&first, &second));
+        assert_eq!(nonce.as_deref(), Some("Zz0"));
+        let other = said(7, "abc").replace("2.15.1", "2.15.2");
+        assert_eq!(read(&last, &other).0.version, "2.15.2");
+        assert!(!Arc::ptr_eq(&first, &read(&last, &said(7, "abc")).0));
+    }
+
+    #[test]
+    fn what_only_looks_the_same_is_read() {
+        let last = LastInfo::default();
+        let (first, _) = read(&last, &said(7, "abc"));
+        for other in [
+            said(7, "abc\\u0041"),
+            said(7, ""),
+            said(7, "abc").replace(":7,", ":70.5,"),
+            said(7, "abc").replace("}", ",\"ldm\":true}"),
+        ] {
+            let last = LastInfo(ArcSwapOption::new(last.0.load_full()));
+            let (info, nonce) = read(&last, &other);
+            let direct = Greeting::read(other.as_bytes()).unwrap();
+            assert!(!Arc::ptr_eq(&first, &info), "{other}");
+            assert_eq!((info, nonce), (direct.info, direct.nonce), "{other}");
+        }
+        for broken in [
+            said(7, "abc").replace(":7,", ":07,"),
+            said(7, "abc").replace(":7,", ":,"),
+            said(7, "abc").replace('}', ""),
+            said(7, "abc") + "x",
+        ] {
+            assert!(last.read(broken.as_bytes()).is_none(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_nonce_in_another_place_is_not_taken_for_it() {
+        let last = LastInfo::default();
+        let twice =
+            |one: &str, two: &str| format!(r#"{{"x":{{"nonce":"{one}"}},"nonce":"{two}"}}"#);
+        for (one, two) in [("a", "a"), ("b", "a"), ("a", "b"), ("b", "b")] {
+            assert_eq!(read(&last, &twice(one, two)).1.as_deref(), Some(two));
+        }
+    }
+
+    proptest! {
+        /// Whatever was read before, an INFO is read as it would be alone.
+        #[test]
+        fn what_was_read_before_changes_nothing(
+            texts in prop::collection::vec(
+                prop::collection::vec(prop::sample::select(PARTS), 1..8), 2..6,
+            ),
+        ) {
+            let last = LastInfo::default();
+            for parts in texts {
+                let json = format!("{{{}}}", parts.join(","));
+                let direct = Greeting::read(json.as_bytes()).map(|read| (read.info, read.nonce));
+                let here = last.read(json.as_bytes()).map(|read| (read.info, read.nonce));
+                prop_assert_eq!(here, direct, "{}", json);
+            }
+        }
+    }
+
+    const PARTS: &[&str] = &[
+        r#""client_id":1"#,
+        r#""client_id":22"#,
+        r#""client_id":0"#,
+        r#""client_id":007"#,
+        r#""client_id":-3"#,
+        r#""client_id":4e2"#,
+        r#""a\"client_id":5"#,
+        r#""x":"\"client_id\":6""#,
+        r#""nonce":"abc""#,
+        r#""nonce":"d-_f""#,
+        r#""nonce":"g.h""#,
+        r#""nonce":"""#,
+        r#""nonce":null"#,
+        r#""y":{"nonce":"abc"}"#,
+        r#""y":{"nonce":"ijk"}"#,
+        r#""version":"2.9.10""#,
+        r#""ldm":true"#,
+    ];
 }

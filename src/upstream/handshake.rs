@@ -5,7 +5,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::greeting::Greeting;
+use super::greeting::{Greeting, LastInfo};
 
 /// Longest line a server may send us before PONG. INFO of a large cluster lists hundreds of URLs.
 const LINE_LIMIT: usize = 64 * 1024;
@@ -54,7 +54,7 @@ impl Lines {
 
     /// An INFO that was read together with PONG: servers from 2.10 on send the limits of the account so
     /// (`client.go`, `processPing`). None where something else stands there, or only a part of it.
-    pub(super) fn info_behind(&mut self) -> Result<Option<Greeting>, Fault> {
+    pub(super) fn info_behind(&mut self, last: &LastInfo) -> Result<Option<Greeting>, Fault> {
         let Some(end) = memchr::memchr(b'\n', &self.buffer) else {
             return Ok(None);
         };
@@ -62,7 +62,7 @@ impl Lines {
         let (b"INFO", json) = verb(line) else {
             return Ok(None);
         };
-        let greeting = greeting(json)?;
+        let greeting = read(json, last)?;
         self.buffer.drain(..=end);
         Ok(Some(greeting))
     }
@@ -111,21 +111,25 @@ impl Lines {
     }
 
     /// The INFO that a server begins with.
-    pub(super) async fn greeting<S>(&mut self, stream: &mut S) -> Result<Greeting, Fault>
+    pub(super) async fn greeting<S>(
+        &mut self,
+        stream: &mut S,
+        last: &LastInfo,
+    ) -> Result<Greeting, Fault>
     where
         S: AsyncRead + Unpin,
     {
         // `-ERR 'maximum connections exceeded'` can come first from some middle boxes; servers send INFO before it.
         let line = self.next(stream, b"I-").await?;
         match verb(&line) {
-            (b"INFO", json) => greeting(json),
+            (b"INFO", json) => read(json, last),
             (b"-ERR", text) => Err(Fault::Err(error_text(text))),
             _ => Err(Fault::Protocol(describe(&line))),
         }
     }
 
     /// Reads up to PONG. PINGs are answered, a later INFO is kept, `-ERR` ends it.
-    pub(super) async fn pong<S>(&mut self, stream: &mut S) -> Result<Answer, Fault>
+    pub(super) async fn pong<S>(&mut self, stream: &mut S, last: &LastInfo) -> Result<Answer, Fault>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -140,7 +144,7 @@ impl Lines {
                 }
                 (b"+OK", _) => {}
                 (b"-ERR", text) => return Err(Fault::Err(error_text(text))),
-                (b"INFO", json) => answer.greeting = Some(greeting(json)?),
+                (b"INFO", json) => answer.greeting = Some(read(json, last)?),
                 _ => return Err(Fault::Protocol(describe(&line))),
             }
         }
@@ -158,8 +162,9 @@ fn verb(line: &[u8]) -> (&[u8], &[u8]) {
     (verb, argument.trim_ascii())
 }
 
-fn greeting(json: &[u8]) -> Result<Greeting, Fault> {
-    Greeting::read(json).ok_or_else(|| Fault::Protocol(format!("INFO with {}", describe(json))))
+fn read(json: &[u8], last: &LastInfo) -> Result<Greeting, Fault> {
+    last.read(json)
+        .ok_or_else(|| Fault::Protocol(format!("INFO with {}", describe(json))))
 }
 
 /// The text between the quotes, clipped, without control characters.
@@ -200,7 +205,7 @@ mod tests {
         let bytes = bytes.to_vec();
         let writer = tokio::spawn(async move { far.write_all(&bytes).await });
         let mut lines = Lines::new();
-        let result = lines.greeting(&mut near).await;
+        let result = lines.greeting(&mut near, &LastInfo::default()).await;
         drop(near);
         writer.await.unwrap().ok();
         result.map(|greeting| (greeting, lines))
@@ -211,7 +216,7 @@ mod tests {
         far.write_all(bytes).await.unwrap();
         far.shutdown().await.unwrap();
         let mut lines = Lines::new();
-        let result = lines.pong(&mut near).await;
+        let result = lines.pong(&mut near, &LastInfo::default()).await;
         drop(near);
         let mut said = Vec::new();
         far.read_to_end(&mut said).await.unwrap();
@@ -286,7 +291,7 @@ mod tests {
                 buffer: rest.to_vec(),
             };
             let info = lines
-                .info_behind()
+                .info_behind(&LastInfo::default())
                 .map(|info| info.map(|read| read.info.version.clone()));
             (info.unwrap_or_default(), lines.into_rest())
         };
@@ -300,7 +305,7 @@ mod tests {
         let mut lines = Lines {
             buffer: b"INFO []\r\n".to_vec(),
         };
-        assert!(protocol_fault(lines.info_behind()).contains("INFO with"));
+        assert!(protocol_fault(lines.info_behind(&LastInfo::default())).contains("INFO with"));
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::config::ServerUrl;
 use super::early::LastGreeting;
 use super::error::DialError;
+use super::greeting::LastInfo;
 use crate::time::Timestamp;
 
 /// Whether a server can be used.
@@ -78,6 +79,10 @@ pub(super) struct Server {
     pub(super) wake: Notify,
     /// How it greeted last, in clear.
     pub(super) greeting: LastGreeting,
+    /// The INFO it began with last.
+    pub(super) last_info: LastInfo,
+    /// The INFO it answered CONNECT and PING with last.
+    pub(super) last_answer: LastInfo,
     style: AtomicU8,
     trial: AtomicBool,
     /// A live link to it broke: it is to be probed at once.
@@ -176,6 +181,8 @@ impl Server {
             era: AtomicU64::new(0),
             ahead: AtomicUsize::new(0),
             greeting: LastGreeting::default(),
+            last_info: LastInfo::default(),
+            last_answer: LastInfo::default(),
             style: AtomicU8::new(0),
             trial: AtomicBool::new(false),
             health: Mutex::new(Health {

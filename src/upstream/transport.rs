@@ -131,7 +131,7 @@ impl Dial<'_> {
         *step = Step::Info;
         let mut lines = Lines::new();
         let greeting = lines
-            .greeting(&mut stream)
+            .greeting(&mut stream, &self.server.last_info)
             .await
             .map_err(|fault| self.fault(Step::Info, fault))?;
         if plan != Plan::Info {
@@ -159,7 +159,8 @@ impl Dial<'_> {
     ) -> Result<Opened, OpenError> {
         let mut tcp = begin(address).map_err(|error| self.no_connection(&error))?;
         let mut lines = Lines::new();
-        let greeting = match lines.greeting(&mut Expected::new(&mut tcp, step)).await {
+        let mut expected = Expected::new(&mut tcp, step);
+        let greeting = match lines.greeting(&mut expected, &self.server.last_info).await {
             Err(Fault::Io(error)) if !was_connected(&error) => {
                 *step = Step::Connect;
                 return Err(self.no_connection(&error).into());
@@ -175,7 +176,7 @@ impl Dial<'_> {
 
     async fn info_first(&self, mut tcp: TcpStream, step: &mut Step) -> Result<Opened, OpenError> {
         let mut lines = Lines::new();
-        let greeting = lines.greeting(&mut tcp).await;
+        let greeting = lines.greeting(&mut tcp, &self.server.last_info).await;
         self.greeted(tcp, lines, greeting, step).await
     }
 

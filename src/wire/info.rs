@@ -1,11 +1,8 @@
-//! INFO documents: what we read of a server's, and the one we write for a client. What is written is an allow-list, so
-//! that no address, nonce, key or TLS flag of the upstream can reach a client, in the first INFO or in any later one.
+//! What we read of a server's INFO.
 //!
 //! Source: nats-server `server.go:Info` and `generateInfoJSON`.
 
-use std::net::{IpAddr, SocketAddr};
-
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 
 /// What we read of a server's INFO. `null` and absence are the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -127,160 +124,9 @@ impl ServerInfo {
     }
 }
 
-/// The proxy's own side of an INFO.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// The address that the client reached.
-    pub address: SocketAddr,
-    /// TLS must be used on this connection and is not yet.
-    pub tls_required: bool,
-    /// A client certificate must be given.
-    pub tls_verify: bool,
-}
-
-/// An INFO for one client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ClientInfo<'a> {
-    server_id: &'a str,
-    server_name: &'a str,
-    version: &'a str,
-    proto: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    git_commit: Option<&'a str>,
-    go: &'a str,
-    host: IpAddr,
-    port: u16,
-    headers: bool,
-    auth_required: bool,
-    #[serde(skip_serializing_if = "is_false")]
-    tls_required: bool,
-    #[serde(skip_serializing_if = "is_false")]
-    tls_verify: bool,
-    max_payload: u32,
-    #[serde(skip_serializing_if = "is_false")]
-    jetstream: bool,
-    client_id: u64,
-    client_ip: IpAddr,
-    #[serde(skip_serializing_if = "is_false")]
-    ldm: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    domain: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    api_lvl: Option<i64>,
-    #[serde(skip_serializing_if = "is_false")]
-    connect_info: bool,
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature that serde asks for"
-)]
-const fn is_false(flag: &bool) -> bool {
-    !*flag
-}
-
-impl<'a> ClientInfo<'a> {
-    /// The INFO for a client at `client`, after `server`'s. `max_payload` is in bytes.
-    pub fn new(
-        server: &'a ServerInfo,
-        listener: &Listener,
-        client: IpAddr,
-        client_id: u64,
-        max_payload: u32,
-    ) -> Self {
-        Self {
-            server_id: &server.server_id,
-            server_name: &server.server_name,
-            version: &server.version,
-            proto: 1,
-            git_commit: server.git_commit.as_deref(),
-            go: &server.go,
-            host: listener.address.ip(),
-            port: listener.address.port(),
-            headers: server.headers,
-            // nats-py sends no credentials at all unless it is asked for them.
-            auth_required: true,
-            tls_required: listener.tls_required,
-            tls_verify: listener.tls_verify,
-            max_payload: max_payload.min(server.payload_max()),
-            jetstream: server.jetstream,
-            client_id,
-            client_ip: client,
-            ldm: server.ldm,
-            domain: server.domain.as_deref(),
-            api_lvl: server.api_lvl,
-            connect_info: server.connect_info,
-        }
-    }
-
-    /// The same with the lame duck mark set or not.
-    #[must_use]
-    pub const fn with_ldm(mut self, ldm: bool) -> Self {
-        self.ldm = ldm;
-        self
-    }
-
-    /// The same, marked as one of the connection after CONNECT or not.
-    #[must_use]
-    pub const fn with_connect_info(mut self, connect_info: bool) -> Self {
-        self.connect_info = connect_info;
-        self
-    }
-
-    /// Appends `INFO {...} \r\n`, with the blank before CR LF that nats-server writes.
-    pub fn push(&self, out: &mut Vec<u8>) {
-        out.reserve(USUAL_LENGTH);
-        out.extend_from_slice(b"INFO ");
-        // Nothing of it can fail to be written to memory.
-        let _ = serde_json::to_writer(&mut *out, self);
-        out.extend_from_slice(b" \r\n");
-    }
-}
-
-/// Bytes that an INFO takes, so that it need not grow.
-const USUAL_LENGTH: usize = 640;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const UPSTREAM: &str = r#"{"server_id":"NA","server_name":"plant","version":"2.15.1","proto":1,"git_commit":"b2f",
-        "go":"go1.27","host":"10.9.8.7","port":4999,"headers":true,"auth_required":true,"tls_required":true,
-        "tls_verify":true,"tls_available":true,"max_payload":1048576,"jetstream":true,"client_id":7,
-        "client_ip":"10.1.1.1","nonce":"abcdefgh","xkey":"XKEY","cluster":"east","connect_urls":["10.9.8.8:4222"],
-        "api_lvl":5,"ip":"10.9.8.9","remote_account":"SECRET","domain":"hub"}"#;
-
-    #[test]
-    fn a_client_learns_nothing_of_the_upstreams_place_and_keys() {
-        let server = ServerInfo::parse(UPSTREAM.as_bytes()).unwrap();
-        let listener = Listener {
-            address: "192.0.2.1:4222".parse().unwrap(),
-            tls_required: false,
-            tls_verify: false,
-        };
-        let mut out = Vec::new();
-        let client = "198.51.100.7".parse().unwrap();
-        ClientInfo::new(&server, &listener, client, 42, 65_536).push(&mut out);
-        let text = String::from_utf8(out).unwrap();
-        for secret in [
-            "10.9.8", "10.1.1", "4999", "nonce", "xkey", "tls", "urls", "east", "SECRET", "\"ip\"",
-        ] {
-            assert!(!text.contains(secret), "{secret} in {text}");
-        }
-        for kept in [
-            r#""version":"2.15.1""#,
-            r#""host":"192.0.2.1","port":4222"#,
-            r#""auth_required":true"#,
-            r#""max_payload":65536"#,
-            r#""client_ip":"198.51.100.7""#,
-            r#""client_id":42"#,
-            r#""api_lvl":5"#,
-            r#""domain":"hub""#,
-        ] {
-            assert!(text.contains(kept), "{kept} not in {text}");
-        }
-        assert!(text.starts_with("INFO {") && text.ends_with("} \r\n"));
-    }
 
     #[test]
     fn info_is_read_with_nulls_and_unknown_fields_and_refused_otherwise() {

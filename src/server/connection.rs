@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
@@ -45,7 +46,8 @@ pub(super) async fn greeted(
     let deadline = Instant::now() + shared.limits.handshake + grace;
     let announced = shared.listen.proxy_protocol.as_ref();
     let header = proxy_header::client_address(&mut tcp, peer, announced);
-    let Some(header) = unless_evicted(&handshake, timeout_at(deadline, header)).await else {
+    let header = unless_evicted(&handshake, pin!(timeout_at(deadline, header))).await;
+    let Some(header) = header else {
         shared.metrics.connection_rejected(SlotLimit::Handshakes);
         return None;
     };
@@ -88,8 +90,12 @@ pub(super) async fn greeted(
     Some((live, handshake))
 }
 
-/// What `doing` comes to; none when this connection has to go for a new one before.
-async fn unless_evicted<F: Future>(handshake: &Handshake, doing: F) -> Option<F::Output> {
+/// What `doing` comes to; none when this connection has to go for a new one before. It is pinned by the caller: handed on by
+/// value, it would be there twice.
+async fn unless_evicted<T>(
+    handshake: &Handshake,
+    doing: Pin<&mut impl Future<Output = T>>,
+) -> Option<T> {
     tokio::select! {
         biased;
         done = doing => Some(done),
@@ -139,8 +145,8 @@ impl Connection {
         let shaking = self.shared.metrics.handshake_begun();
         let greeting = session.greeting();
         let tls = self.shared.listen.tls.as_ref();
-        let greeting = timeout_at(deadline, greet(tcp, tls, &greeting));
-        let greeting = unless_evicted(handshake, greeting).await;
+        let greeting = greet(tcp, tls, &greeting);
+        let greeting = unless_evicted(handshake, pin!(timeout_at(deadline, greeting))).await;
         let Some(Ok(Ok(greeted))) = greeting else {
             if greeting.is_none() {
                 self.evict(&mut session);
@@ -367,13 +373,13 @@ impl Live {
     /// What comes of the wait for CONNECT. Until then this connection can be made to go for a new one.
     pub(super) async fn first_outcome(&mut self, handshake: Handshake) -> Outcome {
         let pump = &mut self.pump;
-        let waiting = poll_fn(|cx| {
+        let waiting = pin!(poll_fn(|cx| {
             let outcome = pump.poll(cx);
             if outcome.is_pending() && pump.holds_buffer_of_client() {
                 handshake.hold_buffer();
             }
             outcome
-        });
+        }));
         if let Some(outcome) = unless_evicted(&handshake, waiting).await {
             return outcome;
         }

@@ -25,13 +25,22 @@ pub(super) async fn greet(
     tls: Option<&ListenTls>,
     greeting: &[u8],
 ) -> io::Result<Greeted> {
-    let Some(tls) = tls else {
-        tcp.write_all(greeting).await?;
-        return Ok(Greeted {
-            stream: ClientStream::Plain(tcp),
-            thumbprint: None,
-        });
-    };
+    if let Some(tls) = tls {
+        // What a TLS handshake needs would make the way in large for everybody.
+        return Box::pin(greet_with_tls(tcp, tls, greeting)).await;
+    }
+    tcp.write_all(greeting).await?;
+    Ok(Greeted {
+        stream: ClientStream::Plain(tcp),
+        thumbprint: None,
+    })
+}
+
+async fn greet_with_tls(
+    mut tcp: TcpStream,
+    tls: &ListenTls,
+    greeting: &[u8],
+) -> io::Result<Greeted> {
     let wait = tls.first_wait;
     let first =
         !wait.is_zero() && matches!(timeout(wait, first_byte(&tcp)).await, Ok(Ok(TLS_HANDSHAKE)));

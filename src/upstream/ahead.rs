@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -258,7 +259,9 @@ async fn fetch(upstream: Arc<Upstream>, place: Place) {
         deadline: Instant::now() + DIAL_LIMIT,
         connect_limit: DIAL_LIMIT,
     };
-    match ahead.closed.run_until_cancelled(dial.ahead()).await {
+    // What is handed on by value would be there twice.
+    let opened = ahead.closed.run_until_cancelled(pin!(dial.ahead())).await;
+    match opened {
         Some(Ok(opened)) => ahead.keep(opened, place),
         Some(Err(error)) => {
             ahead.failed(Instant::now());

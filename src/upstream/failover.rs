@@ -164,7 +164,7 @@ impl Upstream {
                     return Err(error);
                 };
                 self.ahead.taken();
-                dial.over(opened).await
+                Box::pin(dial.over(opened)).await
             }
             result => result,
         }

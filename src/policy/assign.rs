@@ -144,13 +144,13 @@ impl Policy {
         let inboxes = inboxes(&roles);
         let own_prefix = template::value_of(identity, "oid")
             .filter(|_| inboxes.own)
-            .map(|oid| format!("_INBOX_{oid}.").into_bytes().into());
+            .map(|oid| ["_INBOX_", oid, "."].concat().into_bytes().into());
         let observe = roles.iter().all(|role| role.mode == Mode::Observe);
         let frame = Frame {
             inboxes,
             responses: responses(&roles),
             own_prefix,
-            owner: format!("{} {}/{}", identity.tid.len(), identity.tid, identity.oid).into(),
+            owner: owner(identity),
             observe,
         };
         let rights = self.shared_rights(held, perhaps);
@@ -287,6 +287,13 @@ pub(super) fn standing(role: &Compiled, identity: &Identity, here: &Circumstance
         None => Standing::Holds,
         Some(why) => Standing::Perhaps(why),
     }
+}
+
+/// Who owns what a session holds. The length keeps two tenants apart whatever their ids hold.
+fn owner(identity: &Identity) -> Arc<str> {
+    let length = identity.tid.len().to_string();
+    let parts = [&*length, " ", &identity.tid, "/", &identity.oid];
+    parts.concat().into()
 }
 
 /// 8-4-4-4-12 hexadecimal digits.

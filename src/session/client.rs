@@ -178,9 +178,8 @@ impl Session {
     }
 
     fn library(&self) -> Box<str> {
-        format!("{} {}", self.options.lang, self.options.version)
-            .trim()
-            .into()
+        let ClientOptions { lang, version, .. } = &self.options;
+        [&**lang, " ", version].concat().trim().into()
     }
 
     /// The token or the roles were refused: `Authorization Violation`.

@@ -7,6 +7,7 @@ use std::fmt::Display;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use super::encode::decimal;
 use super::info::ServerInfo;
 
 /// The proxy's own side of an INFO.
@@ -26,13 +27,11 @@ pub struct ClientInfo<'a> {
     server_id: &'a str,
     server_name: &'a str,
     version: &'a str,
-    proto: i64,
     git_commit: Option<&'a str>,
     go: &'a str,
     host: IpAddr,
     port: u16,
     headers: bool,
-    auth_required: bool,
     tls_required: bool,
     tls_verify: bool,
     max_payload: u32,
@@ -58,14 +57,11 @@ impl<'a> ClientInfo<'a> {
             server_id: &server.server_id,
             server_name: &server.server_name,
             version: &server.version,
-            proto: 1,
             git_commit: server.git_commit.as_deref(),
             go: &server.go,
             host: listener.address.ip(),
             port: listener.address.port(),
             headers: server.headers,
-            // nats-py sends no credentials at all unless it is asked for them.
-            auth_required: true,
             tls_required: listener.tls_required,
             tls_verify: listener.tls_verify,
             max_payload: max_payload.min(server.payload_max()),
@@ -96,52 +92,41 @@ impl<'a> ClientInfo<'a> {
     /// Appends `INFO {...} \r\n`, with the blank before CR LF that nats-server writes.
     pub fn push(&self, out: &mut Vec<u8>) {
         out.reserve(USUAL_LENGTH);
-        out.extend_from_slice(b"INFO {\"server_id\":");
-        push_text(out, self.server_id);
-        out.extend_from_slice(b",\"server_name\":");
-        push_text(out, self.server_name);
-        out.extend_from_slice(b",\"version\":");
-        push_text(out, self.version);
-        push_plain(out, b",\"proto\":", self.proto);
+        push_text(out, b"INFO {\"server_id\":", self.server_id);
+        push_text(out, b",\"server_name\":", self.server_name);
+        push_text(out, b",\"version\":", self.version);
+        out.extend_from_slice(b",\"proto\":1");
         if let Some(commit) = self.git_commit {
-            out.extend_from_slice(b",\"git_commit\":");
-            push_text(out, commit);
+            push_text(out, b",\"git_commit\":", commit);
         }
-        out.extend_from_slice(b",\"go\":");
-        push_text(out, self.go);
+        push_text(out, b",\"go\":", self.go);
         self.push_connection(out);
         if let Some(domain) = self.domain {
-            out.extend_from_slice(b",\"domain\":");
-            push_text(out, domain);
+            push_text(out, b",\"domain\":", domain);
         }
         if let Some(level) = self.api_lvl {
-            push_plain(out, b",\"api_lvl\":", level);
+            out.extend_from_slice(b",\"api_lvl\":");
+            push_plain(out, level);
         }
         push_if(out, self.connect_info, b",\"connect_info\":true");
         out.extend_from_slice(b"} \r\n");
     }
 
     fn push_connection(&self, out: &mut Vec<u8>) {
-        push_plain(out, b",\"host\":\"", self.host);
-        push_plain(out, b"\",\"port\":", self.port);
-        push_plain(out, b",\"headers\":", self.headers);
-        push_plain(out, b",\"auth_required\":", self.auth_required);
+        push_address(out, b",\"host\":\"", self.host);
+        push_number(out, b",\"port\":", self.port.into());
+        push_if(out, self.headers, b",\"headers\":true");
+        push_if(out, !self.headers, b",\"headers\":false");
+        // nats-py sends no credentials at all unless it is asked for them.
+        out.extend_from_slice(b",\"auth_required\":true");
         push_if(out, self.tls_required, b",\"tls_required\":true");
         push_if(out, self.tls_verify, b",\"tls_verify\":true");
-        push_plain(out, b",\"max_payload\":", self.max_payload);
+        push_number(out, b",\"max_payload\":", self.max_payload.into());
         push_if(out, self.jetstream, b",\"jetstream\":true");
-        push_plain(out, b",\"client_id\":", self.client_id);
-        push_plain(out, b",\"client_ip\":\"", self.client_ip);
-        out.push(b'"');
+        push_number(out, b",\"client_id\":", self.client_id);
+        push_address(out, b",\"client_ip\":\"", self.client_ip);
         push_if(out, self.ldm, b",\"ldm\":true");
     }
-}
-
-/// A number, flag or address, in which nothing has to be escaped, behind its name.
-fn push_plain(out: &mut Vec<u8>, name: &[u8], value: impl Display) {
-    out.extend_from_slice(name);
-    // Nothing of it can fail to be written to memory.
-    let _ = write!(out, "{value}");
 }
 
 fn push_if(out: &mut Vec<u8>, is_so: bool, member: &[u8]) {
@@ -150,15 +135,47 @@ fn push_if(out: &mut Vec<u8>, is_so: bool, member: &[u8]) {
     }
 }
 
-fn push_text(out: &mut Vec<u8>, text: &str) {
-    let has_to_be_escaped = |byte: u8| byte < b' ' || matches!(byte, b'"' | b'\\');
-    if text.bytes().any(has_to_be_escaped) {
+fn push_text(out: &mut Vec<u8>, name: &[u8], text: &str) {
+    out.extend_from_slice(name);
+    let has_to_be_escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    // Without a way out of the middle, many bytes are looked at together.
+    let any = |any: bool, byte: u8| any | has_to_be_escaped(byte);
+    if text.bytes().fold(false, any) {
+        // Nothing of it can fail to be written to memory.
         let _ = serde_json::to_writer(out, text);
     } else {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');
     }
+}
+
+fn push_number(out: &mut Vec<u8>, name: &[u8], number: u64) {
+    out.extend_from_slice(name);
+    match u32::try_from(number) {
+        Ok(number) => decimal(out, number),
+        Err(_) => push_plain(out, number),
+    }
+}
+
+/// An address, with the quote that ends it; `name` ends with the one that begins it.
+fn push_address(out: &mut Vec<u8>, name: &[u8], address: IpAddr) {
+    out.extend_from_slice(name);
+    match address {
+        IpAddr::V4(address) => {
+            for (at, part) in address.octets().into_iter().enumerate() {
+                push_if(out, at > 0, b".");
+                decimal(out, part.into());
+            }
+        }
+        IpAddr::V6(address) => push_plain(out, address),
+    }
+    out.push(b'"');
+}
+
+/// What is written as it is shown, with nothing in it that has to be escaped.
+fn push_plain(out: &mut Vec<u8>, value: impl Display) {
+    let _ = write!(out, "{value}");
 }
 
 /// Bytes that an INFO takes, so that it need not grow.

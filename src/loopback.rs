@@ -10,14 +10,17 @@ use socket2::SockRef;
 #[cfg(any(target_os = "linux", target_os = "freebsd"))]
 const CONTROL: &[u8] = b"reno";
 
-/// Sets what a connection to or from `address` sends by, if that is loopback; connections that a listener accepts inherit it.
+/// Sets what a connection to or from `address` sends by, if that is loopback, and tells whether it is; connections that a
+/// listener accepts inherit it.
 ///
 /// Where the kernel refuses, it stays what it is: that works as well and only costs more.
-pub fn tune(socket: &impl AsFd, address: IpAddr) {
-    if is_loopback(address) {
-        #[cfg(any(target_os = "linux", target_os = "freebsd"))]
+pub fn tune(socket: &impl AsFd, address: IpAddr) -> bool {
+    let is_loopback = is_loopback(address);
+    #[cfg(any(target_os = "linux", target_os = "freebsd"))]
+    if is_loopback {
         let _ = SockRef::from(socket).set_tcp_congestion(CONTROL);
     }
+    is_loopback
 }
 
 /// `::ffff:127.0.0.1` is what a listener on `[::]` says of 127.0.0.1.

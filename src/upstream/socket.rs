@@ -14,8 +14,8 @@ use tokio::net::TcpStream;
 use super::error::Step;
 use crate::loopback;
 
-/// A connection that is under way, with its options set: small writes go out at once; a peer that vanished without a word is
-/// noticed within two minutes; on this machine, nothing paces it.
+/// A connection that is under way, with its options set: small writes go out at once; across a network, a peer that vanished
+/// without a word is noticed within two minutes; on this machine, nothing paces it.
 pub(super) fn begin(address: SocketAddr) -> io::Result<TcpStream> {
     TcpStream::from_std(begun(address)?.into())
 }
@@ -34,11 +34,14 @@ fn begun(address: SocketAddr) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(15));
-    socket.set_tcp_keepalive(&keepalive)?;
-    loopback::tune(&socket, address.ip());
+    if !loopback::tune(&socket, address.ip()) {
+        // On this machine, nobody vanishes without a word.
+        let keepalive = TcpKeepalive::new()
+            .with_time(Duration::from_secs(60))
+            .with_interval(Duration::from_secs(15))
+            .with_retries(4);
+        socket.set_tcp_keepalive(&keepalive)?;
+    }
     match socket.connect(&address.into()) {
         Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
         _ => Ok(socket),
@@ -102,5 +105,21 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = begun(listener.local_addr().unwrap()).unwrap();
         assert!(socket.tcp_congestion().unwrap().starts_with(b"reno\0"));
+        assert!(!socket.keepalive().unwrap());
+    }
+
+    #[test]
+    fn who_vanishes_across_a_network_is_noticed_within_two_minutes() {
+        // An address of nobody (RFC 5737): whether it can be reached is not waited for, or there is no way there at all.
+        let Ok(socket) = begun("192.0.2.1:4222".parse().unwrap()) else {
+            return;
+        };
+        let probes = socket.tcp_keepalive_retries().unwrap();
+        let silent = socket.tcp_keepalive_time().unwrap()
+            + socket.tcp_keepalive_interval().unwrap() * probes;
+        assert!(
+            socket.keepalive().unwrap() && silent <= Duration::from_secs(120),
+            "{silent:?}"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! A compiled set as it is for one asker.
 //!
-//! Owns: the questions `matches`, `covers` and `overlaps` over thousands of patterns. Must never: allocate per question
+//! Owns: the questions `matches` and `covers` (and, in `overlap`, `overlaps`) over thousands of patterns. Must never: allocate per question
 //! (but for a subject that leaves more than [`INLINE_BRANCHES`] branches open), recurse, or do more work than the trie
 //! has nodes: a trie is a tree, so a walk reaches each node at most once, whatever the subject looks like.
 //!
@@ -13,7 +13,7 @@ use super::set::{Edge, NONE, PatternSet, Test};
 use super::{DOT, TokenGlob, has_empty_token, is_wildcard};
 
 /// Open branches that a walk keeps on the stack; one is opened for each `*` edge passed by.
-const INLINE_BRANCHES: usize = 24;
+pub(super) const INLINE_BRANCHES: usize = 24;
 
 /// One token that stands in a place of a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,24 +107,12 @@ struct Branch {
     star: (usize, usize),
 }
 
-/// What of the trie is still to be looked at for an overlap.
-#[derive(Clone, Copy)]
-enum Ahead {
-    Node(u32),
-    /// Literal children of one node, one after the other: mostly the first says enough. With `rest`, also all below them.
-    Children {
-        start: u32,
-        end: u32,
-        rest: bool,
-    },
-}
-
 type Branches = SmallVec<[Branch; INLINE_BRANCHES]>;
 
 /// A [`PatternSet`] with its places filled. A pattern with a place that is not is none of the set.
 #[derive(Clone, Copy, Debug)]
 pub struct FilledSet<'a> {
-    set: &'a PatternSet,
+    pub(super) set: &'a PatternSet,
     fillings: &'a [Option<Filling>],
 }
 
@@ -193,98 +181,6 @@ impl<'a> FilledSet<'a> {
     /// nats-server makes for a denied SUB (`client.go:canSubscribeInternal`). The token `>` then fits a `*`.
     pub fn matches_literally(&self, subscription: &[u8]) -> Option<u32> {
         self.matches(subscription)
-    }
-
-    /// The value of a pattern that has at least one subject in common with the given pattern
-    /// (`sublist.go:SubjectsCollide`). Visits every literal child where the given pattern has a `*`, so it is meant for
-    /// SUB and for the rare PUB with wildcards, not for every message.
-    pub fn overlaps(&self, pattern: &[u8]) -> Option<u32> {
-        self.overlaps_counted(pattern, &mut 0)
-    }
-
-    /// As [`Self::overlaps`]; adds to `steps` how many places of the trie were looked at.
-    pub fn overlaps_counted(&self, pattern: &[u8], steps: &mut usize) -> Option<u32> {
-        let mut found = None;
-        let looked_at = self.each_overlap(pattern, |value| {
-            found = Some(value);
-            true
-        });
-        *steps = steps.saturating_add(looked_at);
-        found
-    }
-
-    /// Calls `visit` with the value of every pattern that [`Self::overlaps`] could have answered with, until it says
-    /// stop by answering true. Returns how many places of the trie were looked at.
-    pub fn each_overlap(&self, pattern: &[u8], mut visit: impl FnMut(u32) -> bool) -> usize {
-        let mut steps = 0_usize;
-        if self.set.is_empty() || has_empty_token(pattern) {
-            return steps;
-        }
-        let mut open: SmallVec<[(Ahead, Option<usize>); INLINE_BRANCHES]> = SmallVec::new();
-        open.push((Ahead::Node(0), Some(0)));
-        while let Some((ahead, at)) = open.pop() {
-            let index = match ahead {
-                Ahead::Node(index) => index,
-                Ahead::Children { start, end, rest } => {
-                    let Some(child) = self.set.children.get(start as usize).copied() else {
-                        continue;
-                    };
-                    let start = start.saturating_add(1);
-                    if start < end {
-                        open.push((Ahead::Children { start, end, rest }, at));
-                    }
-                    steps = steps.saturating_add(1);
-                    let ends = rest || at.is_none();
-                    if ends && self.set.value_of(child).is_some_and(&mut visit) {
-                        return steps;
-                    }
-                    if !rest && at.is_none() {
-                        continue;
-                    }
-                    child
-                }
-            };
-            let Some(node) = self.set.nodes.get(index as usize) else {
-                continue;
-            };
-            // No place in the pattern: its `>` was passed, and everything below is in common.
-            let (token, next) = match at {
-                Some(at) => token_at(pattern, at),
-                None => (&b">"[..], None),
-            };
-            if node.rest != NONE && visit(node.rest) {
-                return steps;
-            }
-            let rest = token == b">" && next.is_none();
-            let any = rest || token == b"*" || token == b">";
-            let edges = self.set.edges_of(node).iter();
-            let edges =
-                edges.filter(|edge| self.leads_on(edge, if any { None } else { Some(token) }));
-            let one = if any {
-                None
-            } else {
-                self.set.child(index, token)
-            };
-            let star = (node.star != NONE).then_some(node.star);
-            let reached = star
-                .into_iter()
-                .chain(edges.map(|edge| edge.child))
-                .chain(one);
-            let (start, end) = node.children;
-            if any && start < end {
-                open.push((Ahead::Children { start, end, rest }, next));
-            }
-            for child in reached {
-                steps = steps.saturating_add(1);
-                if (rest || next.is_none()) && self.set.value_of(child).is_some_and(&mut visit) {
-                    return steps;
-                }
-                if rest || next.is_some() {
-                    open.push((Ahead::Node(child), next));
-                }
-            }
-        }
-        steps
     }
 
     /// Whether a pattern matches of which `node` is reached by the tokens of the subject before `below`. Wildcards count as
@@ -450,7 +346,7 @@ impl<'a> FilledSet<'a> {
 
     /// Whether an edge is for this token; for none, whether it is for any.
     #[inline]
-    fn leads_on(&self, edge: &Edge, token: Option<&[u8]>) -> bool {
+    pub(super) fn leads_on(&self, edge: &Edge, token: Option<&[u8]>) -> bool {
         match &edge.test {
             Test::Glob(glob) => token.is_none_or(|token| glob.matches(token)),
             Test::Place(place) => {
@@ -464,7 +360,7 @@ impl<'a> FilledSet<'a> {
 
 /// The token that begins at `at`, and where the next one begins if there is one.
 #[inline]
-fn token_at(subject: &[u8], at: usize) -> (&[u8], Option<usize>) {
+pub(super) fn token_at(subject: &[u8], at: usize) -> (&[u8], Option<usize>) {
     let left = subject.get(at..).unwrap_or_default();
     match find_dot(left) {
         Some(end) => (

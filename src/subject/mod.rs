@@ -6,6 +6,7 @@
 
 mod build;
 mod filled;
+mod overlap;
 mod pattern;
 mod set;
 mod trail;

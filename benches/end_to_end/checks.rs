@@ -87,6 +87,7 @@ fn the_usual_run_is_five_rounds() -> Result<()> {
     }
     ensure!(count(Work::Storm) == 3 && count(Work::Idle) == 1 && count(Work::Scale) == 0);
     ensure!(count(Work::Latency) == 20 && count(Work::Lines) == 15 && count(Work::Fleet) == 0);
+    ensure!(count(Work::Connects) == 15);
     ensure!(count(Work::Publishers(100)) == 5 && count(Work::Publishers(1_000)) == 15);
     let full = options("--full --rounds 7")?;
     ensure!(full.storms == 7 && full.cell == Duration::from_secs(2));

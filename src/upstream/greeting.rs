@@ -1,9 +1,9 @@
-//! INFO of a server, as a dial reads it. A server says the same on each connection but for two values, so what says the same
-//! again is compared with the last one, byte for byte, in place of being read again.
+//! INFO of a server, as a dial reads it. A server says the same on each connection but for three values, so what says the same
+//! again is compared with what was said before, byte for byte, in place of being read again.
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 use memchr::memmem;
 use serde::Deserialize;
 
@@ -34,19 +34,23 @@ struct Nonce {
     nonce: Option<Box<str>>,
 }
 
-/// The last INFO that was read at one point of the handshakes with a server.
+/// What was read last at one point of the handshakes with a server, of which one address can stand for several.
 #[derive(Default)]
-pub(super) struct LastInfo(ArcSwapOption<Said>);
+pub(super) struct LastInfo(ArcSwap<Vec<Arc<Said>>>);
 
 impl LastInfo {
     /// Reads an INFO. None when the bytes are not a JSON object with fields of the right type.
     pub(super) fn read(&self, json: &[u8]) -> Option<Greeting> {
-        let last = self.0.load();
-        if let Some(again) = last.as_ref().and_then(|last| last.again(json)) {
+        let known = self.0.load();
+        if let Some(again) = known.iter().find_map(|said| said.again(json)) {
             return Some(again);
         }
         let greeting = Greeting::read(json)?;
-        self.0.store(Some(Arc::new(Said::of(json, &greeting))));
+        if let Some(said) = Said::of(json, &greeting) {
+            let before = known.iter().take(KNOWN - 1).cloned();
+            let known = std::iter::once(Arc::new(said)).chain(before).collect();
+            self.0.store(Arc::new(known));
+        }
         Some(greeting)
     }
 }
@@ -67,13 +71,20 @@ struct Piece {
 enum Then {
     /// `client_id`, which nobody reads.
     Number,
+    /// `client_ip`, which nobody reads; with a PROXY header, the address of the client.
+    Address,
     Nonce,
     End,
 }
 
 impl Said {
-    fn of(json: &[u8], greeting: &Greeting) -> Self {
-        let mut values: Vec<(usize, usize, Then)> = [number(json), nonce(json, greeting)]
+    /// None where the nonce of another connection could not be told from the text.
+    fn of(json: &[u8], greeting: &Greeting) -> Option<Self> {
+        let nonce = nonce(json, greeting);
+        if nonce.is_none() && greeting.nonce.is_some() {
+            return None;
+        }
+        let mut values: Vec<(usize, usize, Then)> = [number(json), address(json), nonce]
             .into_iter()
             .flatten()
             .collect();
@@ -85,10 +96,10 @@ impl Said {
             from = at.saturating_add(length);
             Piece { text, then }
         };
-        Self {
+        Some(Self {
             pieces: values.into_iter().map(piece).collect(),
             info: Arc::clone(&greeting.info),
-        }
+        })
     }
 
     /// What was read, where this text differs in those values alone.
@@ -98,6 +109,7 @@ impl Said {
             rest = rest.strip_prefix(&*piece.text)?;
             let length = match piece.then {
                 Then::Number => length_of_number(rest)?,
+                Then::Address => length_of_address(rest)?,
                 Then::Nonce => length_of_nonce(rest)?,
                 Then::End => rest.is_empty().then_some(0)?,
             };
@@ -121,6 +133,13 @@ fn number(json: &[u8]) -> Option<(usize, usize, Then)> {
     Some((at, length, Then::Number))
 }
 
+/// Where `client_ip` stands, likewise.
+fn address(json: &[u8]) -> Option<(usize, usize, Then)> {
+    let at = end_of(json, b"\"client_ip\":\"")?;
+    let length = length_of_address(json.get(at..)?)?;
+    Some((at, length, Then::Address))
+}
+
 /// Where the nonce stands, if it is plain and this is the only place that could be meant.
 fn nonce(json: &[u8], greeting: &Greeting) -> Option<(usize, usize, Then)> {
     let at = end_of(json, b"\"nonce\":\"")?;
@@ -128,7 +147,10 @@ fn nonce(json: &[u8], greeting: &Greeting) -> Option<(usize, usize, Then)> {
     let length = length_of_nonce(behind)?;
     let (value, rest) = behind.split_at_checked(length)?;
     let is_it = greeting.nonce.as_deref().map(str::as_bytes) == Some(value);
-    let is_all = rest.first() == Some(&b'"') && memmem::find(rest, b"nonce").is_none();
+    let is_all = rest.first() == Some(&b'"')
+        && memmem::find_iter(json, b"nonce").count() == 1
+        // It could be named with an escape.
+        && memchr::memchr(b'\\', json).is_none();
     (is_it && is_all).then_some((at, length, Then::Nonce))
 }
 
@@ -140,6 +162,13 @@ fn end_of(json: &[u8], name: &[u8]) -> Option<usize> {
 fn length_of_number(text: &[u8]) -> Option<usize> {
     let length = length_of(text, u8::is_ascii_digit)?;
     (length == 1 || text.first() != Some(&b'0')).then_some(length)
+}
+
+/// Letters of IPv4 and IPv6 addresses.
+fn length_of_address(text: &[u8]) -> Option<usize> {
+    length_of(text, |byte| {
+        byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':')
+    })
 }
 
 /// Letters of URL-safe base64, of which servers make nonces (`nkey.go:generateNonce`).
@@ -154,6 +183,9 @@ fn length_of(text: &[u8], such: impl Fn(&u8) -> bool) -> Option<usize> {
     let length = text.iter().take_while(|byte| such(byte)).count();
     (length > 0).then_some(length)
 }
+
+/// Texts that are kept: one for each server behind the address, mostly.
+const KNOWN: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -191,9 +223,24 @@ mod tests {
         let (second, nonce) = read(&last, &said(12_345_678_901, "Zz0"));
         assert!(Arc::ptr_eq(&first, &second));
         assert_eq!(nonce.as_deref(), Some("Zz0"));
-        let other = said(7, "abc").replace("2.15.1", "2.15.2");
-        assert_eq!(read(&last, &other).0.version, "2.15.2");
-        assert!(!Arc::ptr_eq(&first, &read(&last, &said(7, "abc")).0));
+        let for_another = said(8, "abc").replace("127.0.0.1", "2001:db8::1");
+        let (third, _) = read(&last, &for_another);
+        assert!(Arc::ptr_eq(&first, &third));
+    }
+
+    #[test]
+    fn as_many_servers_as_are_kept_may_share_an_address() {
+        let last = LastInfo::default();
+        let of = |server: usize| said(7, "abc").replace("\"NA\"", &format!("\"N{server}\""));
+        let all: Vec<_> = (0..KNOWN)
+            .map(|server| read(&last, &of(server)).0)
+            .collect();
+        for (server, first) in all.iter().enumerate() {
+            assert!(Arc::ptr_eq(first, &read(&last, &of(server)).0), "{server}");
+        }
+        assert_eq!(read(&last, &of(KNOWN)).0.server_id, format!("N{KNOWN}"));
+        assert!(!Arc::ptr_eq(&all[0], &read(&last, &of(0)).0));
+        assert_eq!(last.0.load().len(), KNOWN);
     }
 
     #[test]
@@ -206,7 +253,7 @@ mod tests {
             said(7, "abc").replace(":7,", ":70.5,"),
             said(7, "abc").replace("}", ",\"ldm\":true}"),
         ] {
-            let last = LastInfo(ArcSwapOption::new(last.0.load_full()));
+            let last = LastInfo(ArcSwap::new(last.0.load_full()));
             let (info, nonce) = read(&last, &other);
             let direct = Greeting::read(other.as_bytes()).unwrap();
             assert!(!Arc::ptr_eq(&first, &info), "{other}");
@@ -223,12 +270,36 @@ mod tests {
     }
 
     #[test]
+    fn a_nonce_that_comes_again_is_there_again() {
+        for text in [
+            r#"{"nonce":"a+b="}"#,
+            r#"{"nonce": "abc"}"#,
+            r#"{"nonce":""}"#,
+            r#"{"nonce":"abc","server_name":"nonce"}"#,
+        ] {
+            let last = LastInfo::default();
+            let (_, first) = read(&last, text);
+            assert_eq!(
+                (read(&last, text).1, first.is_some()),
+                (first, true),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn a_nonce_in_another_place_is_not_taken_for_it() {
-        let last = LastInfo::default();
-        let twice =
-            |one: &str, two: &str| format!(r#"{{"x":{{"nonce":"{one}"}},"nonce":"{two}"}}"#);
-        for (one, two) in [("a", "a"), ("b", "a"), ("a", "b"), ("b", "b")] {
-            assert_eq!(read(&last, &twice(one, two)).1.as_deref(), Some(two));
+        for form in [
+            r#"{"x":{"nonce":"ONE"},"nonce":"TWO"}"#,
+            r#"{"nonce" :"TWO","x":{"nonce":"ONE"}}"#,
+            r#"{"\u006eonce":"TWO","x":{"nonce":"ONE"}}"#,
+            r#"{"a\"nonce":"ONE","\u006eonce":"TWO"}"#,
+        ] {
+            let last = LastInfo::default();
+            for (one, two) in [("a", "a"), ("b", "a"), ("a", "b"), ("b", "b")] {
+                let text = form.replace("ONE", one).replace("TWO", two);
+                assert_eq!(read(&last, &text).1.as_deref(), Some(two), "{text}");
+            }
         }
     }
 
@@ -237,9 +308,10 @@ mod tests {
         #[test]
         fn what_was_read_before_changes_nothing(
             texts in prop::collection::vec(
-                prop::collection::vec(prop::sample::select(PARTS), 1..8), 2..6,
+                prop::collection::vec(prop::sample::select(PARTS), 1..5), 2..5,
             ),
         ) {
+            let texts = texts.iter().chain(&texts);
             let last = LastInfo::default();
             for parts in texts {
                 let json = format!("{{{}}}", parts.join(","));
@@ -268,5 +340,11 @@ mod tests {
         r#""y":{"nonce":"ijk"}"#,
         r#""version":"2.9.10""#,
         r#""ldm":true"#,
+        r#""client_ip":"10.1.2.3""#,
+        r#""client_ip":"::ffff:10.0.0.1""#,
+        r#""client_ip":"fe80::1%eth0""#,
+        r#""client_ip":"""#,
+        r#""server_name":"nonce""#,
+        r#""\u006eonce":"lmn""#,
     ];
 }

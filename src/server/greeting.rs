@@ -25,22 +25,13 @@ pub(super) async fn greet(
     tls: Option<&ListenTls>,
     greeting: &[u8],
 ) -> io::Result<Greeted> {
-    if let Some(tls) = tls {
-        // What a TLS handshake needs would make the way in large for everybody.
-        return Box::pin(greet_with_tls(tcp, tls, greeting)).await;
-    }
-    tcp.write_all(greeting).await?;
-    Ok(Greeted {
-        stream: ClientStream::Plain(tcp),
-        thumbprint: None,
-    })
-}
-
-async fn greet_with_tls(
-    mut tcp: TcpStream,
-    tls: &ListenTls,
-    greeting: &[u8],
-) -> io::Result<Greeted> {
+    let Some(tls) = tls else {
+        tcp.write_all(greeting).await?;
+        return Ok(Greeted {
+            stream: ClientStream::Plain(tcp),
+            thumbprint: None,
+        });
+    };
     let wait = tls.first_wait;
     let first =
         !wait.is_zero() && matches!(timeout(wait, first_byte(&tcp)).await, Ok(Ok(TLS_HANDSHAKE)));
@@ -51,7 +42,9 @@ async fn greet_with_tls(
             return Err(io::Error::from(io::ErrorKind::InvalidData));
         }
     }
-    let mut stream = tls.server.acceptor().accept(tcp).await?;
+    // What a handshake needs, and what comes of it, would make the way in large for everybody.
+    let accepting = Box::pin(tls.server.acceptor().accept(tcp));
+    let mut stream = Box::new(accepting.await?);
     if first {
         stream.write_all(greeting).await?;
         stream.flush().await?;
@@ -63,7 +56,7 @@ async fn greet_with_tls(
         .and_then(<[_]>::first)
         .map(|certificate| tls::thumbprint_s256(certificate));
     Ok(Greeted {
-        stream: ClientStream::Tls(Box::new(stream)),
+        stream: ClientStream::Tls(stream),
         thumbprint,
     })
 }

@@ -127,7 +127,7 @@ impl Dial<'_> {
         step: &mut Step,
     ) -> Result<Opened, OpenError> {
         *step = Step::Tls;
-        let mut stream = Box::pin(self.secure(tcp)).await?;
+        let mut stream = self.secure(tcp).await?;
         *step = Step::Info;
         let mut lines = Lines::new();
         let greeting = lines
@@ -217,7 +217,7 @@ impl Dial<'_> {
                 .into());
         }
         *step = Step::Tls;
-        let stream = Box::pin(self.secure(tcp)).await?;
+        let stream = self.secure(tcp).await?;
         self.server.learn_style(Style::InfoFirst);
         Ok(Opened {
             stream,
@@ -272,14 +272,14 @@ impl Dial<'_> {
         resolve(self.server).await
     }
 
-    /// To be boxed: what a TLS handshake needs would make each dial large.
     async fn secure(&self, tcp: TcpStream) -> Result<LinkStream, OpenError> {
         let Some(tls) = &self.config.tls else {
             return Err(self.tls_error("there is no `tls` section").into());
         };
         let name = self.server_name(tls)?;
         let connector = TlsConnector::from(Arc::clone(&tls.config));
-        match connector.connect(name, tcp).await {
+        // What a handshake needs would make each dial large.
+        match Box::pin(connector.connect(name, tcp)).await {
             Ok(stream) => Ok(LinkStream::Tls(Box::new(stream))),
             Err(error) => Err(self.tls_fault(&error)),
         }

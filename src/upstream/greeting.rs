@@ -1,6 +1,7 @@
 //! INFO of a server, as a dial reads it. A server says the same on each connection but for three values, so what says the same
 //! again is compared with what was said before, byte for byte, in place of being read again.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -67,41 +68,77 @@ struct Said {
 
 struct Piece {
     text: Box<[u8]>,
-    then: Then,
+    /// What comes behind it; none at the end.
+    then: Option<Value>,
 }
 
-/// What comes behind a piece.
+/// A value that belongs to one connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Then {
+enum Value {
     /// `client_id`, which nobody reads.
     Number,
     /// `client_ip`, which nobody reads; with a PROXY header, the address of the client.
     Address,
     Nonce,
-    End,
+}
+
+impl Value {
+    /// What stands before it. In a string the quotes would be escaped.
+    const fn name(self) -> &'static [u8] {
+        match self {
+            Self::Number => b"\"client_id\":",
+            Self::Address => b"\"client_ip\":\"",
+            Self::Nonce => b"\"nonce\":\"",
+        }
+    }
+
+    /// How long it is at the start of `text`; none where it is not there in its usual form.
+    fn length(self, text: &[u8]) -> Option<usize> {
+        let such = |byte: &u8| match self {
+            Self::Number => byte.is_ascii_digit(),
+            Self::Address => byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':'),
+            // URL-safe base64 (`nkey.go:generateNonce`).
+            Self::Nonce => byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'),
+        };
+        let length = text.iter().take_while(|byte| such(byte)).count();
+        let padded = self == Self::Number && length > 1 && text.first() == Some(&b'0');
+        (length > 0 && !padded).then_some(length)
+    }
+
+    /// Where it stands in a whole text, at whatever depth.
+    fn place(self, json: &[u8]) -> Option<Range<usize>> {
+        let at = memmem::find(json, self.name())?.saturating_add(self.name().len());
+        let length = self.length(json.get(at..)?)?;
+        Some(at..at.saturating_add(length))
+    }
 }
 
 impl Said {
     /// None where the nonce of another connection could not be told from the text.
     fn of(json: &[u8], greeting: &Greeting) -> Option<Self> {
-        let nonce = nonce(json, greeting);
+        let nonce = place_of_nonce(json, greeting);
         if nonce.is_none() && greeting.nonce.is_some() {
             return None;
         }
-        let mut values: Vec<(usize, usize, Then)> = [number(json), address(json), nonce]
+        let places = [
+            (Value::Number.place(json), Value::Number),
+            (Value::Address.place(json), Value::Address),
+            (nonce, Value::Nonce),
+        ];
+        let mut places: Vec<(Range<usize>, Option<Value>)> = places
             .into_iter()
-            .flatten()
+            .filter_map(|(place, value)| Some((place?, Some(value))))
             .collect();
-        values.sort_by_key(|(at, ..)| *at);
-        values.push((json.len(), 0, Then::End));
+        places.sort_by_key(|(place, _)| place.start);
+        places.push((json.len()..json.len(), None));
         let mut from = 0_usize;
-        let piece = |(at, length, then): (usize, usize, Then)| {
-            let text = json.get(from..at).unwrap_or_default().into();
-            from = at.saturating_add(length);
+        let piece = |(place, then): (Range<usize>, Option<Value>)| {
+            let text = json.get(from..place.start).unwrap_or_default().into();
+            from = place.end;
             Piece { text, then }
         };
         Some(Self {
-            pieces: values.into_iter().map(piece).collect(),
+            pieces: places.into_iter().map(piece).collect(),
             info: Arc::clone(&greeting.info),
         })
     }
@@ -111,81 +148,27 @@ impl Said {
         let (mut rest, mut nonce) = (json, None);
         for piece in &self.pieces {
             rest = rest.strip_prefix(&*piece.text)?;
-            let length = match piece.then {
-                Then::Number => length_of_number(rest)?,
-                Then::Address => length_of_address(rest)?,
-                Then::Nonce => length_of_nonce(rest)?,
-                Then::End => rest.is_empty().then_some(0)?,
-            };
-            let (value, behind) = rest.split_at_checked(length)?;
-            if piece.then == Then::Nonce {
-                nonce = Some(std::str::from_utf8(value).ok()?.into());
+            let Some(value) = piece.then else { break };
+            let (text, behind) = rest.split_at_checked(value.length(rest)?)?;
+            if value == Value::Nonce {
+                nonce = Some(std::str::from_utf8(text).ok()?.into());
             }
             rest = behind;
         }
-        Some(Greeting {
-            info: Arc::clone(&self.info),
-            nonce,
-        })
+        let info = Arc::clone(&self.info);
+        rest.is_empty().then_some(Greeting { info, nonce })
     }
 }
 
-/// Where `client_id` stands. In a string its quotes would be escaped, and at whatever depth it is, nobody reads it.
-fn number(json: &[u8]) -> Option<(usize, usize, Then)> {
-    let at = end_of(json, b"\"client_id\":")?;
-    let length = length_of_number(json.get(at..)?)?;
-    Some((at, length, Then::Number))
-}
-
-/// Where `client_ip` stands, likewise.
-fn address(json: &[u8]) -> Option<(usize, usize, Then)> {
-    let at = end_of(json, b"\"client_ip\":\"")?;
-    let length = length_of_address(json.get(at..)?)?;
-    Some((at, length, Then::Address))
-}
-
 /// Where the nonce stands, if it is plain and this is the only place that could be meant.
-fn nonce(json: &[u8], greeting: &Greeting) -> Option<(usize, usize, Then)> {
-    let at = end_of(json, b"\"nonce\":\"")?;
-    let behind = json.get(at..)?;
-    let length = length_of_nonce(behind)?;
-    let (value, rest) = behind.split_at_checked(length)?;
-    let is_it = greeting.nonce.as_deref().map(str::as_bytes) == Some(value);
-    let is_all = rest.first() == Some(&b'"')
+fn place_of_nonce(json: &[u8], greeting: &Greeting) -> Option<Range<usize>> {
+    let place = Value::Nonce.place(json)?;
+    let is_it = greeting.nonce.as_deref().map(str::as_bytes) == json.get(place.clone());
+    let is_all = json.get(place.end) == Some(&b'"')
         && memmem::find_iter(json, b"nonce").count() == 1
         // It could be named with an escape.
         && memchr::memchr(b'\\', json).is_none();
-    (is_it && is_all).then_some((at, length, Then::Nonce))
-}
-
-fn end_of(json: &[u8], name: &[u8]) -> Option<usize> {
-    Some(memmem::find(json, name)?.saturating_add(name.len()))
-}
-
-/// Digits, without zeros in front.
-fn length_of_number(text: &[u8]) -> Option<usize> {
-    let length = length_of(text, u8::is_ascii_digit)?;
-    (length == 1 || text.first() != Some(&b'0')).then_some(length)
-}
-
-/// Letters of IPv4 and IPv6 addresses.
-fn length_of_address(text: &[u8]) -> Option<usize> {
-    length_of(text, |byte| {
-        byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':')
-    })
-}
-
-/// Letters of URL-safe base64, of which servers make nonces (`nkey.go:generateNonce`).
-fn length_of_nonce(text: &[u8]) -> Option<usize> {
-    length_of(text, |byte| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
-    })
-}
-
-/// How many bytes at the start are `such`; none when none is.
-fn length_of(text: &[u8], such: impl Fn(&u8) -> bool) -> Option<usize> {
-    let length = text.iter().take_while(|byte| such(byte)).count();
-    (length > 0).then_some(length)
+    (is_it && is_all).then_some(place)
 }
 
 /// Texts that are kept: one for each server behind the address, mostly.
@@ -257,6 +240,8 @@ mod tests {
             said(7, "abc").replace(":7,", ":70.5,"),
             said(7, "abc").replace("}", ",\"ldm\":true}"),
         ] {
+            let again = |said: &Arc<Said>| said.again(other.as_bytes()).is_some();
+            assert!(!last.0.load().iter().any(again), "{other}");
             let last = LastInfo(ArcSwap::new(last.0.load_full()));
             let (info, nonce) = read(&last, &other);
             let direct = Greeting::read(other.as_bytes()).unwrap();

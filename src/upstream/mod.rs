@@ -5,7 +5,8 @@
 //! Upstreams -> failover -> servers                health, order, pauses
 //!                 |-> probe                       a watch per server: health without clients, INFO template
 //!                 \-> dial -> transport           TCP, PROXY v2, INFO and TLS in either order
-//!                       \-> handshake, connect  CONNECT, PONG; credentials of our own
+//!                       \-> handshake, connect    CONNECT, PONG; credentials of our own
+//!                       \-> greeting              what INFO says, and what it said last
 //!                       \-> early                 CONNECT before INFO, where the server greeted in clear a moment ago
 //!                 \-> ahead -> pace               links dialled ahead while many sessions come
 //! ```

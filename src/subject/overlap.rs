@@ -71,7 +71,7 @@ impl FilledSet<'_> {
             let goes_on = ahead.rest || ahead.at.is_some();
             if goes_on
                 && self
-                    .go_on(pattern, &ahead, index, &mut open)
+                    .go_on(pattern, ahead.at, index, &mut open)
                     .is_some_and(&mut visit)
             {
                 break;
@@ -99,10 +99,10 @@ impl FilledSet<'_> {
         }
     }
 
-    /// Notes which nodes below `index` the pattern leads to. Gives the value of the `>` there, if there is one.
-    fn go_on(&self, pattern: &[u8], ahead: &Ahead, index: u32, open: &mut Open) -> Option<u32> {
+    /// Notes which nodes below `index` the pattern leads to with its token at `at`, or with the `>` it has passed. Gives the value of the `>` there, if there is one.
+    fn go_on(&self, pattern: &[u8], at: Option<usize>, index: u32, open: &mut Open) -> Option<u32> {
         let node = self.set.nodes.get(index as usize)?;
-        let (token, at) = match ahead.at {
+        let (token, at) = match at {
             Some(at) => token_at(pattern, at),
             None => (&b">"[..], None),
         };
